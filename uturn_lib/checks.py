@@ -1,0 +1,92 @@
+"""Early, specific errors: each check names the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``allowed``."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name} = {value!r} is not known; choose one of {', '.join(map(repr, allowed))}")
+
+
+def positive_int(name: str, value: int, minimum: int = 1) -> int:
+    """Return ``value`` as an int; raise ``ValueError`` unless it is a whole number >= ``minimum``."""
+    if isinstance(value, bool) or int(value) != value or value < minimum:
+        raise ValueError(f"{name} = {value!r} must be a whole number of at least {minimum}")
+    return int(value)
+
+
+def noise_level(name: str, value: float, highest: float = math.inf, allow_zero: bool = True) -> float:
+    """Return ``value`` as a float; raise ``ValueError`` when it is negative, NaN, infinite or above ``highest``."""
+    value = float(value)
+    too_low = value < 0 or (value == 0 and not allow_zero)
+    if math.isnan(value) or math.isinf(value) or too_low or value > highest:
+        low = "[0" if allow_zero else "(0"
+        raise ValueError(f"{name} = {value} is not a usable noise level; allowed is {low}, {highest:g}]")
+    return value
+
+
+def samples(name: str, x: Tensor, sample_shape: tuple[int, ...] | None = None) -> None:
+    """Raise unless ``x`` is a floating point batch of shape (B, *sample_shape)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} has dtype {x.dtype}; a floating point tensor is needed (images scaled to [-1, 1])")
+    if x.ndim < 2:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; a batch (B, *sample) is needed")
+    if sample_shape is not None and tuple(x.shape[1:]) != tuple(sample_shape):
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; this denoiser works on (B, {', '.join(map(str, sample_shape))})"
+        )
+
+
+def ground_truth(name: str, x0: Tensor, sample_shape: tuple[int, ...] | None, value_range: tuple[float, float]) -> None:
+    """Raise unless ``x0`` is a finite batch whose values lie in ``value_range`` (images are scaled to [-1, 1])."""
+    samples(name, x0, sample_shape)
+    if not torch.isfinite(x0).all():
+        raise ValueError(f"{name} holds NaN or infinite values")
+    low, high = value_range
+    if x0.numel() and (x0.min() < low - 1e-3 or x0.max() > high + 1e-3):
+        raise ValueError(
+            f"{name} has values in [{float(x0.min()):g}, {float(x0.max()):g}]; this denoiser expects [{low:g}, {high:g}]"
+        )
+
+
+def labels(value: Tensor | None, batch: int, num_classes: int, needed: bool = False) -> Tensor | None:
+    """Check class labels: integers of shape (batch,) in [0, num_classes), or None where that is allowed."""
+    if value is None:
+        if needed:
+            raise ValueError(f"labels are missing: this denoiser needs one of {num_classes} classes per sample")
+        return None
+    if num_classes == 0:
+        raise ValueError("labels were given, but this denoiser has no classes; leave labels=None")
+    value = torch.as_tensor(value)
+    if value.is_floating_point() or value.dtype == torch.bool:
+        raise TypeError(f"labels have dtype {value.dtype}; integers are needed")
+    if tuple(value.shape) != (batch,):
+        raise ValueError(f"labels have shape {tuple(value.shape)}; one per sample, ({batch},), is needed")
+    if batch and (value.min() < 0 or value.max() >= num_classes):
+        raise ValueError(
+            f"labels lie in [{int(value.min())}, {int(value.max())}]; this denoiser has classes 0 to {num_classes - 1}"
+        )
+    return value.long()
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """Turn ``device`` (None, "", "auto", "cpu", "cuda", ...) into a torch device; cuda when present is the default."""
+    if device in (None, "", "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device = {device!r} is not a torch device; use 'cpu', 'cuda' or 'cuda:0'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda' was asked for, but torch sees no CUDA device here; use 'cpu'")
+    return device

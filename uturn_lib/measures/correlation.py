@@ -1,0 +1,95 @@
+"""Correlations: of a U-Turn's output with its ground truth, and along one reverse path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import checks
+from .estimate import Estimate, bootstrap_ratio
+
+
+def uturn_correlation(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> float:
+    """``C = sum <x_0, y_0> / sum |x_0|^2`` over the batch: raw, or centred when ``mean`` (sample's shape, or (B, *sample)) is given.
+
+    Definition: ours (the paper's section title is "auto-correlation"; its formula was not available).
+    ``x0``, ``y0``: (B, *sample). Raises ``ValueError`` when their shapes differ.
+    """
+    numerator, denominator = correlation_terms(x0, y0, mean)
+    return float(numerator.sum() / denominator.sum())
+
+
+def correlation_terms(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Per sample: (<x_0, y_0>, |x_0|^2), each (B,) float64, after removing ``mean``; the parts of a ratio to bootstrap."""
+    if x0.shape != y0.shape:
+        raise ValueError(f"x0 has shape {tuple(x0.shape)}, y0 {tuple(y0.shape)}; they must be equal")
+    shift = 0.0 if mean is None else mean.double()
+    a, b = (x0.double() - shift).flatten(1), (y0.double() - shift).flatten(1)
+    return (a * b).sum(1), (a * a).sum(1)
+
+
+def uturn_correlation_estimate(x0: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0) -> Estimate:
+    """:func:`uturn_correlation` with its 95 % bootstrap interval over the ground-truth samples."""
+    return bootstrap_ratio(*correlation_terms(x0, y0, mean), seed=seed)
+
+
+def identity_correlation_estimate(x0: Tensor, denoised: Tensor, mean: Tensor | None = None, seed: int = 0) -> Estimate:
+    """``sum |D(x_u, sigma_u)|^2 / sum |x_0|^2`` with its interval: the same curve as the whole U-Turn, from one call.
+
+    For the exact reverse SDE, x_0 and y_0 are independent draws from p(x_0 | x_u), so E<x_0, y_0> = E|D|^2 (our derivation).
+    """
+    numerator, _ = correlation_terms(denoised, denoised, mean)
+    _, denominator = correlation_terms(x0, x0, mean)
+    return bootstrap_ratio(numerator, denominator, seed=seed)
+
+
+def gaussian_correlation(eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0, method: str = "sde") -> float:
+    """U-Turn correlation of Gaussian data, in closed form (our derivation), with ``K = lambda / (lambda + sigma^2)``.
+
+    "sde": ``(|mu|^2 + sum lambda K) / (|mu|^2 + sum lambda)``. "ode": sqrt(K) in place of K.
+    ``eigenvalues`` (D,) of the data covariance; ``mean_norm2`` = |mu|^2 for the raw correlation, 0 for the centred one.
+    "edm" has no formula of its own here: its churn depends on the grid, see :func:`churned_gaussian_correlation`.
+    """
+    checks.one_of("method", method, ("sde", "ode"))
+    sigma = checks.noise_level("sigma", sigma)
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    kept = torch.where(values > 0, values / (values + sigma**2).clamp(min=1e-300), torch.zeros_like(values))
+    kept = kept.sqrt() if method == "ode" else kept
+    return float((mean_norm2 + (values * kept).sum()) / (mean_norm2 + values.sum()))
+
+
+def churned_gaussian_correlation(eigenvalues: Tensor, sigmas: Tensor, raised: Tensor, mean_norm2: float = 0.0) -> float:
+    """The same for the "edm" sampler on the grid ``sigmas`` (n + 1,), in the limit of exact ODE steps (our derivation).
+
+    Per mode the product over steps of ``sqrt((lambda + t_{i+1}^2) / (lambda + that_i^2))``; ``raised`` (n,) are the levels
+    that_i = t_i (1 + gamma_i) to which the churn lifts each step (``sampling.Churn.raised``).
+    """
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)[:, None]
+    sigmas, raised = torch.as_tensor(sigmas).double(), torch.as_tensor(raised).double()
+    kept = ((values + sigmas[1:] ** 2) / (values + raised**2)).sqrt().prod(dim=1)
+    values = values[:, 0]
+    return float((mean_norm2 + (values * kept).sum()) / (mean_norm2 + values.sum()))
+
+
+def path_correlation(states: Sequence[Tensor] | Tensor, reference: Tensor) -> np.ndarray:
+    """``sum <x_i, x_ref> / sum <x_ref, x_ref>`` for every state x_i (B, *sample) of a path, summed before dividing.
+
+    Source: the authors' published scripts, with x_ref the first or the last state.
+    """
+    reference = reference.double().flatten()
+    scale = reference @ reference
+    return np.array([float(state.double().flatten() @ reference / scale) for state in states])
+
+
+def schedule_correlation(sigmas: Tensor, raised: Tensor | None = None) -> np.ndarray:
+    """Correlation with the first state that the schedule alone gives: ``prod_j t_{j+1} / that_j``, length n + 1.
+
+    ``raised`` (n,) as above; without churn it is ``sigmas[:-1]``. Our derivation: while |D| is small beside the noise a step
+    only rescales the state, and fresh noise is independent of the first state. No network is involved.
+    """
+    sigmas = torch.as_tensor(sigmas).double()
+    factors = sigmas[1:] / (sigmas[:-1] if raised is None else torch.as_tensor(raised).double())
+    return np.concatenate([[1.0], factors.cumprod(0).numpy()])

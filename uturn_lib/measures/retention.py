@@ -1,0 +1,136 @@
+"""What a U-Turn keeps: the identity of its ground truth (T_m) and its class (T_s)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import expit
+from torch import Tensor
+
+from .estimate import Estimate, bootstrap_mean, interval, resample_counts
+
+
+def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:
+    """Index (N,) of the image of ``reference`` (M, *sample) nearest in Euclidean distance to each of ``samples`` (N, *sample)."""
+    flat, data = samples.flatten(1).double(), reference.flatten(1).double()
+    norms = data.square().sum(1)
+    return torch.cat([(norms - 2 * part @ data.T).argmin(1) for part in flat.split(chunk)])
+
+
+def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tensor:
+    """Is the image of the whole reference set nearest to ``y0`` its own ground truth? (N,) booleans.
+
+    ``reference`` (M, *sample) must contain the ground truths; ``own_index`` (N,) says where. Definition: ours.
+    """
+    return nearest_index(y0, reference) == own_index.to(y0.device)
+
+
+def class_retained(predicted: Tensor, labels: Tensor) -> Tensor:
+    """Does the classifier give ``y0`` the class of its ground truth? (N,) booleans. Definition: ours; equals the cloning
+    probability of Biroli et al. (2024) up to the classifier's own errors."""
+    return predicted == labels
+
+
+def chance_level(classes: int) -> float:
+    """The level at which T_s is read: the midpoint (1 + 1/K) / 2 between full retention and chance."""
+    return (1 + 1 / classes) / 2
+
+
+def logistic_curve(log_sigma, centre, width, floor: float):
+    """``floor + (1 - floor) / (1 + exp((log sigma - centre) / width))``: from 1 at small sigma down to ``floor``."""
+    return floor + (1 - floor) * expit((centre - log_sigma) / width)
+
+
+def transition(sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, seed: int = 0) -> Estimate:
+    """The noise level where retention crosses ``level``, with a 95 % interval by bootstrap over ground-truth samples.
+
+    A logistic in log sigma is fitted by maximum likelihood. It falls from 1 to ``floor = 2 level - 1``, so that ``level`` is its
+    midpoint: 0.5 for identity retention (floor 0), (1 + 1/K)/2 for class retention (floor 1/K).
+
+    Parameters
+    ----------
+    sigmas: (S,) positive, increasing. retained: (S, N), booleans or probabilities per ground-truth sample.
+
+    Returns 0 (or inf) as value or end where the crossing lies below (above) the grid: it was not seen.
+    Raises ``ValueError`` for shapes that do not match, values outside [0, 1] or a level outside [0.5, 1).
+    """
+    sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
+    _check_curve(sigmas, retained, level)
+    curves = np.concatenate([retained.mean(1)[None], bootstrap_curves(retained, seed)])
+    centres = fit_centres(np.log(sigmas), curves, floor=2 * level - 1)
+    levels = np.exp(centres)
+    levels[levels > sigmas[-1]], levels[levels < sigmas[0]] = np.inf, 0.0
+    return Estimate(float(levels[0]), *interval(levels[1:]))
+
+
+def log_gap(sigmas: Sequence[float], identity: Tensor | np.ndarray, classes: Tensor | np.ndarray, class_level: float,
+            seed: int = 0) -> Estimate:
+    """``log T_s - log T_m`` with the interval of a paired bootstrap: both curves are resampled with the same ground truths.
+
+    ``identity`` and ``classes``: (S, N) retention of the same N ground truths.
+    """
+    log_sigmas = np.log(np.asarray(sigmas, dtype=float))
+    centres = []
+    for retained, level in ((identity, 0.5), (classes, class_level)):
+        retained = np.asarray(retained, dtype=float)
+        _check_curve(np.exp(log_sigmas), retained, level)
+        curves = np.concatenate([retained.mean(1)[None], bootstrap_curves(retained, seed)])
+        centres.append(fit_centres(log_sigmas, curves, floor=2 * level - 1))
+    gaps = centres[1] - centres[0]
+    return Estimate(float(gaps[0]), *interval(gaps[1:]))
+
+
+def bootstrap_curves(retained: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Mean curves (R, S) of bootstrap resamples of the N ground truths of ``retained`` (S, N)."""
+    count = retained.shape[1]
+    return resample_counts(count, seed) @ retained.T / count
+
+
+def fit_centres(log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, zooms: int = 4) -> np.ndarray:
+    """Maximum-likelihood centres (R,), in log sigma, of the logistic for each mean curve of ``curves`` (R, S).
+
+    The likelihood is evaluated on a grid of (centre, width) and the grid is refined around each curve's best point: no
+    starting value, no failure to converge, and all curves at once. Centres may lie outside ``log_sigmas`` by half its range.
+    """
+    span = log_sigmas[-1] - log_sigmas[0]
+    centre_step, width_step = span / 80, 0.35
+    centres = np.arange(log_sigmas[0] - span / 2, log_sigmas[-1] + span / 2, centre_step)
+    widths = np.exp(np.arange(np.log(span / 400), np.log(span), width_step))
+    centre, width = (axis.ravel() for axis in np.meshgrid(centres, widths))
+    best = _log_likelihood(curves, log_sigmas, centre[:, None], width[:, None], floor).argmax(1)
+    centre, width = centre[best], width[best]
+    for _ in range(zooms):
+        steps = np.linspace(-1, 1, 9)
+        shift, stretch = (axis.ravel() for axis in np.meshgrid(steps * centre_step, steps * width_step))
+        near_centre, near_width = centre[:, None] + shift, width[:, None] * np.exp(stretch)  # (R, candidates)
+        fit = _log_likelihood(curves[:, None], log_sigmas, near_centre[..., None], near_width[..., None], floor)
+        best = fit.argmax(1)[:, None]
+        centre, width = np.take_along_axis(near_centre, best, 1)[:, 0], np.take_along_axis(near_width, best, 1)[:, 0]
+        centre_step, width_step = centre_step / 3, width_step / 3
+    return centre
+
+
+def _log_likelihood(curves: np.ndarray, log_sigmas: np.ndarray, centre, width, floor: float) -> np.ndarray:
+    """Binomial log-likelihood per trial; curves (R, S) against all candidates, or (R, 1, S) against its own."""
+    chance = np.clip(logistic_curve(log_sigmas, centre, width, floor), 1e-9, 1 - 1e-9)
+    if curves.ndim == 2:
+        return curves @ np.log(chance).T + (1 - curves) @ np.log1p(-chance).T
+    return (curves * np.log(chance) + (1 - curves) * np.log1p(-chance)).sum(-1)
+
+
+def retention_curve(retained: Tensor | np.ndarray, seed: int = 0) -> list[Estimate]:
+    """Mean retention at each noise level of ``retained`` (S, N), each with its interval over ground truths."""
+    return [bootstrap_mean(row, seed) for row in np.asarray(retained, dtype=float)]
+
+
+def _check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None:
+    if sigmas.ndim != 1 or len(sigmas) < 2 or not (np.diff(sigmas) > 0).all() or sigmas[0] <= 0:
+        raise ValueError(f"sigmas must be at least two positive, increasing levels, got {sigmas.tolist()}")
+    if retained.ndim != 2 or len(retained) != len(sigmas) or retained.shape[1] == 0:
+        raise ValueError(f"retained has shape {retained.shape}; ({len(sigmas)}, N) with N >= 1 is needed")
+    if not ((retained >= 0) & (retained <= 1)).all():
+        raise ValueError("retained must hold booleans or probabilities in [0, 1], without NaN")
+    if not 0.5 <= level < 1:
+        raise ValueError(f"level = {level} must lie in [0.5, 1): it is the midpoint between 1 and the floor 2 level - 1")

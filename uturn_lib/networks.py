@@ -1,0 +1,277 @@
+"""Trained U-Nets behind the denoiser interface, the digit classifier, and checkpoints that run no code.
+
+A checkpoint is a folder with ``config.json`` (the diffusers configuration of the U-Net, plus our section ``uturn``),
+``diffusion_pytorch_model.safetensors`` and a model card ``README.md``. Only JSON and tensors are ever read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import checks
+from .files import atomic_path, read_json, sha256, write_json
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SIGMA_RANGE = (0.0, 80.0)
+
+
+class EDMDenoiser(nn.Module):
+    """A diffusers ``UNet2DModel`` F under the preconditioning of Karras et al. (2022), Table 1:
+
+    ``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`` with ``c_skip = s_d^2 / (sigma^2 + s_d^2)``,
+    ``c_out = sigma s_d / sqrt(sigma^2 + s_d^2)``, ``c_in = 1 / sqrt(sigma^2 + s_d^2)``, ``c_noise = ln(sigma) / 4``.
+
+    One network serves two uses: with ``labels`` it is class-conditional, without them it gets the null class that it
+    met in training through label dropout. Pixels are unshuffled by ``unshuffle`` so that the U-Net works on a
+    smaller grid with more channels, which costs far less on a CPU.
+
+    Parameters
+    ----------
+    unet: U-Net on (B, C * unshuffle^2, H / unshuffle, W / unshuffle).
+    sample_shape: (C, H, W) of the images, which are scaled to [-1, 1].
+    num_classes: number of classes, 0 for an unconditional network.
+    sigma_data: standard deviation s_d of the data.
+    noise_scale: the U-Net's sinusoidal embedding sees ``noise_scale * c_noise``: the embedding was designed for
+        time steps of 0 to 1000, while c_noise spans less than 3.
+    """
+
+    value_range = (-1.0, 1.0)
+
+    def __init__(self, unet: nn.Module, sample_shape: tuple[int, int, int], num_classes: int = 0,
+                 sigma_data: float = 0.5, unshuffle: int = 1, noise_scale: float = 100.0,
+                 sigma_range: tuple[float, float] = SIGMA_RANGE):
+        super().__init__()
+        self.unet = unet
+        self.sample_shape = tuple(sample_shape)
+        self.num_classes = num_classes
+        self.sigma_data = sigma_data
+        self.unshuffle = unshuffle
+        self.noise_scale = noise_scale
+        self.sigma_range = tuple(sigma_range)
+        self.fingerprint = "unsaved"
+
+    def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        """Denoise ``x`` (B, C, H, W) at noise level ``sigma`` (float or (B,)); ``labels`` (B,) or None for the null class.
+
+        Returns E[x_0 | x] with the shape, dtype and device of ``x``; ``sigma`` = 0 returns ``x``.
+        Raises ``ValueError`` for wrong shapes, labels, or a sigma outside the network's range.
+        """
+        checks.samples("x", x, self.sample_shape)
+        labels = checks.labels(labels, len(x), self.num_classes)
+        sigma = self._noise_levels(x, sigma)
+        return self.denoise(x, sigma, labels)
+
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+        """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x`` (used in training)."""
+        variance = sigma**2 + self.sigma_data**2
+        c_skip = self.sigma_data**2 / variance
+        c_out = sigma * self.sigma_data / variance.sqrt()
+        c_noise = sigma.clamp(min=1e-20).log() / 4
+        output = self.raw(x / variance.sqrt(), c_noise.flatten(), labels)
+        # Combined in the precision of x: a float64 sampler state keeps its digits around a float32 network.
+        return c_skip * x + c_out * output.to(x.dtype)
+
+    def raw(self, scaled: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The bare network F(c_in x, c_noise) in its own precision; (B, C, H, W) -> (B, C, H, W)."""
+        dtype = next(self.unet.parameters()).dtype
+        if self.num_classes and labels is None:
+            labels = torch.full((len(scaled),), self.num_classes, device=scaled.device)
+        patches = F.pixel_unshuffle(scaled.to(dtype), self.unshuffle).contiguous(memory_format=torch.channels_last)
+        output = self.unet(patches, (self.noise_scale * c_noise).to(dtype), class_labels=labels).sample
+        return F.pixel_shuffle(output, self.unshuffle)
+
+    def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) not in (1, len(x))):
+            raise ValueError(f"sigma has shape {tuple(sigma.shape)}; a number or one per sample, ({len(x)},), is needed")
+        low, high = self.sigma_range
+        if len(x) and not bool(((sigma >= low) & (sigma <= high * (1 + 1e-6))).all()):
+            raise ValueError(f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
+                             f"network, [{low:g}, {high:g}]")
+        return sigma.reshape(-1, 1, 1, 1).expand(len(x), 1, 1, 1)
+
+    def config(self) -> dict[str, Any]:
+        """What is needed to build the same network again (JSON types only)."""
+        return {
+            "architecture": "EDMDenoiser",
+            "sample_shape": list(self.sample_shape),
+            "num_classes": self.num_classes,
+            "sigma_data": self.sigma_data,
+            "unshuffle": self.unshuffle,
+            "noise_scale": self.noise_scale,
+            "sigma_range": list(self.sigma_range),
+        }
+
+
+def make_unet(sample_shape: tuple[int, int, int], num_classes: int, unshuffle: int, **unet: Any) -> nn.Module:
+    """A diffusers ``UNet2DModel`` for images of ``sample_shape``, with one class more (the null class) if any."""
+    from diffusers import UNet2DModel
+
+    channels, height, _ = sample_shape
+    channels = channels * unshuffle**2
+    return UNet2DModel(sample_size=height // unshuffle, in_channels=channels, out_channels=channels,
+                       num_class_embeds=num_classes + 1 if num_classes else None, **unet)
+
+
+def save_denoiser(denoiser: EDMDenoiser, folder: str | Path, training: dict[str, Any] | None = None) -> None:
+    """Write config.json and safetensors weights; ``training`` (recipe, duration, ...) is kept in the configuration."""
+    folder = Path(folder)
+    weights = folder / WEIGHTS
+    state = {name: value.detach().cpu().contiguous() for name, value in denoiser.unet.state_dict().items()}
+    with atomic_path(weights) as temporary:
+        save_file(state, str(temporary), metadata={"format": "pt"})
+    unet = {key: value for key, value in denoiser.unet.config.items() if key != "_name_or_path"}
+    section = denoiser.config() | {"weights_sha256": sha256(weights), "training": training or {}}
+    write_json(folder / "config.json", {"_class_name": "UNet2DModel", **unet, "uturn": section})
+
+
+def load_denoiser(name_or_path: str | Path, device: str | torch.device | None = None) -> EDMDenoiser:
+    """Load a denoiser: a shipped checkpoint by name ("mnist"), a local folder, or a hub id ("owner/name").
+
+    Returns the network in evaluation mode on ``device`` (default: cuda when present, else cpu).
+    Raises ``FileNotFoundError`` when there is no such checkpoint or a file is missing, ``ValueError`` when the weights
+    are truncated, do not match their recorded SHA-256 or do not fit the configuration.
+    """
+    device = checks.pick_device(device)
+    folder = find_checkpoint(name_or_path)
+    config, state = read_checkpoint(folder, WEIGHTS, "EDMDenoiser")
+    section = config["uturn"]
+    from diffusers import UNet2DModel
+
+    unet = UNet2DModel(**{key: value for key, value in config.items() if not key.startswith("_") and key != "uturn"})
+    denoiser = EDMDenoiser(unet, tuple(section["sample_shape"]), section["num_classes"], section["sigma_data"],
+                           section["unshuffle"], section["noise_scale"], tuple(section["sigma_range"]))
+    load_weights(unet, state, folder)
+    denoiser.fingerprint = section["weights_sha256"]
+    return freeze(denoiser, device)
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """The folder of a checkpoint; a hub id is downloaded (JSON, safetensors and card only)."""
+    text = str(name_or_path)
+    for folder in (CHECKPOINTS / text, Path(text)):
+        if (folder / "config.json").is_file():
+            return folder
+    shipped = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
+    allowed = f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, or a hub id owner/name"
+    if text.count("/") != 1 or text.startswith((".", "/")) or Path(text).exists():
+        raise FileNotFoundError(f"no checkpoint {text!r}: allowed is {allowed}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except Exception as error:  # the hub raises a dozen kinds; each means that nothing could be fetched
+        raise FileNotFoundError(f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: "
+                                f"{type(error).__name__}") from error
+
+
+def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read config.json and the safetensors file of ``folder`` and verify them against each other."""
+    config = read_json(folder / "config.json")
+    found = config.get("uturn", {}).get("architecture") if isinstance(config, dict) else None
+    if found != architecture:
+        raise ValueError(f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for")
+    path = folder / weights
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {folder} lacks {weights}")
+    expected, actual = config["uturn"]["weights_sha256"], sha256(path)
+    if actual != expected:
+        raise ValueError(f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json records {expected[:16]}...")
+    try:
+        return config, load_file(str(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+
+
+def load_weights(module: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Copy ``state`` into ``module``; names and shapes must match exactly."""
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
+
+
+def freeze(module: nn.Module, device: torch.device) -> Any:
+    """Evaluation mode, no gradients, channels-last (faster convolutions on CPU and GPU), on ``device``."""
+    return module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+
+
+# ----------------------------------------------------------------------------------------------- classifier
+
+
+class Classifier(nn.Module):
+    """A small convolutional classifier: class retention needs its decision, quality distances its features.
+
+    ``forward(images)`` (B, C, H, W) in [-1, 1] -> logits (B, num_classes); ``features`` -> (B, width), the input of
+    the last layer.
+    """
+
+    def __init__(self, sample_shape: tuple[int, int, int], num_classes: int, channels: tuple[int, ...] = (24, 48, 96),
+                 width: int = 64):
+        super().__init__()
+        self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
+        self.channels, self.width = tuple(channels), width
+        layers: list[nn.Module] = []
+        for before, after in zip((sample_shape[0], *channels), channels, strict=False):
+            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+                       nn.Conv2d(after, after, 3, padding=1, groups=after, bias=False), nn.BatchNorm2d(after),
+                       nn.ReLU(), nn.MaxPool2d(2)]
+        side = sample_shape[1] // 2 ** len(channels)
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels[-1] * side**2, width))
+        self.head = nn.Linear(width, num_classes)
+        self.fingerprint = "unsaved"
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, width), float32, after the last rectifier."""
+        checks.samples("images", images, self.sample_shape)
+        return F.relu(self.body(images.float()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, batch_size: int = 512) -> Tensor:
+        """Most likely class (N,) of images (N, C, H, W)."""
+        device = self.head.weight.device
+        return torch.cat([self(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)])
+
+    @torch.no_grad()
+    def extract(self, images: Tensor, batch_size: int = 512) -> Tensor:
+        """Features (N, width) of images (N, C, H, W), batch by batch."""
+        device = self.head.weight.device
+        return torch.cat([self.features(batch.to(device)).cpu() for batch in images.split(batch_size)])
+
+
+def save_classifier(classifier: Classifier, folder: str | Path, training: dict[str, Any] | None = None) -> None:
+    """Write config.json and model.safetensors."""
+    folder = Path(folder)
+    weights = folder / "model.safetensors"
+    with atomic_path(weights) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()}, str(temporary))
+    section = {"architecture": "Classifier", "sample_shape": list(classifier.sample_shape),
+               "num_classes": classifier.num_classes, "channels": list(classifier.channels), "width": classifier.width,
+               "weights_sha256": sha256(weights), "training": training or {}}
+    write_json(folder / "config.json", {"uturn": section})
+
+
+def load_classifier(name_or_path: str | Path, device: str | torch.device | None = None) -> Classifier:
+    """Load a shipped classifier ("mnist-classifier") or one in a local folder; errors as ``load_denoiser``."""
+    device = checks.pick_device(device)
+    folder = find_checkpoint(name_or_path)
+    config, state = read_checkpoint(folder, "model.safetensors", "Classifier")
+    section = config["uturn"]
+    classifier = Classifier(tuple(section["sample_shape"]), section["num_classes"], tuple(section["channels"]), section["width"])
+    load_weights(classifier, state, folder)
+    classifier.fingerprint = section["weights_sha256"]
+    return freeze(classifier, device)

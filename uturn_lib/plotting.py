@@ -1,0 +1,108 @@
+"""One look for all figures: the same quantity has the same colour and name everywhere (Okabe-Ito, safe for colour blindness)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .files import atomic_path
+from .measures.estimate import Estimate
+from .noise import sigma_to_vp_time, vp_time_to_sigma
+from .profiles import figure_folder
+
+COLOURS = {
+    "u_turn": "#0072B2",  # measured on U-Turn outputs
+    "identity": "#009E73",  # E|D|^2 / E|x_0|^2
+    "gaussian": "#E69F00",  # Gaussian approximation or prediction
+    "published": "#000000",  # read off a publication
+    "calibrated": "#CC79A7",
+    "T_m": "#56B4E9",
+    "T_s": "#D55E00",
+    "data": "#999999",
+}
+SIGMA_LABEL = r"noise level $\sigma$"
+TURN_LABEL = r"turn $\sigma_u$"
+PAGE = 7.0  # inches: the width of a page
+
+
+def use_style() -> None:
+    """Seaborn's ticks with text that stays readable at page width; text in PDFs stays text."""
+    sns.set_theme(context="paper", style="ticks", font_scale=1.1,
+                  rc={"figure.dpi": 110, "savefig.dpi": 160, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
+                      "pdf.fonttype": 42, "figure.constrained_layout.use": True, "axes.titlesize": 10, "axes.titleweight": "bold"})
+
+
+def curve(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], quantity: str, label: str, marker: str = "o",
+          linestyle: str = "-") -> None:
+    """A line of estimates with their 95 % intervals as a band."""
+    value, low, high = np.array([(e.value, e.low, e.high) for e in estimates]).T
+    axes.plot(x, value, marker=marker, linestyle=linestyle, markersize=4, color=COLOURS[quantity], label=label)
+    axes.fill_between(x, low, high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
+
+
+def sigma_axis(axes: Axes, label: str = TURN_LABEL, vp_time: bool = False) -> None:
+    """Logarithmic noise level; with ``vp_time`` the time of the variance-preserving SDE is shown on top."""
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    if vp_time:
+        top = axes.secondary_xaxis("top", functions=(_to_time, _from_time))
+        top.set_xscale("linear")
+        top.set_xlabel("VP time $t$,  $\\sigma^2 = e^{2t} - 1$")
+        top.set_xticks([0.1, 0.5, 1, 2, 3, 4], ["0.1", "0.5", "1", "2", "3", "4"])
+        top.minorticks_off()
+
+
+def _to_time(sigma):
+    return sigma_to_vp_time(np.maximum(sigma, 1e-9))
+
+
+def _from_time(time):
+    return vp_time_to_sigma(np.maximum(time, 1e-12))
+
+
+def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str) -> None:
+    """A vertical line at T_m or T_s with its interval as a band, unless it lies off the grid."""
+    if np.isfinite(estimate.value) and estimate.value > 0:
+        axes.axvspan(estimate.low, estimate.high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
+        axes.axvline(estimate.value, color=COLOURS[quantity], linestyle="--", linewidth=1.2, label=f"{name} = {estimate.value:.2g}")
+
+
+def image_grid(axes: Axes, images: Tensor, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), gap: int = 2) -> None:
+    """Images (R, K, C, H, W) in [-1, 1] as R rows and K columns with labels."""
+    rows, columns, channels, height, width = images.shape
+    canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
+    pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 1, 3, 4, 2).numpy()
+    for r in range(rows):
+        for k in range(columns):
+            canvas[r * (height + gap):r * (height + gap) + height, k * (width + gap):k * (width + gap) + width] = pixels[r, k]
+    axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xticks([k * (width + gap) + width / 2 for k in range(len(column_labels))], column_labels)
+    axes.set_yticks([r * (height + gap) + height / 2 for r in range(len(row_labels))], row_labels)
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    axes.grid(False)
+    sns.despine(ax=axes, left=True, bottom=True)
+
+
+def save_figure(figure: Figure, profile: str, name: str) -> Path:
+    """Write figures/<profile>/<name>.png and .pdf, each whole or not at all, without dates: the same figure is the same file."""
+    folder = figure_folder(profile)
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Producer": None, "Creator": None})):
+        with atomic_path(folder / f"{name}{suffix}") as temporary:
+            figure.savefig(temporary, metadata=metadata)
+    return folder / f"{name}.png"
+
+
+def show(figure: Figure) -> None:
+    """Display once and free the memory (a notebook would otherwise draw an open figure again)."""
+    from IPython.display import display
+
+    display(figure)
+    plt.close(figure)

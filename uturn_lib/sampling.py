@@ -1,0 +1,167 @@
+"""Reverse processes, one step at a time.
+
+``reverse`` is a generator: it yields the state at every noise level of the grid, together with the denoiser's answer
+there, so that whatever one wants to know of a path (norms, correlations, tests of Gaussianity) is read off on the way.
+
+======  ==========================================================================================  ==================
+method  what                                                                                        calls for n steps
+======  ==========================================================================================  ==================
+sde     time reversal ``dx = -2 t score dt + sqrt(2 t) dW``, exponential two-step scheme            n
+ode     probability flow ``dx/dt = (x - D) / t``, Heun (Karras et al. 2022, Algorithm 1)            2 n - 1
+edm     Karras et al. (2022), Algorithm 2: noise is added (churn), then one Heun step is taken      2 n - 1
+======  ==========================================================================================  ==================
+
+The state is float64 whatever the network's precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .denoisers import Denoiser, sigma_range
+from .seeding import NoiseStream
+
+METHODS = ("sde", "ode", "edm")
+
+
+@dataclass(frozen=True)
+class Step:
+    """State ``x`` (B, *sample, float64) at noise level ``sigma``, and ``denoised`` = D(x, sigma).
+
+    ``index`` counts from 0 (sigma_max) to n (sigma = 0, where ``denoised`` is ``x`` itself). Where "edm" adds churn,
+    ``denoised`` is taken just after the noise was added, at the level raised by it: the only call the sampler makes there.
+    """
+
+    index: int
+    sigma: float
+    x: Tensor
+    denoised: Tensor
+
+
+@dataclass(frozen=True)
+class Churn:
+    """Parameters of the stochastic sampler of Karras et al. (2022), Table 5; the defaults are the authors' of the paper."""
+
+    s_churn: float = 40.0
+    s_min: float = 0.05
+    s_max: float = 50.0
+    s_noise: float = 1.003
+
+    def gamma(self, sigma: float, steps: int) -> float:
+        """Relative increase of the noise level before a step: ``min(S_churn / N, sqrt(2) - 1)`` inside [S_min, S_max]."""
+        inside = self.s_min <= sigma <= self.s_max
+        return min(self.s_churn / steps, math.sqrt(2) - 1) if inside else 0.0
+
+    def raised(self, sigmas: Tensor) -> Tensor:
+        """The levels ``t_i (1 + gamma_i)`` (n,) from which the steps of the grid ``sigmas`` (n + 1,) are taken."""
+        steps = len(sigmas) - 1
+        return torch.tensor([float(t) * (1 + self.gamma(float(t), steps)) for t in sigmas[:-1]], dtype=torch.float64)
+
+
+def reverse(denoiser: Denoiser, x: Tensor, sigmas: Tensor, method: str = "sde", seeds: Sequence[int] | None = None,
+            labels: Tensor | None = None, churn: Churn | None = None) -> Iterator[Step]:
+    """Run the reverse process from ``x`` at ``sigmas[0]`` down to ``sigmas[-1]`` = 0 and yield every :class:`Step`.
+
+    Parameters
+    ----------
+    x: (B, *sample), the state at sigmas[0].
+    sigmas: (n + 1,), decreasing, ending at 0 (see ``noise.karras_sigmas``).
+    method: "sde", "ode" or "edm" (see the module's table).
+    seeds: one int per sample; needed by "sde" and "edm".
+    labels: (B,) classes, or None.
+    churn: parameters of "edm" only.
+
+    Raises ``ValueError`` for a bad method, grid, seeds, or noise level outside the denoiser's range (at once, not at the
+    first step), ``FloatingPointError`` when the denoiser returns NaN or infinity.
+    """
+    checks.one_of("method", method, METHODS)
+    checks.samples("x", x, getattr(denoiser, "sample_shape", None))
+    grid = _check_grid(sigmas)
+    if method != "ode" and (seeds is None or len(seeds) != len(x)):
+        found = "none" if seeds is None else len(seeds)
+        raise ValueError(f"seeds: {found} given for {len(x)} samples; method {method!r} needs one int per sample")
+    if churn is not None and method != "edm":
+        raise ValueError(f"churn is for method 'edm' only, not {method!r}")
+    checks.noise_level("sigmas[0]", grid[0], highest=sigma_range(denoiser)[1])
+    noise = NoiseStream(seeds, x.shape[1:], x.device).normal if method != "ode" else None
+    call = _guarded(denoiser, labels)
+    x = x.double()
+    if method == "sde":
+        return _sde(call, x, grid, noise)
+    return _heun(call, x, grid, noise, (churn or Churn()) if method == "edm" else None, sigma_range(denoiser)[1])
+
+
+def final(steps: Iterator[Step]) -> Tensor:
+    """Exhaust a reverse process and return its last state, (B, *sample) float64."""
+    last = None
+    for last in steps:
+        pass
+    return last.x
+
+
+def _check_grid(sigmas: Tensor) -> list[float]:
+    grid = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
+    decreasing = all(a > b for a, b in zip(grid, grid[1:], strict=False))
+    if len(grid) < 2 or grid[-1] != 0 or not decreasing:
+        raise ValueError(f"sigmas must decrease strictly and end at 0, got {grid[:3]} ... {grid[-2:]}")
+    return grid
+
+
+def _guarded(denoiser: Denoiser, labels: Tensor | None) -> Callable[[Tensor, float], Tensor]:
+    """The denoiser without gradients, stopped at the first NaN: a bad number must not travel into a result."""
+
+    def call(x: Tensor, sigma: float) -> Tensor:
+        with torch.no_grad():
+            denoised = denoiser(x, sigma, labels)
+        if not torch.isfinite(denoised).all():
+            bad = int((~torch.isfinite(denoised.flatten(1)).all(1)).sum())
+            raise FloatingPointError(f"the denoiser returned NaN or infinity at sigma = {sigma:g} for {bad} of {len(x)} samples")
+        return denoised
+
+    return call
+
+
+def _sde(call, x: Tensor, grid: list[float], noise: Callable[[], Tensor]) -> Iterator[Step]:
+    """Time reversal, one call per step, weak order 2.
+
+    With D frozen the step from t to u is exact: ``x <- r x + (1 - r) D + u sqrt(1 - r) xi``, r = (u/t)^2 (the ancestral step,
+    weak order 1). Along the exact reverse SDE D is a martingale, so nothing can be gained on average by extrapolating it;
+    what the frozen step misses is that the noise just injected also moves D. Its mean effect over a step is half the change of
+    D times (1 - r), known once D has been evaluated at the new point. It is added then, one step late. This is the two-step
+    scheme of Lu et al. (2022, SDE-DPM-Solver++ 2M) with the correction weighted by the step in which the noise came in.
+    """
+    late_weight, previous = 0.0, None
+    for i, (t, u) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+        denoised = call(x, t)
+        yield Step(i, t, x, denoised)
+        ratio = (u / t) ** 2
+        correction = late_weight * (denoised - previous) if previous is not None else 0.0
+        x = ratio * x + (1 - ratio) * denoised + correction
+        if u > 0:
+            x = x + u * math.sqrt(1 - ratio) * noise()
+        late_weight, previous = (1 - ratio) / 2, denoised
+    yield Step(len(grid) - 1, 0.0, x, x)
+
+
+def _heun(call, x: Tensor, grid: list[float], noise: Callable[[], Tensor] | None, churn: Churn | None,
+          highest: float) -> Iterator[Step]:
+    """Heun steps of the probability flow; with ``churn``, each preceded by a little fresh noise. Order 2; Euler into 0."""
+    for i, (t, u) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
+        gamma = churn.gamma(t, len(grid) - 1) if churn else 0.0
+        denoised = call(x, t) if gamma == 0 else None
+        state, start = x, min(t * (1 + gamma), highest)
+        if start > t:
+            state = x + math.sqrt(start**2 - t**2) * churn.s_noise * noise()
+        at_start = call(state, start) if denoised is None else denoised
+        yield Step(i, t, x, at_start)
+        slope = (state - at_start) / start
+        x = state + (u - start) * slope
+        if u > 0:
+            x = state + (u - start) * (slope + (x - call(x, u)) / u) / 2
+    yield Step(len(grid) - 1, 0.0, x, x)

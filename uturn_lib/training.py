@@ -1,0 +1,201 @@
+"""How the shipped networks were made: `python -m uturn_lib.training --profile laptop` (or `make train`).
+
+The network is trained by denoising score matching with the EDM weighting (Karras et al. 2022, Section 5). Every batch
+is drawn from (seed, step), so a run that was interrupted and resumed takes the same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import checks
+from .data import ImageSet, load_data
+from .files import atomic_path
+from .networks import (CHECKPOINTS, Classifier, EDMDenoiser, freeze, load_classifier, make_unet, save_classifier,
+                       save_denoiser)
+from .progress import bar, track
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights. ``images`` counts training images seen; noise levels are log-normal."""
+
+    dataset: str
+    images: int
+    unet: dict[str, Any]
+    unshuffle: int = 2
+    sigma_data: float = 0.5
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup_images: int = 20_000
+    label_dropout: float = 0.3
+    log_sigma_mean: float = -0.5
+    log_sigma_std: float = 1.6
+    ema_halflife: int = 25_000
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.images / self.batch)
+
+
+RECIPES = {
+    "laptop": Recipe(
+        dataset="mnist",
+        images=900_000,
+        unet=dict(block_out_channels=(32, 64, 80), layers_per_block=2, norm_num_groups=8, attention_head_dim=16,
+                  down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+                  up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), dropout=0.1),
+    ),
+}
+
+
+def edm_loss(denoiser: EDMDenoiser, images: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
+    """Weighted denoising error per image (B,): ``(sigma^2 + s_d^2) / (sigma s_d)^2 * mean (D - x_0)^2``."""
+    sigma = sigma.reshape(-1, 1, 1, 1)
+    weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
+    denoised = denoiser.denoise(images + sigma * noise, sigma, labels)
+    return (weight * (denoised - images) ** 2).flatten(1).mean(1)
+
+
+class Trainer:
+    """Adam with warm-up and cosine decay, exponential moving average of the weights, state saved every minute."""
+
+    def __init__(self, recipe: Recipe, folder: Path, device: torch.device):
+        self.recipe, self.folder, self.device = recipe, folder, device
+        self.train = load_data(recipe.dataset, "train")
+        self.test = load_data(recipe.dataset, "test")
+        torch.manual_seed(recipe.seed)
+        self.denoiser, self.average = self._network(), self._network()
+        self.average.load_state_dict(self.denoiser.state_dict())
+        self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+        self.step, self.seconds = 0, 0.0
+        self.log: list[dict[str, float]] = []
+
+    def _network(self) -> EDMDenoiser:
+        recipe = self.recipe
+        classes = len(self.train.class_names)
+        unet = make_unet(self.train.sample_shape, classes, recipe.unshuffle, **recipe.unet)
+        denoiser = EDMDenoiser(unet, self.train.sample_shape, classes, recipe.sigma_data, recipe.unshuffle)
+        return denoiser.to(device=self.device, memory_format=torch.channels_last)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, noise levels, noise and labels of one step: a function of (seed, step) only."""
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.seed, step])
+        index = torch.from_numpy(rng.integers(len(self.train), size=recipe.batch))
+        sigma = torch.from_numpy(np.exp(rng.normal(recipe.log_sigma_mean, recipe.log_sigma_std, recipe.batch)))
+        noise = torch.from_numpy(rng.standard_normal((recipe.batch, *self.train.sample_shape), dtype=np.float32))
+        labels = self.train.labels[index].clone()
+        labels[torch.from_numpy(rng.random(recipe.batch) < recipe.label_dropout)] = len(self.train.class_names)
+        images = self.train.images[index]
+        return tuple(value.to(self.device) for value in (images, sigma.float(), noise, labels))
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero."""
+        recipe = self.recipe
+        warmup = min(1.0, (step + 1) * recipe.batch / recipe.warmup_images)
+        return recipe.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+
+    def update(self) -> float:
+        """One optimisation step; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # for dropout: a resumed run draws the same masks
+        loss = edm_loss(self.denoiser.train(), *self.batch(self.step)).mean()
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"the loss is {loss.item()} at step {self.step}; resume with a lower learning rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        return loss.item()
+
+    def _update_average(self) -> None:
+        seen = self.step * self.recipe.batch
+        halflife = min(self.recipe.ema_halflife, 0.05 * seen)  # short at first, so that the average forgets the start
+        keep = 0.5 ** (self.recipe.batch / max(halflife, 1e-8))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.denoiser.parameters()), 1 - keep)
+
+    @torch.no_grad()
+    def validation(self, data: ImageSet, draws: int = 2) -> float:
+        """Loss of the averaged network on 500 images of ``data``, always with the same noise: comparable over time."""
+        self.average.eval()
+        images, labels = data.images[:500].to(self.device), data.labels[:500].to(self.device)
+        rng = np.random.default_rng(1234)
+        total = 0.0
+        for _ in range(draws):
+            quantiles = (rng.permutation(len(images)) + 0.5) / len(images)
+            normal = math.sqrt(2) * torch.erfinv(torch.from_numpy(2 * quantiles - 1))
+            sigma = (self.recipe.log_sigma_mean + self.recipe.log_sigma_std * normal).exp().float().to(self.device)
+            noise = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32)).to(self.device)
+            for part in torch.arange(len(images), device=self.device).split(125):
+                total += edm_loss(self.average, images[part], sigma[part], noise[part], labels[part]).sum().item()
+        return total / (draws * len(images))
+
+    def save(self) -> None:
+        """Write the whole state; tensors and numbers only, so that it can be read back without running code."""
+        state = {"recipe": repr(self.recipe), "step": self.step, "seconds": self.seconds, "log": self.log,
+                 "denoiser": self.denoiser.state_dict(), "average": self.average.state_dict(),
+                 "optimizer": self.optimizer.state_dict()}
+        with atomic_path(self.folder / "state.pt") as temporary:
+            torch.save(state, temporary)
+        with atomic_path(self.folder / "loss.csv") as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["images", "seconds", "train_loss", "held_out_loss", "train_set_loss"])
+            writer.writeheader()
+            writer.writerows(self.log)
+
+    def resume(self) -> bool:
+        """Continue from the saved state, if there is one for this recipe."""
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != repr(self.recipe):
+            raise ValueError(f"{path} belongs to another recipe; remove {self.folder} to train anew")
+        self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
+        self.denoiser.load_state_dict(state["denoiser"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return True
+
+    def run(self, save_every: float = 60.0, log_images: int = 25_000) -> None:
+        """Train to the end of the recipe; interrupted at any moment, at most ``save_every`` seconds of work are lost."""
+        display = bar(self.recipe.steps, "training", initial=self.step, unit="step", unit_scale=True)
+        losses: list[float] = []
+        last_save = last = time.monotonic()
+        while self.step < self.recipe.steps:
+            losses.append(self.update())
+            now = time.monotonic()
+            self.seconds, last = self.seconds + now - last, now
+            display.update()
+            display.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
+            images = self.step * self.recipe.batch
+            if images // log_images != (images - self.recipe.batch) // log_images or self.step == self.recipe.steps:
+                self.log.append({"images": images, "seconds": round(self.seconds), "train_loss": round(float(np.mean(losses)), 5),
+                                 "held_out_loss": round(self.validation(self.test), 5),
+                                 "train_set_loss": round(self.validation(self.train), 5)})
+                losses = []
+                display.write(str(self.log[-1]))
+            if now - last_save > save_every or self.step == self.recipe.steps:
+                self.save()
+                last_save = time.monotonic()
+        display.close()

@@ -1,0 +1,139 @@
+"""The U-Turn and its relatives: where the reverse process starts is the only difference between them.
+
+==================  ======================================================  ===============================
+u_turn              x_u = x_0 + sigma_u eps, from a ground-truth sample     the paper's Algorithm 1
+g_turn              x_u ~ N(mu, Sigma + sigma_u^2 I)                        the paper's Algorithm 2 (our reading)
+artificial_start    x_u ~ N(0, sigma_u^2 I)                                 the baseline that ignores the data
+==================  ======================================================  ===============================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .denoisers import Denoiser, GaussianDenoiser, sigma_range
+from .noise import turn_sigmas
+from .sampling import METHODS, Churn, reverse
+from .seeding import NoiseStream, sample_seeds
+
+DEFAULT_STEPS = 64
+
+
+@dataclass(frozen=True)
+class UTurn:
+    """What went in, where it turned, what came out; all of shape (B, *sample), in the dtype and on the device of x0.
+
+    ``x0``: ground truth (None for starts without one); ``x_u``: the state at noise level ``sigma_u``;
+    ``denoised``: D(x_u, sigma_u), a by-product of the first reverse step; ``y0``: the output.
+    """
+
+    x0: Tensor | None = field(repr=False)
+    x_u: Tensor = field(repr=False)
+    denoised: Tensor = field(repr=False)
+    y0: Tensor = field(repr=False)
+    sigma_u: float
+
+
+def u_turn(denoiser: Denoiser, x0: Tensor, sigma_u: float, steps: int = DEFAULT_STEPS, method: str = "sde", seed: int = 0,
+           labels: Tensor | None = None, indices: Sequence[int] | None = None, batch_size: int = 256,
+           churn: Churn | None = None) -> UTurn:
+    """Forward to ``x_u = x0 + sigma_u eps``, turn, reverse to 0 (Behjoo & Chertkov, Algorithm 1).
+
+    Parameters
+    ----------
+    x0: (B, *sample) ground truth, images in [-1, 1].
+    sigma_u: noise level of the turn, 0 <= sigma_u <= the denoiser's largest; it lies exactly on the grid. 0 returns x0.
+    steps: steps of the reverse leg (Karras grid from sigma_u to 0).
+    method: "sde", "ode" or "edm", see ``sampling.reverse``.
+    seed, indices: a sample's noise depends on (seed, its global index) only; ``indices`` defaults to 0 .. B - 1. The same
+        seed gives the same eps at every sigma_u.
+    labels: (B,) classes for a class-conditional denoiser.
+    batch_size: samples per denoiser call; has no influence on the result.
+
+    Raises ``ValueError`` or ``TypeError`` for a sigma_u, x0, labels, method or indices that cannot be used.
+    """
+    checks.ground_truth("x0", x0, getattr(denoiser, "sample_shape", None),
+                        getattr(denoiser, "value_range", (float("-inf"), float("inf"))))
+    sigma_u = checks.noise_level("sigma_u", sigma_u, highest=sigma_range(denoiser)[1])
+    indices = _check_indices(indices, len(x0))
+    eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device).normal()
+    x_u = x0.double() + sigma_u * eps
+    denoised, y0 = _return_leg(denoiser, x_u, sigma_u, steps, method, sample_seeds(seed, indices), labels, batch_size, churn)
+    return UTurn(x0, x_u.to(x0.dtype), denoised.to(x0.dtype), y0.to(x0.dtype), sigma_u)
+
+
+def g_turn(denoiser: Denoiser, gaussian: GaussianDenoiser, count: int, sigma_u: float, steps: int = DEFAULT_STEPS,
+           method: str = "sde", seed: int = 0, labels: Tensor | None = None, indices: Sequence[int] | None = None,
+           batch_size: int = 256, churn: Churn | None = None) -> UTurn:
+    """Start at ``sigma_u`` from N(mu, Sigma + sigma_u^2 I), the noisy data in the Gaussian approximation (Algorithm 2).
+
+    ``gaussian`` is fitted to the data: its affine score is used above sigma_u (in one exact draw), the denoiser below.
+    Returns ``count`` samples, float32; other parameters as in :func:`u_turn`.
+    """
+    indices = _check_indices(indices, checks.positive_int("count", count))
+    sigma_u = checks.noise_level("sigma_u", sigma_u, highest=sigma_range(denoiser)[1])
+    start = gaussian.sample(sample_seeds(seed, indices, "start"), sigma_u)
+    return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
+
+
+def artificial_start(denoiser: Denoiser, count: int, sigma_u: float, steps: int = DEFAULT_STEPS, method: str = "sde",
+                     seed: int = 0, labels: Tensor | None = None, indices: Sequence[int] | None = None,
+                     batch_size: int = 256, churn: Churn | None = None,
+                     sample_shape: Sequence[int] | None = None) -> UTurn:
+    """Start at ``sigma_u`` from N(0, sigma_u^2 I). At the largest sigma this is the ordinary generation of samples.
+
+    ``sample_shape`` is needed only when the denoiser does not know its own. Other parameters as in :func:`g_turn`.
+    """
+    indices = _check_indices(indices, checks.positive_int("count", count))
+    sigma_u = checks.noise_level("sigma_u", sigma_u, highest=sigma_range(denoiser)[1])
+    shape = sample_shape or getattr(denoiser, "sample_shape", None)
+    if shape is None:
+        raise ValueError("sample_shape is needed: the denoiser does not know the shape of its samples")
+    start = sigma_u * NoiseStream(sample_seeds(seed, indices, "start"), shape).normal()
+    return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
+
+
+def _from_start(denoiser, start: Tensor, sigma_u: float, steps: int, method: str, seed: int, labels: Tensor | None,
+                indices: list[int], batch_size: int, churn: Churn | None) -> UTurn:
+    seeds = sample_seeds(seed, indices)
+    denoised, y0 = _return_leg(denoiser, start, sigma_u, steps, method, seeds, labels, batch_size, churn)
+    return UTurn(None, start.float(), denoised.float(), y0.float(), sigma_u)
+
+
+def _return_leg(denoiser, x_u: Tensor, sigma_u: float, steps: int, method: str, seeds: list[int], labels: Tensor | None,
+                batch_size: int, churn: Churn | None) -> tuple[Tensor, Tensor]:
+    """Reverse ``x_u`` in batches; returns D(x_u, sigma_u) and the outputs, both on the device of ``x_u``."""
+    checks.one_of("method", method, METHODS)
+    batch_size, steps = checks.positive_int("batch_size", batch_size), checks.positive_int("steps", steps)
+    checks.labels(labels, len(x_u), getattr(denoiser, "num_classes", 0) if hasattr(denoiser, "num_classes") else 2**31)
+    if sigma_u == 0 or len(x_u) == 0:
+        return x_u, x_u
+    sigmas, device = turn_sigmas(steps, sigma_u), device_of(denoiser) or x_u.device
+    denoised, y0 = torch.empty_like(x_u), torch.empty_like(x_u)
+    for start in range(0, len(x_u), batch_size):
+        part = slice(start, start + batch_size)
+        part_labels = None if labels is None else labels[part].to(device)
+        for step in reverse(denoiser, x_u[part].to(device), sigmas, method, seeds[part], part_labels, churn):
+            if step.index == 0:
+                denoised[part] = step.denoised
+        y0[part] = step.x
+    return denoised, y0
+
+
+def device_of(denoiser: Denoiser) -> torch.device | None:
+    """Where a network's weights are; None for a denoiser that follows its input."""
+    parameters = getattr(denoiser, "parameters", None)
+    first = next(iter(parameters()), None) if callable(parameters) else None
+    return None if first is None else first.device
+
+
+def _check_indices(indices: Sequence[int] | None, count: int) -> list[int]:
+    indices = list(range(count)) if indices is None else [int(index) for index in indices]
+    if len(indices) != count or any(index < 0 for index in indices):
+        raise ValueError(f"indices: {len(indices)} given for {count} samples; one number >= 0 per sample is needed")
+    return indices
