@@ -30,7 +30,7 @@ STATEMENTS = {
     "O1": ("C = E|D|^2 / E|x_0|^2: x_0 and y_0 are exchangeable under the exact reverse SDE.", "ours",
            "the 95 % interval of C - E|D|^2 / E|x_0|^2, paired over ground truths, contains 0 at every sigma_u "
            "(level corrected for their number)"),
-    "O2": ("The authors' KS rule (> 0.06 at n = 256) flags 2.75 % of truly Gaussian pixels; beyond the largest data scale the pixels "
+    "O2": ("The authors' KS rule (> 0.06 at n = 256) flags 2.6 % of truly Gaussian pixels; beyond the largest data scale the pixels "
            "are Gaussian.", "ours",
            "at the largest sigma the 95 % interval of the flagged fraction contains the rule's null rate"),
 }

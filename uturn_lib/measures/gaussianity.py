@@ -50,7 +50,7 @@ def _ks_of_sorted(ordered: Tensor, rounding: float) -> Tensor:
 def ks_fraction(samples: Tensor, threshold: float = AUTHORS_THRESHOLD) -> float:
     """Fraction of coordinates of ``samples`` (N, ...) whose KS statistic exceeds ``threshold`` (0.06: the authors' rule at N = 256).
 
-    A threshold means something only together with N: 0.06 at N = 256 is exceeded by 2.75 % of truly Gaussian coordinates.
+    A threshold means something only together with N: 0.06 at N = 256 is exceeded by 2.6 % of truly Gaussian coordinates.
     For a rule with a stated rate use ``lilliefors_threshold(N, level)``.
     """
     return float((ks_statistic(samples) > threshold).double().mean())
