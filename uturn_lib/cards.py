@@ -59,12 +59,14 @@ def write_denoiser_card(folder: Path, classifier_folder: Path, dataset: str, dev
     recipe, last = training["recipe"], training["loss"][-1]
     parameters = sum(p.numel() for p in denoiser.parameters())
     error = (found["class_accuracy"] * (1 - found["class_accuracy"]) / found["samples"]) ** 0.5
+    stages = "; ".join(f"{stage['images']:,} images, learning rate {stage['learning_rate']:g}, label dropout {stage['label_dropout']:.0%}"
+                       for stage in recipe["stages"])
     text = f"""# A denoiser of {dataset} images
 
 A diffusers `UNet2DModel` ({parameters / 1e6:.2f} million parameters, pixels unshuffled by {denoiser.unshuffle}) under the preconditioning of
 Karras et al. (2022), Table 1, with sigma_data = {denoiser.sigma_data}; images {tuple(denoiser.sample_shape)} in [-1, 1], noise levels up to
-{denoiser.sigma_range[1]:g}. With labels it is class-conditional ({denoiser.num_classes} classes), without them unconditional (null class, from label dropout
-of {recipe['label_dropout']:.0%}).
+{denoiser.sigma_range[1]:g}. With labels it is class-conditional ({denoiser.num_classes} classes), without them unconditional (null class, from label
+dropout).
 
 ```python
 from uturn_lib import load_denoiser
@@ -82,7 +84,8 @@ denoiser = load_denoiser("{folder.name}")
 | seed | {recipe['seed']} |
 | images seen | {training['images_seen']:,} in batches of {recipe['batch']} |
 | noise levels | ln sigma ~ N({recipe['log_sigma_mean']}, {recipe['log_sigma_std']}^2) |
-| optimiser | Adam, {recipe['learning_rate']:g} with warm-up and cosine decay; average of the weights with half-life {recipe['ema_halflife']:,} images |
+| stages | {stages} |
+| optimiser | Adam, warm-up and cosine decay in each stage; average of the weights with half-life {recipe['ema_halflife']:,} images |
 | duration | {training['minutes']:.0f} minutes on {training['machine']}, torch {training['torch']}, beside other work |
 | final loss | held-out images {last['held_out_loss']:.4f}, training images {last['train_set_loss']:.4f} (same noise levels and weights) |
 

@@ -26,6 +26,8 @@ from . import checks
 from .data import ImageSet, load_data
 from .denoisers import Denoiser, sigma_range
 from .files import atomic_path, read_json
+from .measures import retention
+from .measures.estimate import Estimate
 from .measures.gaussianity import AUTHORS_THRESHOLD, ks_fraction_estimate, lilliefors_threshold
 from .noise import karras_sigmas, proportional_steps
 from .profiles import Profile, cache_folder, load_profile
@@ -207,6 +209,36 @@ def _compute_u_turn(bench: Workbench, data: str, denoiser: str, method: str, see
                   labels=starts.labels[first:last] if conditional else None, indices=range(first, last),
                   batch_size=bench.batch_size)
     return {"denoised": turn.denoised.float().numpy(), "y0": turn.y0.float().numpy()}
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """T_m and T_s of a profile with everything they were read from; ``identity`` and ``same_class`` are (S, N) booleans."""
+
+    sweep: Sweep = field(repr=False)
+    identity: Tensor = field(repr=False)
+    same_class: Tensor = field(repr=False)
+    identity_curve: list[Estimate]
+    class_curve: list[Estimate]
+    t_m: Estimate
+    t_s: Estimate
+    log_gap: Estimate
+
+
+def transitions(study: Study, seed: int = 0) -> Transitions:
+    """The unconditional sweep over the profile's ground truths, and the identity and class retention of its outputs.
+
+    Identity is sought among all images of the data set; the class is the profile's classifier's (definitions: ``measures.retention``).
+    """
+    starts, sigmas = study.ground_truths, study.profile.sigmas
+    sweep = u_turn_sweep(study, starts, sigmas, study.profile.steps, seed=seed, sigma_max=study.profile.sigma_max, chunk=study.profile.chunk)
+    own = retention.nearest_index(starts.images, study.reference)  # where each ground truth stands in the reference
+    identity = torch.stack([retention.identity_retained(y0, study.reference, own) for y0 in sweep.y0])
+    same_class = torch.stack([retention.class_retained(study.classifier.predict(y0), starts.labels) for y0 in sweep.y0])
+    level = retention.chance_level(len(starts.class_names))
+    return Transitions(sweep, identity, same_class, retention.retention_curve(identity), retention.retention_curve(same_class),
+                       retention.transition(sigmas, identity), retention.transition(sigmas, same_class, level),
+                       retention.log_gap(sigmas, identity, same_class, level))
 
 
 def generation_ks(bench: Workbench, count: int, steps: int, sigma_max: float = 80.0, labels: Tensor | None = None,

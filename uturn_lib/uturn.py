@@ -98,6 +98,23 @@ def artificial_start(denoiser: Denoiser, count: int, sigma_u: float, steps: int 
     return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
 
 
+def forward_path(x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Sequence[int] | None = None) -> Tensor:
+    """The forward process itself, Brownian motion on the clock sigma^2: states (S, B, *sample), float64, at increasing ``sigmas``.
+
+    Only its end matters to a U-Turn; the path is for figures. Raises ``ValueError`` unless ``sigmas`` increase from 0 or above.
+    """
+    sigmas = [checks.noise_level("sigmas", sigma) for sigma in sigmas]
+    if any(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)):
+        raise ValueError(f"sigmas must increase, got {sigmas}")
+    noise = NoiseStream(sample_seeds(seed, _check_indices(indices, len(x0)), "forward"), x0.shape[1:], x0.device)
+    states, x, before = [], x0.double(), 0.0
+    for sigma in sigmas:
+        x = x + (sigma**2 - before**2) ** 0.5 * noise.normal()
+        states.append(x)
+        before = sigma
+    return torch.stack(states)
+
+
 def _from_start(denoiser, start: Tensor, sigma_u: float, steps: int, method: str, seed: int, labels: Tensor | None,
                 indices: list[int], batch_size: int, churn: Churn | None) -> UTurn:
     seeds = sample_seeds(seed, indices)

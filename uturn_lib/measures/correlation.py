@@ -46,6 +46,14 @@ def identity_correlation_estimate(x0: Tensor, denoised: Tensor, mean: Tensor | N
     return bootstrap_ratio(numerator, denominator, seed=seed)
 
 
+def identity_gap_estimate(x0: Tensor, denoised: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0,
+                          confidence: float = 0.95) -> Estimate:
+    """``(sum <x_0, y_0> - sum |D|^2) / sum |x_0|^2`` with the interval of the paired difference; zero for an exact score and sampler."""
+    numerator, denominator = correlation_terms(x0, y0, mean)
+    predicted, _ = correlation_terms(denoised, denoised, mean)
+    return bootstrap_ratio(numerator - predicted, denominator, seed, confidence)
+
+
 def gaussian_correlation(eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0, method: str = "sde") -> float:
     """U-Turn correlation of Gaussian data, in closed form (our derivation), with ``K = lambda / (lambda + sigma^2)``.
 

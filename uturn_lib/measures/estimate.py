@@ -31,9 +31,9 @@ class Estimate:
         return asdict(self)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The central 95 % of bootstrap ``values`` (R,); infinite values are kept where they fall."""
-    tail = (1 - CONFIDENCE) / 2
+def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The central part ``confidence`` of bootstrap ``values`` (R,); infinite values are kept where they fall."""
+    tail = (1 - confidence) / 2
     ordered = np.sort(values)
     low, high = int(np.floor(tail * len(ordered))), int(np.ceil((1 - tail) * len(ordered))) - 1
     return float(ordered[low]), float(ordered[high])
@@ -45,16 +45,19 @@ def resample_counts(count: int, seed: int = 0, resamples: int = RESAMPLES) -> np
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
-def bootstrap_mean(values: Tensor | np.ndarray, seed: int = 0) -> Estimate:
+def bootstrap_mean(values: Tensor | np.ndarray, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
     """Mean of ``values`` (N,) with its interval."""
-    values = np.asarray(values, dtype=float)
-    means = resample_counts(len(values), seed) @ values / len(values)
-    return Estimate(float(values.mean()), *interval(means))
+    return bootstrap_ratio(values, np.ones(len(values)), seed, confidence)
 
 
-def bootstrap_ratio(numerator: Tensor | np.ndarray, denominator: Tensor | np.ndarray, seed: int = 0) -> Estimate:
-    """``sum numerator / sum denominator`` (each (N,), paired) with its interval."""
+def bootstrap_ratio(numerator: Tensor | np.ndarray, denominator: Tensor | np.ndarray, seed: int = 0,
+                    confidence: float = CONFIDENCE) -> Estimate:
+    """``sum numerator / sum denominator`` (each (N,), paired) with its interval.
+
+    For a ``confidence`` above 95 % (several comparisons at once) more resamples are drawn, so that the tails are filled.
+    """
     numerator, denominator = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
-    counts = resample_counts(len(numerator), seed)
+    resamples = int(RESAMPLES * max(1.0, (1 - CONFIDENCE) / (1 - confidence)))
+    counts = resample_counts(len(numerator), seed, resamples)
     ratios = (counts @ numerator) / (counts @ denominator)
-    return Estimate(float(numerator.sum() / denominator.sum()), *interval(ratios))
+    return Estimate(float(numerator.sum() / denominator.sum()), *interval(ratios, confidence))

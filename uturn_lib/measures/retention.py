@@ -33,6 +33,15 @@ def class_retained(predicted: Tensor, labels: Tensor) -> Tensor:
     return predicted == labels
 
 
+def agreement(probabilities: Tensor) -> Tensor:
+    """``sum_k p_k^2`` (B,): the probability that two independent draws from ``probabilities`` (B, K) agree.
+
+    With the posterior p(class | x_u) it is the exact class retention of a U-Turn through x_u, because x_0 and y_0 are two such
+    draws (our derivation): no sampling, no classifier.
+    """
+    return probabilities.square().sum(1)
+
+
 def chance_level(classes: int) -> float:
     """The level at which T_s is read: the midpoint (1 + 1/K) / 2 between full retention and chance."""
     return (1 + 1 / classes) / 2

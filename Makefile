@@ -1,0 +1,62 @@
+# Everything a reader needs: `make figures`, `make test`. Variables: PROFILE=laptop, DEVICE= (cuda when present, else cpu), PYTHON=python3.
+
+PROFILE ?= laptop
+DEVICE ?= auto
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb)))
+SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
+DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
+
+.DEFAULT_GOAL := help
+.PHONY: help env figures $(SHORT) test lab train bench notebooks clean distclean
+
+help:  ## this list
+	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
+	@grep -E '^[a-z$$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  make fig08      a single figure: one of $(SHORT)"
+	@echo "Variables: PROFILE=$(PROFILE), DEVICE= (cuda when present, else cpu), PYTHON=$(PYTHON)"
+
+env: $(STAMP)  ## create .venv with everything pinned (done by the other targets when missing)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
+	@echo "Creating the environment in $(VENV) (once; about a minute, most of it PyTorch)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+	@echo "Environment ready"
+
+figures: $(STAMP)  ## run all notebooks and write figures/$(PROFILE)/
+	@$(BIN)/python -m uturn_lib.run figures --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+
+$(SHORT): $(STAMP)
+	@$(BIN)/python -m uturn_lib.run figures $@ --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+
+test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
+	@echo "1/2 pytest: closed forms, orders of convergence, other implementations, bad input"
+	@$(BIN)/python -m pytest -q
+	@echo "2/2 nbval: runs the notebooks and compares the marked outputs"
+	@UTURN_PROGRESS=off UTURN_FIGURES=.cache/test-figures OMP_WAIT_POLICY=PASSIVE \
+	  $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/)
+	@$(BIN)/python -m uturn_lib.training --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+
+bench: $(STAMP)  ## measure speed as ratios within one run; results in benchmarks/
+	@$(BIN)/python benchmarks/bench.py --device '$(DEVICE_OR_AUTO)'
+
+notebooks: $(STAMP)  ## refresh the outputs of the committed notebooks (for maintainers)
+	@$(BIN)/python -m uturn_lib.run refresh
+
+clean:  ## remove cached results and executed copies (keeps .venv and figures)
+	rm -rf .cache .pytest_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## also remove .venv and unfinished training
+	rm -rf $(VENV) runs *.egg-info

@@ -1,0 +1,242 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from uturn_lib import claims, experiments, plotting
+from uturn_lib.data import ImageSet
+from uturn_lib.files import atomic_path
+from uturn_lib.measures import correlation
+from uturn_lib.measures.estimate import Estimate
+from uturn_lib.profiles import ROOT, figure_folder
+
+
+def starts_from(gaussian, count=12):
+    return ImageSet("toy", "test", gaussian.sample(range(count)).float(), torch.zeros(count, dtype=torch.int64), ("only",), "made here", "none",
+                    f"toy:{count}")
+
+
+class Counted:
+    """A denoiser that counts its calls."""
+
+    def __init__(self, denoiser):
+        self.denoiser, self.calls = denoiser, 0
+        self.fingerprint, self.sample_shape = denoiser.fingerprint, denoiser.sample_shape
+
+    def __call__(self, x, sigma, labels=None):
+        self.calls += 1
+        return self.denoiser(x, sigma, labels)
+
+
+def test_a_sweep_is_the_turns_one_by_one_and_is_computed_once(gaussian):
+    from uturn_lib import u_turn
+    from uturn_lib.noise import proportional_steps
+
+    counted = Counted(gaussian)
+    bench, starts = experiments.Workbench.around(counted), starts_from(gaussian)
+    sweep = experiments.u_turn_sweep(bench, starts, (0.5, 2.0), steps=20, chunk=5)
+    assert sweep.y0.shape == (2, 12, 6)
+    direct = u_turn(gaussian, starts.images, 2.0, proportional_steps(2.0, 20))
+    torch.testing.assert_close(sweep.y0[1], direct.y0)
+    torch.testing.assert_close(sweep.denoised[1], direct.denoised)
+    calls = counted.calls
+    again = experiments.u_turn_sweep(bench, starts, (0.5, 2.0), steps=20, chunk=5)
+    assert counted.calls == calls and torch.equal(again.y0, sweep.y0)
+
+
+@pytest.mark.parametrize("change", [dict(steps=40), dict(seed=1), dict(method="ode"), dict(sigmas=(0.6,)), dict(starts="other"), dict(denoiser="other")])
+def test_every_input_is_in_the_key(gaussian, mixture, change):
+    counted = Counted(gaussian)
+    settings = dict(sigmas=(0.5,), steps=20, seed=0, method="sde")
+    experiments.u_turn_sweep(experiments.Workbench.around(counted), starts_from(gaussian), **settings)
+    calls = counted.calls
+    starts = starts_from(gaussian)
+    if change.pop("starts", None):
+        starts = replace(starts, fingerprint="another")
+    if change.pop("denoiser", None):
+        counted.fingerprint = "another"
+    experiments.u_turn_sweep(experiments.Workbench.around(counted), starts, **(settings | change))
+    assert counted.calls > calls
+
+
+def test_the_version_of_the_computation_is_in_the_key(monkeypatch):
+    chunk = experiments.Chunk("u_turn", {"seed": 0})
+    before = chunk.path
+    monkeypatch.setitem(experiments.VERSIONS, "u_turn", experiments.VERSIONS["u_turn"] + 1)
+    assert chunk.path != before
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "other inputs"])
+def test_a_damaged_result_is_computed_again(gaussian, kind):
+    counted = Counted(gaussian)
+    bench, starts = experiments.Workbench.around(counted), starts_from(gaussian, 4)
+    good = experiments.u_turn_sweep(bench, starts, (0.5,), steps=10)
+    (file,) = (p for p in experiments.cache_folder().rglob("*.npz"))
+    if kind == "other inputs":
+        with np.load(file) as stored:
+            arrays = dict(stored) | {"parameters": np.array("{}")}
+        np.savez(file, **arrays)
+    else:
+        file.write_bytes(b"" if kind == "empty" else file.read_bytes()[:-300])
+    calls = counted.calls
+    with pytest.warns(UserWarning, match="computed again"):
+        again = experiments.u_turn_sweep(bench, starts, (0.5,), steps=10)
+    assert counted.calls > calls and torch.equal(again.y0, good.y0)
+
+
+def test_results_are_readable_without_us(gaussian):
+    experiments.u_turn_sweep(experiments.Workbench.around(gaussian), starts_from(gaussian, 3), (0.5,), steps=10)
+    (file,) = experiments.cache_folder().rglob("*.npz")
+    with np.load(file, allow_pickle=False) as stored:
+        parameters = json.loads(str(stored["parameters"]))
+        assert stored["y0"].shape == (3, 6)
+    assert parameters["sigma_u"] == 0.5 and parameters["denoiser"] == gaussian.fingerprint
+
+
+def test_nothing_is_left_when_a_chunk_fails(gaussian):
+    class Broken(Counted):
+        def __call__(self, x, sigma, labels=None):
+            return torch.full_like(x, float("nan")) if self.calls > 20 else super().__call__(x, sigma, labels)
+
+    broken = Broken(gaussian)
+    with pytest.raises(FloatingPointError):
+        experiments.u_turn_sweep(experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6)
+    kept = list(experiments.cache_folder().rglob("*"))
+    done = [path for path in kept if path.suffix == ".npz"]
+    assert len(done) == 2 and all(not path.name.startswith(".") for path in kept if path.is_file())  # the whole first level, no scraps
+    broken.calls = -10_000  # mended: it continues, computing only what is missing
+    experiments.u_turn_sweep(experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6)
+
+
+def test_a_killed_sweep_continues(gaussian, tmp_path):
+    """kill -9 in the middle: the chunks that were finished are there, whole, and the rest is computed by the next run."""
+    script = tmp_path / "sweep.py"
+    script.write_text(f"""
+import sys, time, torch
+sys.path.insert(0, {str(ROOT / 'tests')!r})
+from test_experiments import Counted, starts_from
+from uturn_lib import GaussianDenoiser, experiments
+class Slow(Counted):
+    def __call__(self, x, sigma, labels=None):
+        time.sleep(0.01)
+        return super().__call__(x, sigma, labels)
+gaussian = GaussianDenoiser(torch.zeros(6), torch.eye(6))
+experiments.u_turn_sweep(experiments.Workbench.around(Slow(gaussian)), starts_from(gaussian, 40), (1.0,), steps=20, chunk=2)
+""")
+    environment = os.environ | {"UTURN_PROGRESS": "off"}
+    process = subprocess.Popen([sys.executable, str(script)], env=environment, cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(experiments.cache_folder().rglob("[!.]*.npz"))) < 3:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in experiments.cache_folder().rglob("[!.]*.npz")}
+    assert 3 <= len(finished) < 20
+    assert subprocess.run([sys.executable, str(script)], env=environment, cwd=ROOT, timeout=120).returncode == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+    assert len(list(experiments.cache_folder().rglob("[!.]*.npz"))) == 20
+
+
+def test_an_executor_changes_nothing(gaussian, monkeypatch, tmp_path):
+    bench, starts = experiments.Workbench.around(gaussian), starts_from(gaussian)
+    serial = experiments.u_turn_sweep(bench, starts, (0.5, 3.0), steps=12, chunk=4)
+    monkeypatch.setenv("UTURN_CACHE", str(tmp_path / "second"))
+    with ThreadPoolExecutor(3) as executor:
+        spread = experiments.u_turn_sweep(bench, starts, (0.5, 3.0), steps=12, chunk=4, executor=executor)
+    torch.testing.assert_close(serial.y0, spread.y0, atol=1e-6, rtol=0)
+
+
+def test_the_pipeline_reproduces_the_closed_form_on_gaussian_data(gaussian):
+    starts = starts_from(gaussian, 3000)
+    sigmas = (0.3, 1.0, 4.0)
+    sweep = experiments.u_turn_sweep(experiments.Workbench.around(gaussian, batch_size=3000), starts, sigmas, steps=96, chunk=3000)
+    for sigma, y0, denoised in zip(sigmas, sweep.y0, sweep.denoised, strict=True):
+        exact = correlation.gaussian_correlation(gaussian.eigenvalues, sigma)
+        whole = correlation.uturn_correlation_estimate(sweep.x0, y0, gaussian.mean)
+        assert abs(whole.value - exact) < 3 * (whole.high - whole.low) / 3.92
+        gap = correlation.identity_gap_estimate(sweep.x0, denoised, y0, gaussian.mean, confidence=0.99)
+        assert gap.contains(0)
+
+
+def test_generation_ks_is_at_the_null_rate_for_gaussian_data():
+    from uturn_lib import GaussianDenoiser
+
+    bench = experiments.Workbench.around(GaussianDenoiser(torch.zeros(300), torch.eye(300)))
+    result = experiments.generation_ks(bench, 256, steps=12, sigma_max=20.0)
+    assert result["sigma"][0] == 20.0 and len(result["authors"]) == 13
+    for rule, rate in (("authors", 0.026), ("calibrated", 0.05)):
+        error = (rate * (1 - rate) / 300) ** 0.5
+        assert np.abs(result[rule][:, 0] - rate).max() < 4 * error  # Gaussian at every step, from noise to data
+
+
+def test_a_denoiser_without_fingerprint_is_refused():
+    with pytest.raises(ValueError, match="fingerprint"):
+        experiments.Workbench.around(lambda x, sigma, labels=None: x)
+
+
+def test_unknown_profile_and_device():
+    with pytest.raises(ValueError, match="profile = 'desktop'.*'laptop'"):
+        experiments.prepare("desktop")
+    with pytest.raises(ValueError, match="not a torch device"):
+        experiments.prepare("laptop", "gpu")
+
+
+# ------------------------------------------------------------------------------------- claims, files, figures
+
+
+def test_claims_are_decided_by_their_rules():
+    sigmas, at = (0.1, 1.0, 80.0), lambda v: Estimate(v, v - 0.02, v + 0.02)
+    curve = [at(0.99), at(0.5), at(0.0)]
+    assert claims.memorization("f", "laptop", sigmas, curve, Estimate(1.0, 0.8, 1.2)).verdict == "holds"
+    assert claims.memorization("f", "laptop", sigmas, [at(0.9), *curve[1:]], Estimate(1.0, 0.8, 1.2)).verdict == "does not hold"
+    assert claims.memorization("f", "laptop", sigmas, curve, Estimate(1.0, 0.0, 1.2)).verdict == "does not hold"
+    t_s = Estimate(2.0, 1.8, 2.2)
+    assert claims.speciation("f", "laptop", 10, [at(0.1)], t_s, Estimate(0.5, 0.2, 0.8)).verdict == "holds"
+    assert claims.speciation("f", "laptop", 10, [at(0.1)], t_s, Estimate(0.5, -0.1, 0.8)).verdict == "does not hold"
+    assert claims.speciation("f", "laptop", 10, [at(0.3)], t_s, Estimate(0.5, 0.2, 0.8)).verdict == "does not hold"
+    test = lambda off, r2=None: claims.gaussian_test("f", "laptop", (1.5, 3.0), [at(0.5 + off), at(0.2)], [0.5, 0.19],  # noqa: E731
+                                                     Estimate(1, 1, 1), t_s, r2).verdict
+    assert (test(0.04), test(0.04, 0.01), test(0.04, 0.03), test(0.06, 0.01)) == ("not testable here", "holds", "does not hold", "does not hold")
+    assert claims.identity_holds("f", "laptop", (1.0, 2.0), [at(0.01), at(0.03)]).verdict == "does not hold"
+    assert claims.exchangeable("f", "laptop", [0.004, 0.5, 0.9]).verdict == "holds"
+    assert claims.exchangeable("f", "laptop", [0.003, 0.5, 0.9]).verdict == "does not hold"
+    with pytest.raises(ValueError, match="claim = 'C99'"):
+        claims.make_claim("C99", "f", "laptop", "", "holds")
+
+
+def test_claims_are_merged_and_hold_plain_json():
+    path = claims.record(claims.make_claim("C1", "fig09", "laptop", "first", "holds", T_m=Estimate(1.0, 0.0, float("inf"))))
+    claims.record(claims.make_claim("C2", "fig09", "laptop", "other", "holds"))
+    claims.record(claims.make_claim("C1", "fig09", "laptop", "second", "does not hold"))
+    entries = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert [(entry["id"], entry["measured"]) for entry in entries] == [("C1", "second"), ("C2", "other")]
+    assert all(entry["rule"] and entry["source"] in ("paper", "ours") for entry in entries)
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError):
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_figures_are_the_same_file_twice():
+    def draw():
+        figure, axes = plotting.plt.subplots(figsize=(2, 2))
+        axes.plot([1, 2], [1, 2])
+        plotting.save_figure(figure, "laptop", "fig99_test")
+        plotting.plt.close(figure)
+        return {path.name: path.read_bytes() for path in figure_folder("laptop").glob("fig99*")}
+
+    first = draw()
+    assert set(first) == {"fig99_test.png", "fig99_test.pdf"} and draw() == first

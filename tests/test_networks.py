@@ -1,0 +1,190 @@
+import json
+
+import pytest
+import torch
+from conftest import make_tiny_network
+from safetensors.torch import load_file
+
+from uturn_lib import artificial_start, load_classifier, load_data, load_denoiser
+from uturn_lib.measures.quality import frechet_distance
+from uturn_lib.networks import CHECKPOINTS, Classifier, save_classifier, save_denoiser
+
+
+def test_preconditioning_is_table_1_of_karras_et_al(tiny_network):
+    """D = c_skip x + c_out F(c_in x, c_noise), assembled here from the bare U-Net."""
+    x, s = torch.randn(4, 1, 8, 8), torch.tensor([0.01, 0.5, 3.0, 80.0])
+    d, wide = 0.5, s[:, None, None, None]
+    patches = torch.nn.functional.pixel_unshuffle(x / (wide**2 + d**2).sqrt(), 2)
+    bare = tiny_network.unet(patches, 100 * s.log() / 4, class_labels=torch.full((4,), 3)).sample
+    expected = d**2 / (wide**2 + d**2) * x + wide * d / (wide**2 + d**2).sqrt() * torch.nn.functional.pixel_shuffle(bare, 2)
+    torch.testing.assert_close(tiny_network(x, s), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_limits_of_the_denoiser(tiny_network):
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.equal(tiny_network(x, 0.0), x)
+    torch.testing.assert_close(tiny_network(x, 1e-4), x, atol=1e-3, rtol=0)
+
+
+def test_labels_matter_and_none_is_the_null_class(tiny_network):
+    x = torch.randn(3, 1, 8, 8)
+    one, other = tiny_network(x, 1.0, torch.tensor([0, 0, 0])), tiny_network(x, 1.0, torch.tensor([1, 0, 2]))
+    assert torch.equal(one[1], other[1]) and not torch.equal(one[0], other[0])
+    null = tiny_network.raw(x, torch.zeros(3), torch.tensor([3, 3, 3]))
+    assert torch.equal(tiny_network.raw(x, torch.zeros(3)), null)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda d: d(torch.zeros(2, 1, 8, 7), 1.0), "shape"), (lambda d: d(torch.zeros(2, 1, 8, 8), 81.0), "range"),
+    (lambda d: d(torch.zeros(2, 1, 8, 8), -1.0), "range"), (lambda d: d(torch.zeros(2, 1, 8, 8), float("nan")), "range"),
+    (lambda d: d(torch.zeros(2, 1, 8, 8), torch.ones(3)), "sigma"), (lambda d: d(torch.zeros(2, 1, 8, 8), 1.0, torch.tensor([0, 3])), "classes"),
+    (lambda d: d(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), 1.0), "dtype"),
+])
+def test_bad_calls_are_refused(tiny_network, call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(tiny_network)
+
+
+def test_a_saved_network_comes_back_the_same(tmp_path):
+    network = make_tiny_network(seed=4)
+    save_denoiser(network, tmp_path / "tiny", {"seed": 4})
+    again = load_denoiser(tmp_path / "tiny", "cpu")
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(again(x, 0.7, torch.tensor([1, 2])), network(x, 0.7, torch.tensor([1, 2])))
+    assert again.fingerprint == json.loads((tmp_path / "tiny" / "config.json").read_text())["uturn"]["weights_sha256"]
+
+
+def test_the_format_is_diffusers_own(tmp_path):
+    from diffusers import UNet2DModel
+
+    network = make_tiny_network(seed=5)
+    save_denoiser(network, tmp_path)
+    theirs = UNet2DModel.from_pretrained(str(tmp_path), low_cpu_mem_usage=False)
+    for name, value in network.unet.state_dict().items():
+        assert torch.equal(theirs.state_dict()[name], value)
+
+
+def damage(folder, kind):
+    weights, config = folder / "diffusion_pytorch_model.safetensors", folder / "config.json"
+    if kind == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif kind == "altered":
+        data = bytearray(weights.read_bytes())
+        data[-5] ^= 1
+        weights.write_bytes(bytes(data))
+    elif kind == "missing":
+        weights.unlink()
+    elif kind == "half a config":
+        config.write_text(config.read_text()[:200])
+    elif kind == "foreign config":
+        config.write_text(json.dumps({"architecture": "something"}))
+    elif kind == "wrong shape":
+        entries = json.loads(config.read_text())
+        config.write_text(json.dumps(entries | {"block_out_channels": [8, 12]}))
+
+
+@pytest.mark.parametrize("kind, error, message", [
+    ("truncated", ValueError, "truncated or altered"), ("altered", ValueError, "truncated or altered"), ("missing", FileNotFoundError, "lacks"),
+    ("half a config", ValueError, "damaged"), ("foreign config", ValueError, "no model of ours"), ("wrong shape", ValueError, "do not fit"),
+])
+def test_damaged_checkpoints_are_refused(tmp_path, kind, error, message):
+    save_denoiser(make_tiny_network(), tmp_path)
+    damage(tmp_path, kind)
+    with pytest.raises(error, match=message):
+        load_denoiser(tmp_path, "cpu")
+
+
+def test_unknown_checkpoints_name_what_is_allowed(tmp_path, monkeypatch):
+    for name in ("minst", str(tmp_path), "./nowhere"):
+        with pytest.raises(FileNotFoundError, match="shipped checkpoint"):
+            load_denoiser(name, "cpu")
+    import huggingface_hub
+
+    def offline(*arguments, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(FileNotFoundError, match="the hub answered: ConnectionError"):
+        load_denoiser("owner/name", "cpu")
+
+
+def test_a_hub_folder_is_loaded_like_any_other(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    save_denoiser(make_tiny_network(), tmp_path)
+    asked = {}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: asked.update(options) or str(tmp_path))
+    assert load_denoiser("owner/name", "cpu").num_classes == 3
+    assert not any("pkl" in pattern or "bin" in pattern or "pt" == pattern for pattern in asked["allow_patterns"])  # nothing that can run
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none(tmp_path):
+    save_denoiser(make_tiny_network(), tmp_path)
+    with pytest.raises(ValueError, match="no CUDA device"):
+        load_denoiser(tmp_path, "cuda")
+    with pytest.raises(ValueError, match="not a torch device"):
+        load_denoiser(tmp_path, "gpu0")
+
+
+def test_classifier_round_trip(tmp_path):
+    torch.manual_seed(0)
+    classifier = Classifier((1, 16, 16), 4, channels=(4, 8), width=6).eval()
+    save_classifier(classifier, tmp_path)
+    again, images = load_classifier(tmp_path, "cpu"), torch.randn(5, 1, 16, 16)
+    torch.testing.assert_close(again(images), classifier(images))
+    assert again.extract(images, batch_size=2).shape == (5, 6) and again.predict(images).shape == (5,)
+    with pytest.raises(ValueError, match="EDMDenoiser"):
+        load_denoiser(tmp_path, "cpu")
+
+
+# --------------------------------------------------------------------------------------- the shipped checkpoints
+
+
+def test_shipped_files_are_small_and_complete():
+    for name, limit in (("mnist", 10e6), ("mnist-classifier", 1e6)):
+        folder = CHECKPOINTS / name
+        assert sum(path.stat().st_size for path in folder.iterdir()) < limit
+        assert {"config.json", "README.md"} <= {path.name for path in folder.iterdir()}
+        for path in folder.glob("*.safetensors"):
+            assert all(torch.isfinite(value).all() for value in load_file(path).values() if value.is_floating_point())
+
+
+def test_shipped_classifier_knows_the_held_out_digits():
+    test = load_data("mnist", "test")
+    assert (load_classifier("mnist-classifier", "cpu").predict(test.images) == test.labels).double().mean() >= 0.97
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_denoiser("mnist", "cpu"), load_classifier("mnist-classifier", "cpu"), load_data("mnist", "train"), load_data("mnist", "test")
+
+
+def test_shipped_network_makes_the_digit_it_is_asked_for(shipped):
+    denoiser, classifier, *_ = shipped
+    labels = torch.arange(200) % 10
+    made = artificial_start(denoiser, 200, 80.0, 40, labels=labels, seed=11, batch_size=100).y0
+    right = (classifier.predict(made) == labels).double().mean()
+    assert right >= 0.95 - 2 * (0.95 * 0.05 / 200) ** 0.5
+
+
+def test_shipped_network_is_near_the_data(shipped):
+    """Feature distance of unconditional samples against that of as many training digits; noise of equal moments is far off."""
+    denoiser, classifier, train, test = shipped
+    made = artificial_start(denoiser, 300, 80.0, 40, seed=12, batch_size=100).y0
+    held_out = classifier.extract(test.images)
+    distance = {name: frechet_distance(classifier.extract(images), held_out)
+                for name, images in (("made", made), ("train", train.take(300).images), ("noise", torch.randn(300, 1, 32, 32).clamp(-1, 1)))}
+    assert distance["made"] < 4 * distance["train"] and distance["noise"] > 10 * distance["made"]
+
+
+def test_shipped_network_denoises_better_than_the_gaussian_of_the_data(shipped):
+    """Mean squared error on held-out digits, against the best affine denoiser (fitted Gaussian), at small and middle noise."""
+    from uturn_lib import GaussianDenoiser
+
+    denoiser, _, train, test = shipped
+    gaussian, clean = GaussianDenoiser.fit(train.images), test.take(100).images
+    for sigma in (0.3, 1.0, 3.0):
+        noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+        error = [(method(noisy, sigma) - clean).square().mean() for method in (denoiser, gaussian)]
+        assert error[0] < 0.9 * error[1]

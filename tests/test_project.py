@@ -1,0 +1,75 @@
+"""The project's own files: environments in step, names that stay, sizes, nothing private."""
+
+import re
+import subprocess
+
+import pytest
+
+import uturn_lib
+from uturn_lib.profiles import ROOT
+
+NAMES = ["karras_sigmas", "GaussianDenoiser", "GaussianMixtureDenoiser", "EmpiricalDenoiser", "load_denoiser", "score", "reverse", "u_turn", "UTurn",
+         "g_turn", "artificial_start"]
+
+
+def test_names_that_stay_are_importable():
+    for name in NAMES:
+        assert getattr(uturn_lib, name).__doc__
+    from uturn_lib.measures import correlation, gaussianity, quality, retention
+
+    for module, name in ((correlation, "uturn_correlation"), (correlation, "gaussian_correlation"), (gaussianity, "ks_statistic"),
+                         (gaussianity, "ks_fraction"), (retention, "transition"), (quality, "frechet_distance"), (quality, "kernel_distance")):
+        assert getattr(module, name).__doc__
+
+
+def pyproject():
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_conda_builds_the_environment_of_pyproject():
+    """environment.yml names no package of its own: Python from conda, everything else from pyproject.toml under constraints.txt."""
+    import yaml
+
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert sorted(pip) == ["--constraint constraints.txt", "--editable .[dev]"]
+    plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    (python,) = [entry for entry in plain if entry.startswith("python=")]
+    assert {entry.split("=")[0] for entry in plain} == {"python", "pip", "make"}
+    lowest = tuple(map(int, re.search(r"(\d+)\.(\d+)", pyproject()["project"]["requires-python"]).groups()))
+    assert tuple(map(int, python.split("=")[1].split("."))) >= lowest
+    assert "pytorch" not in environment["channels"] and "defaults" not in environment["channels"]  # the first is no longer served
+
+
+def test_every_direct_dependency_is_pinned():
+    project = pyproject()["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    pinned = {re.split(r"[=;]", line)[0].strip().lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    names = {re.split(r"[>=<;\[ ]", entry)[0].lower().replace("_", "-") for entry in wanted}
+    assert names <= pinned
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
+
+
+def tracked():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_large_or_executable_data_is_tracked():
+    for path in tracked():
+        assert path.suffix not in (".pkl", ".pt", ".npz", ".pyc", ".bin"), path
+        assert path.stat().st_size < (10e6 if path.suffix == ".safetensors" else 1.5e6), path
+        if path.suffix == ".png":
+            assert path.stat().st_size <= 400_000, path
+
+
+def test_make_help_names_the_targets():
+    text = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("env", "figures", "test", "fig08", "lab", "train", "bench", "clean"):
+        assert f"make {target}" in text

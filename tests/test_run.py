@@ -1,0 +1,86 @@
+"""The command line and the notebooks as documents; bad input ends with one clear line and a status that is not 0."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from uturn_lib import progress, run, training
+from uturn_lib.profiles import ROOT, figure_folder
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("fig*.ipynb"))
+
+
+def command(*arguments, **environment):
+    return subprocess.run([sys.executable, "-m", "uturn_lib.run", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300,
+                          env=os.environ | environment)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["figures", "--profile", "desktop"], "profile = 'desktop' is not known; choose one of 'laptop'"),
+    (["figures", "fig99"], "figure = 'fig99' is not known; choose among fig01"),
+    (["figures", "fig08", "-p", "sede", "3"], "parameter of fig08_autocorrelation = 'sede' is not known"),
+    (["figures", "fig08", "--device", "gpu"], "device = 'gpu'"),
+    (["figures", "fig01", "-p", "seed", "-1"], "seed = -1"),
+])
+def test_bad_input_ends_with_one_line_and_a_status(arguments, message):
+    done = command(*arguments)
+    assert done.returncode in (1, 2) and message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not figure_folder("laptop").exists()  # nothing half-written
+
+
+def test_training_refuses_unknown_profiles(capsys):
+    assert training.main(["--profile", "desktop"]) == 2
+    assert "profile = 'desktop'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif("CI" not in os.environ and os.environ.get("UTURN_SLOW") is None, reason="set UTURN_SLOW=1 to run a whole figure here as well")
+def test_a_single_figure_runs(tmp_path):
+    done = command("figures", "fig01", "-p", "pairs", "500")
+    assert done.returncode == 0, done.stderr
+    assert {"fig01_scheme.png", "fig01_scheme.pdf", "claims.json"} == {path.name for path in figure_folder("laptop").iterdir()}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_is_a_page(path):
+    """The parts that DESIGN asks of a page, outputs committed, nothing of the machine it ran on."""
+    document = nbformat.read(path, as_version=4)
+    nbformat.validate(document)
+    code = [cell for cell in document.cells if cell.cell_type == "code"]
+    prose = "\n".join(cell.source for cell in document.cells if cell.cell_type == "markdown")
+    for part in ("**Question.**", "## Definition", "## What the paper reports", "## Claims", "## Limits", "## Exercise"):
+        assert part in prose, f"{path.stem} lacks {part}"
+    assert all(cell.execution_count is not None for cell in code)  # nbval compares nothing in cells that were never run
+    assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code)
+    outputs = [output for cell in code for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+    assert document.metadata.kernelspec.name == "python3"
+    parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(parameters) == 1 and 'profile = "laptop"' in parameters[0].source and 'device = "auto"' in parameters[0].source
+    assert str(ROOT) not in path.read_text(encoding="utf-8") and "/home/" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_plain_literals(path):
+    import ast
+
+    document = nbformat.read(path, as_version=4)
+    (cell,) = [cell for cell in document.cells if "parameters" in cell.metadata.get("tags", [])]
+    for statement in ast.parse(cell.source).body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)  # papermill does not recompute what is derived in this cell
+
+
+def test_parameters_are_read_as_literals_or_text():
+    assert run.parse_parameters([["seed", "3"], ["device", "cpu"], ["level", "0.1"]]) == {"seed": 3, "device": "cpu", "level": 0.1}
+
+
+def test_progress_goes_to_the_file_that_make_figures_reads(tmp_path, monkeypatch):
+    file = tmp_path / "progress.txt"
+    monkeypatch.setenv("UTURN_PROGRESS_FILE", str(file))
+    seen = [file.read_text() for _ in progress.track(range(3), "turning")]
+    assert seen == ["0 3 turning", "1 3 turning", "2 3 turning"]
