@@ -15,7 +15,9 @@ from uturn_lib import data, load_data
 def test_mnist_is_the_promised_split():
     train, test = load_data("mnist", "train"), load_data("mnist", "test")
     assert train.images.shape == (4500, 1, 32, 32) and test.images.shape == (500, 1, 32, 32)
-    assert torch.equal(train.labels.bincount(), torch.full((10,), 450)) and torch.equal(test.labels.bincount(), torch.full((10,), 50))
+    assert torch.equal(train.labels.bincount(), torch.full((10,), 450)) and torch.equal(
+        test.labels.bincount(), torch.full((10,), 50)
+    )
     for part in (train, test):
         assert part.images.dtype == torch.float32 and part.images.min() == -1 and part.images.max() == 1
         assert (part.images[:, :, :2] == -1).all() and (part.images[..., -2:] == -1).all()  # the padding
@@ -43,7 +45,10 @@ def test_take_is_balanced_and_nested():
         test.take(501)
 
 
-@pytest.mark.parametrize("name, split, message", [("cifar100", "train", "data set = 'cifar100'.*'mnist'"), ("mnist", "valid", "split = 'valid'")])
+@pytest.mark.parametrize(
+    "name, split, message",
+    [("cifar100", "train", "data set = 'cifar100'.*'mnist'"), ("mnist", "valid", "split = 'valid'")],
+)
 def test_unknown_names_are_refused(name, split, message):
     with pytest.raises(ValueError, match=message):
         load_data(name, split)
@@ -64,22 +69,30 @@ def test_wrong_mnist_is_refused(monkeypatch):
 def stand_in(tmp_path, monkeypatch):
     """Random images in both layouts (folder and archive), in different orders, with their checksums put in place."""
     rng = np.random.default_rng(0)
-    sets = {"train": (rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 40, dtype=np.uint8)),
-            "test": (rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 20, dtype=np.uint8))}
+    sets = {
+        "train": (rng.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 40, dtype=np.uint8)),
+        "test": (rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 20, dtype=np.uint8)),
+    }
     folder = tmp_path / "offline" / "cifar10"
     folder.mkdir(parents=True)
     for part in range(4):
         images, labels = sets["train"]
-        np.savez(folder / f"train_{part}.npz", images=images[part * 10:part * 10 + 10], labels=labels[part * 10:part * 10 + 10])
+        np.savez(
+            folder / f"train_{part}.npz",
+            images=images[part * 10 : part * 10 + 10],
+            labels=labels[part * 10 : part * 10 + 10],
+        )
     np.savez(folder / "test.npz", images=sets["test"][0], labels=sets["test"][1])
     archive = tmp_path / "served" / "cifar-10-binary.tar.gz"
     archive.parent.mkdir()
     with tarfile.open(archive, "w:gz") as tar:
         order = rng.permutation(40)
-        members = {f"data_batch_{part + 1}.bin": (sets["train"], order[part * 8:part * 8 + 8]) for part in range(5)}
+        members = {f"data_batch_{part + 1}.bin": (sets["train"], order[part * 8 : part * 8 + 8]) for part in range(5)}
         members["test_batch.bin"] = (sets["test"], np.arange(20)[::-1])
         for name, ((images, labels), chosen) in members.items():
-            rows = np.concatenate([labels[chosen][:, None], images[chosen].transpose(0, 3, 1, 2).reshape(len(chosen), -1)], axis=1)
+            rows = np.concatenate(
+                [labels[chosen][:, None], images[chosen].transpose(0, 3, 1, 2).reshape(len(chosen), -1)], axis=1
+            )
             info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             info.size = rows.size
             tar.addfile(info, io.BytesIO(rows.astype(np.uint8).tobytes()))
@@ -123,7 +136,11 @@ def test_folder_and_download_give_the_same_set(stand_in, served, tmp_path, monke
     original = data.download_cifar10
     monkeypatch.setattr(data, "download_cifar10", lambda: original(url, f"md5:{md5}", tmp_path / "kept"))
     remote = load_data("cifar10", "train")
-    assert local.fingerprint == remote.fingerprint and torch.equal(local.images, remote.images) and torch.equal(local.labels, remote.labels)
+    assert (
+        local.fingerprint == remote.fingerprint
+        and torch.equal(local.images, remote.images)
+        and torch.equal(local.labels, remote.labels)
+    )
     assert local.images.shape == (40, 3, 32, 32) and local.class_names[3] == "cat"
 
 

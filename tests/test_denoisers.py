@@ -65,7 +65,9 @@ def test_gaussian_fit_and_limits():
     np.testing.assert_allclose(fitted.covariance, np.cov(images.flatten(1).double().T), rtol=1e-10)
     x = torch.randn(4, 1, 2, 3, generator=generator)
     torch.testing.assert_close(fitted(x, 0.0), x)  # no noise: x itself
-    torch.testing.assert_close(fitted(x, 1e6), fitted.mean.float().expand_as(x), atol=1e-5, rtol=0)  # all noise: the mean
+    torch.testing.assert_close(
+        fitted(x, 1e6), fitted.mean.float().expand_as(x), atol=1e-5, rtol=0
+    )  # all noise: the mean
     # a null direction of the covariance is known without noise too, and stays at its mean with noise
     flat = GaussianDenoiser(torch.zeros(2), torch.diag(torch.tensor([1.0, 0.0])))
     torch.testing.assert_close(flat(torch.tensor([[1.0, 0.5]]), 1.0), torch.tensor([[0.5, 0.0]]))
@@ -131,7 +133,7 @@ def test_empirical_labels_restrict_to_the_class():
         weights = denoiser.weights(x, sigma, wanted)
         assert (weights * (labels != wanted[:, None])).abs().max() == 0
         for row, k in enumerate(wanted.tolist()):
-            alone = EmpiricalDenoiser(data[labels == k]).weights(x[row:row + 1], sigma)[0]
+            alone = EmpiricalDenoiser(data[labels == k]).weights(x[row : row + 1], sigma)[0]
             torch.testing.assert_close(weights[row, labels == k], alone, atol=1e-5, rtol=1e-3)
 
 
@@ -160,20 +162,25 @@ def test_class_conditional_gaussians():
     wanted = torch.tensor([2, 0, 1, 1, 2])
     result = both(x, torch.linspace(0.5, 2, 5), wanted)
     for row in range(5):
-        one = GaussianDenoiser.fit(images[labels == wanted[row]])(x[row:row + 1], float(torch.linspace(0.5, 2, 5)[row]))
-        torch.testing.assert_close(result[row:row + 1], one)
+        one = GaussianDenoiser.fit(images[labels == wanted[row]])(
+            x[row : row + 1], float(torch.linspace(0.5, 2, 5)[row])
+        )
+        torch.testing.assert_close(result[row : row + 1], one)
     with pytest.raises(ValueError, match="labels are missing"):
         both(x, 1.0)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda d: d(torch.zeros(2, 5), 1.0), "shape"),
-    (lambda d: d(torch.zeros(2, 6, dtype=torch.int64), 1.0), "dtype"),
-    (lambda d: d(torch.zeros(2, 6), -1.0), "sigma"),
-    (lambda d: d(torch.zeros(2, 6), float("nan")), "sigma"),
-    (lambda d: d(torch.zeros(2, 6), torch.ones(3)), "sigma"),
-    (lambda d: d(torch.zeros(2, 6), 1.0, torch.zeros(2, dtype=torch.int64)), "no classes"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda d: d(torch.zeros(2, 5), 1.0), "shape"),
+        (lambda d: d(torch.zeros(2, 6, dtype=torch.int64), 1.0), "dtype"),
+        (lambda d: d(torch.zeros(2, 6), -1.0), "sigma"),
+        (lambda d: d(torch.zeros(2, 6), float("nan")), "sigma"),
+        (lambda d: d(torch.zeros(2, 6), torch.ones(3)), "sigma"),
+        (lambda d: d(torch.zeros(2, 6), 1.0, torch.zeros(2, dtype=torch.int64)), "no classes"),
+    ],
+)
 def test_bad_calls_are_refused_by_name(gaussian, call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call(gaussian)

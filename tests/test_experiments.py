@@ -19,8 +19,16 @@ from uturn_lib.profiles import ROOT, figure_folder
 
 
 def starts_from(gaussian, count=12):
-    return ImageSet("toy", "test", gaussian.sample(range(count)).float(), torch.zeros(count, dtype=torch.int64), ("only",), "made here", "none",
-                    f"toy:{count}")
+    return ImageSet(
+        "toy",
+        "test",
+        gaussian.sample(range(count)).float(),
+        torch.zeros(count, dtype=torch.int64),
+        ("only",),
+        "made here",
+        "none",
+        f"toy:{count}",
+    )
 
 
 class Counted:
@@ -51,7 +59,17 @@ def test_a_sweep_is_the_turns_one_by_one_and_is_computed_once(gaussian):
     assert counted.calls == calls and torch.equal(again.y0, sweep.y0)
 
 
-@pytest.mark.parametrize("change", [dict(steps=40), dict(seed=1), dict(method="ode"), dict(sigmas=(0.6,)), dict(starts="other"), dict(denoiser="other")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(steps=40),
+        dict(seed=1),
+        dict(method="ode"),
+        dict(sigmas=(0.6,)),
+        dict(starts="other"),
+        dict(denoiser="other"),
+    ],
+)
 def test_every_input_is_in_the_key(gaussian, mixture, change):
     counted = Counted(gaussian)
     settings = dict(sigmas=(0.5,), steps=20, seed=0, method="sde")
@@ -107,10 +125,14 @@ def test_nothing_is_left_when_a_chunk_fails(gaussian):
 
     broken = Broken(gaussian)
     with pytest.raises(FloatingPointError):
-        experiments.u_turn_sweep(experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6)
+        experiments.u_turn_sweep(
+            experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6
+        )
     kept = list(experiments.cache_folder().rglob("*"))
     done = [path for path in kept if path.suffix == ".npz"]
-    assert len(done) == 2 and all(not path.name.startswith(".") for path in kept if path.is_file())  # the whole first level, no scraps
+    assert len(done) == 2 and all(
+        not path.name.startswith(".") for path in kept if path.is_file()
+    )  # the whole first level, no scraps
     broken.calls = -10_000  # mended: it continues, computing only what is missing
     experiments.u_turn_sweep(experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6)
 
@@ -120,7 +142,7 @@ def test_a_killed_sweep_continues(gaussian, tmp_path):
     script = tmp_path / "sweep.py"
     script.write_text(f"""
 import sys, time, torch
-sys.path.insert(0, {str(ROOT / 'tests')!r})
+sys.path.insert(0, {str(ROOT / "tests")!r})
 from test_experiments import Counted, starts_from
 from uturn_lib import GaussianDenoiser, experiments
 class Slow(Counted):
@@ -156,7 +178,9 @@ def test_an_executor_changes_nothing(gaussian, monkeypatch, tmp_path):
 def test_the_pipeline_reproduces_the_closed_form_on_gaussian_data(gaussian):
     starts = starts_from(gaussian, 3000)
     sigmas = (0.3, 1.0, 4.0)
-    sweep = experiments.u_turn_sweep(experiments.Workbench.around(gaussian, batch_size=3000), starts, sigmas, steps=96, chunk=3000)
+    sweep = experiments.u_turn_sweep(
+        experiments.Workbench.around(gaussian, batch_size=3000), starts, sigmas, steps=96, chunk=3000
+    )
     for sigma, y0, denoised in zip(sigmas, sweep.y0, sweep.denoised, strict=True):
         exact = correlation.gaussian_correlation(gaussian.eigenvalues, sigma)
         whole = correlation.uturn_correlation_estimate(sweep.x0, y0, gaussian.mean)
@@ -195,15 +219,29 @@ def test_claims_are_decided_by_their_rules():
     sigmas, at = (0.1, 1.0, 80.0), lambda v: Estimate(v, v - 0.02, v + 0.02)
     curve = [at(0.99), at(0.5), at(0.0)]
     assert claims.memorization("f", "laptop", sigmas, curve, Estimate(1.0, 0.8, 1.2)).verdict == "holds"
-    assert claims.memorization("f", "laptop", sigmas, [at(0.9), *curve[1:]], Estimate(1.0, 0.8, 1.2)).verdict == "does not hold"
+    assert (
+        claims.memorization("f", "laptop", sigmas, [at(0.9), *curve[1:]], Estimate(1.0, 0.8, 1.2)).verdict
+        == "does not hold"
+    )
     assert claims.memorization("f", "laptop", sigmas, curve, Estimate(1.0, 0.0, 1.2)).verdict == "does not hold"
     t_s = Estimate(2.0, 1.8, 2.2)
     assert claims.speciation("f", "laptop", 10, [at(0.1)], t_s, Estimate(0.5, 0.2, 0.8)).verdict == "holds"
     assert claims.speciation("f", "laptop", 10, [at(0.1)], t_s, Estimate(0.5, -0.1, 0.8)).verdict == "does not hold"
     assert claims.speciation("f", "laptop", 10, [at(0.3)], t_s, Estimate(0.5, 0.2, 0.8)).verdict == "does not hold"
-    test = lambda off, r2=None: claims.gaussian_test("f", "laptop", (1.5, 3.0), [at(0.5 + off), at(0.2)], [0.5, 0.19],  # noqa: E731
-                                                     Estimate(1, 1, 1), t_s, r2).verdict
-    assert (test(0.04), test(0.04, 0.01), test(0.04, 0.03), test(0.06, 0.01)) == ("not testable here", "holds", "does not hold", "does not hold")
+
+    def test(off, unexplained=None):
+        measured = [at(0.5 + off), at(0.2)]
+        claim = claims.gaussian_test(
+            "f", "laptop", (1.5, 3.0), measured, [0.5, 0.19], Estimate(1, 1, 1), t_s, unexplained
+        )
+        return claim.verdict
+
+    assert (test(0.04), test(0.04, 0.01), test(0.04, 0.03), test(0.06, 0.01)) == (
+        "not testable here",
+        "holds",
+        "does not hold",
+        "does not hold",
+    )
     assert claims.identity_holds("f", "laptop", (1.0, 2.0), [at(0.01), at(0.03)]).verdict == "does not hold"
     assert claims.exchangeable("f", "laptop", [0.004, 0.5, 0.9]).verdict == "holds"
     assert claims.exchangeable("f", "laptop", [0.003, 0.5, 0.9]).verdict == "does not hold"
@@ -212,7 +250,9 @@ def test_claims_are_decided_by_their_rules():
 
 
 def test_claims_are_merged_and_hold_plain_json():
-    path = claims.record(claims.make_claim("C1", "fig09", "laptop", "first", "holds", T_m=Estimate(1.0, 0.0, float("inf"))))
+    path = claims.record(
+        claims.make_claim("C1", "fig09", "laptop", "first", "holds", T_m=Estimate(1.0, 0.0, float("inf")))
+    )
     claims.record(claims.make_claim("C2", "fig09", "laptop", "other", "holds"))
     claims.record(claims.make_claim("C1", "fig09", "laptop", "second", "does not hold"))
     entries = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))

@@ -13,7 +13,9 @@ from uturn_lib.measures.estimate import bootstrap_mean, bootstrap_ratio
 
 def test_ks_statistic_is_scipys():
     generator = torch.Generator().manual_seed(0)
-    samples = torch.cat([torch.randn(97, 6, generator=generator) * 3 - 1, torch.rand(97, 6, generator=generator)], dim=1)
+    samples = torch.cat(
+        [torch.randn(97, 6, generator=generator) * 3 - 1, torch.rand(97, 6, generator=generator)], dim=1
+    )
     ours = gaussianity.ks_statistic(samples.reshape(97, 3, 4))
     assert ours.shape == (3, 4)
     for column, value in zip(samples.double().T.numpy(), ours.flatten().tolist(), strict=True):
@@ -23,7 +25,9 @@ def test_ks_statistic_is_scipys():
 
 def test_ks_statistic_ignores_location_and_scale():
     samples = torch.randn(256, 50, dtype=torch.float64)
-    torch.testing.assert_close(gaussianity.ks_statistic(samples), gaussianity.ks_statistic(7 - 0.01 * samples), atol=1 / 256, rtol=0)
+    torch.testing.assert_close(
+        gaussianity.ks_statistic(samples), gaussianity.ks_statistic(7 - 0.01 * samples), atol=1 / 256, rtol=0
+    )
     torch.testing.assert_close(gaussianity.ks_statistic(samples), gaussianity.ks_statistic(7 + 0.01 * samples))
 
 
@@ -31,7 +35,13 @@ def test_authors_rule_meets_the_lilliefors_null_rate_at_256():
     """Dallal & Wilkinson (1986) approximate the upper tail of the Lilliefors distribution in closed form: 2.6 % at 0.06, n = 256."""
     scaled, n = 0.06 * (256 / 100) ** 0.49, 100  # their rule for more than 100 samples
     root = math.sqrt(n + 2.78019)
-    tail = math.exp(-7.01256 * scaled**2 * (n + 2.78019) + 2.99587 * scaled * root - 0.122119 + 0.974598 / math.sqrt(n) + 1.67997 / n)
+    tail = math.exp(
+        -7.01256 * scaled**2 * (n + 2.78019)
+        + 2.99587 * scaled * root
+        - 0.122119
+        + 0.974598 / math.sqrt(n)
+        + 1.67997 / n
+    )
     coordinates = 100_000
     generator = torch.Generator().manual_seed(3)
     rate = gaussianity.ks_fraction(torch.randn(256, coordinates, generator=generator))
@@ -51,7 +61,12 @@ def test_calibrated_threshold_has_its_level(count, level):
 
 def test_ks_sees_what_is_not_gaussian():
     generator = torch.Generator().manual_seed(1)
-    assert gaussianity.ks_fraction(torch.rand(256, 500, generator=generator).sign() * torch.randn(256, 500, generator=generator).abs()) > 0.99
+    assert (
+        gaussianity.ks_fraction(
+            torch.rand(256, 500, generator=generator).sign() * torch.randn(256, 500, generator=generator).abs()
+        )
+        > 0.99
+    )
     assert gaussianity.ks_fraction(torch.full((256, 10), -1.0)) == 1.0  # a constant is no Gaussian
     nearly = -1 + 1e-8 * torch.randn(256, 10, generator=generator)
     assert gaussianity.ks_fraction(nearly) == 1.0  # nor is one that differs by rounding only
@@ -64,12 +79,19 @@ def test_jackknife_interval_covers_the_null_rate():
         common = torch.randn(256, 40, generator=generator)
         correlated = torch.repeat_interleave(common, 25, dim=1)  # 1000 pixels, but 40 independent ones
         covered += gaussianity.ks_fraction_estimate(correlated).contains(0.026)
-    assert covered >= 26  # a fraction of 40 pixels is a coarse thing; far above what 1000 independent pixels would promise
+    assert (
+        covered >= 26
+    )  # a fraction of 40 pixels is a coarse thing; far above what 1000 independent pixels would promise
 
 
-@pytest.mark.parametrize("samples, message", [
-    (torch.randn(2, 5), "at least 3"), (torch.tensor([[float("nan")]] * 5), "NaN"), (torch.zeros(5, 2, dtype=torch.int64), "dtype"),
-])
+@pytest.mark.parametrize(
+    "samples, message",
+    [
+        (torch.randn(2, 5), "at least 3"),
+        (torch.tensor([[float("nan")]] * 5), "NaN"),
+        (torch.zeros(5, 2, dtype=torch.int64), "dtype"),
+    ],
+)
 def test_bad_samples_are_refused(samples, message):
     with pytest.raises((ValueError, TypeError), match=message):
         gaussianity.ks_statistic(samples)
@@ -96,7 +118,9 @@ def test_gaussian_correlation_has_its_limits():
         assert correlation.gaussian_correlation(values, 1e9, 2.0, method) == pytest.approx(2 / 13.1)
     for sigma in (0.3, 2.0):  # one mode: K itself, and its root
         assert correlation.gaussian_correlation([1.7], sigma) == pytest.approx(1.7 / (1.7 + sigma**2))
-        assert correlation.gaussian_correlation([1.7], sigma, method="ode") == pytest.approx(math.sqrt(1.7 / (1.7 + sigma**2)))
+        assert correlation.gaussian_correlation([1.7], sigma, method="ode") == pytest.approx(
+            math.sqrt(1.7 / (1.7 + sigma**2))
+        )
     with pytest.raises(ValueError, match="method"):
         correlation.gaussian_correlation(values, 1.0, method="edm")
 
@@ -183,10 +207,16 @@ def test_nearest_index_and_identity():
     assert not retention.identity_retained(near, reference, torch.tensor([4, 17, 39]))[0]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ((SIGMAS[::-1], np.ones((14, 3))), "increasing"), ((SIGMAS, np.ones((13, 3))), "shape"), ((SIGMAS, 2 * np.ones((14, 3))), r"\[0, 1\]"),
-    ((SIGMAS, np.ones((14, 3)), 0.2), "level"), ((SIGMAS, np.full((14, 3), np.nan)), "NaN"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((SIGMAS[::-1], np.ones((14, 3))), "increasing"),
+        ((SIGMAS, np.ones((13, 3))), "shape"),
+        ((SIGMAS, 2 * np.ones((14, 3))), r"\[0, 1\]"),
+        ((SIGMAS, np.ones((14, 3)), 0.2), "level"),
+        ((SIGMAS, np.full((14, 3), np.nan)), "NaN"),
+    ],
+)
 def test_bad_curves_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         retention.transition(*arguments)
@@ -201,7 +231,9 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     a = torch.tensor(rng.standard_normal((50, 5)) @ roots[0])
     b = torch.tensor(rng.standard_normal((70, 5)) @ roots[1] + 1.5)
     cov_a, cov_b = np.cov(a.T), np.cov(b.T)
-    expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real)
+    expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(
+        cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real
+    )
     assert quality.frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
     assert quality.frechet_distance(b, a) == pytest.approx(expected, rel=1e-9)
     assert quality.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
@@ -211,9 +243,14 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
 
 def test_kernel_distance_is_unbiased_and_sees_a_shift():
     generator = torch.Generator().manual_seed(0)
-    null = [quality.kernel_distance(torch.randn(40, 3, generator=generator), torch.randn(60, 3, generator=generator)) for _ in range(300)]
+    null = [
+        quality.kernel_distance(torch.randn(40, 3, generator=generator), torch.randn(60, 3, generator=generator))
+        for _ in range(300)
+    ]
     assert abs(np.mean(null)) < 3 * np.std(null) / math.sqrt(300)
-    moved = quality.kernel_distance(torch.randn(200, 3, generator=generator) + 1, torch.randn(200, 3, generator=generator))
+    moved = quality.kernel_distance(
+        torch.randn(200, 3, generator=generator) + 1, torch.randn(200, 3, generator=generator)
+    )
     assert moved > 5 * np.std(null)
 
 

@@ -16,7 +16,9 @@ def test_preconditioning_is_table_1_of_karras_et_al(tiny_network):
     d, wide = 0.5, s[:, None, None, None]
     patches = torch.nn.functional.pixel_unshuffle(x / (wide**2 + d**2).sqrt(), 2)
     bare = tiny_network.unet(patches, 100 * s.log() / 4, class_labels=torch.full((4,), 3)).sample
-    expected = d**2 / (wide**2 + d**2) * x + wide * d / (wide**2 + d**2).sqrt() * torch.nn.functional.pixel_shuffle(bare, 2)
+    expected = d**2 / (wide**2 + d**2) * x + wide * d / (wide**2 + d**2).sqrt() * torch.nn.functional.pixel_shuffle(
+        bare, 2
+    )
     torch.testing.assert_close(tiny_network(x, s), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -34,12 +36,18 @@ def test_labels_matter_and_none_is_the_null_class(tiny_network):
     assert torch.equal(tiny_network.raw(x, torch.zeros(3)), null)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda d: d(torch.zeros(2, 1, 8, 7), 1.0), "shape"), (lambda d: d(torch.zeros(2, 1, 8, 8), 81.0), "range"),
-    (lambda d: d(torch.zeros(2, 1, 8, 8), -1.0), "range"), (lambda d: d(torch.zeros(2, 1, 8, 8), float("nan")), "range"),
-    (lambda d: d(torch.zeros(2, 1, 8, 8), torch.ones(3)), "sigma"), (lambda d: d(torch.zeros(2, 1, 8, 8), 1.0, torch.tensor([0, 3])), "classes"),
-    (lambda d: d(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), 1.0), "dtype"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda d: d(torch.zeros(2, 1, 8, 7), 1.0), "shape"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8), 81.0), "range"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8), -1.0), "range"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8), float("nan")), "range"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8), torch.ones(3)), "sigma"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8), 1.0, torch.tensor([0, 3])), "classes"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), 1.0), "dtype"),
+    ],
+)
 def test_bad_calls_are_refused(tiny_network, call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call(tiny_network)
@@ -83,10 +91,17 @@ def damage(folder, kind):
         config.write_text(json.dumps(entries | {"block_out_channels": [8, 12]}))
 
 
-@pytest.mark.parametrize("kind, error, message", [
-    ("truncated", ValueError, "truncated or altered"), ("altered", ValueError, "truncated or altered"), ("missing", FileNotFoundError, "lacks"),
-    ("half a config", ValueError, "damaged"), ("foreign config", ValueError, "no model of ours"), ("wrong shape", ValueError, "do not fit"),
-])
+@pytest.mark.parametrize(
+    "kind, error, message",
+    [
+        ("truncated", ValueError, "truncated or altered"),
+        ("altered", ValueError, "truncated or altered"),
+        ("missing", FileNotFoundError, "lacks"),
+        ("half a config", ValueError, "damaged"),
+        ("foreign config", ValueError, "no model of ours"),
+        ("wrong shape", ValueError, "do not fit"),
+    ],
+)
 def test_damaged_checkpoints_are_refused(tmp_path, kind, error, message):
     save_denoiser(make_tiny_network(), tmp_path)
     damage(tmp_path, kind)
@@ -113,9 +128,13 @@ def test_a_hub_folder_is_loaded_like_any_other(tmp_path, monkeypatch):
 
     save_denoiser(make_tiny_network(), tmp_path)
     asked = {}
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: asked.update(options) or str(tmp_path))
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, **options: asked.update(options) or str(tmp_path)
+    )
     assert load_denoiser("owner/name", "cpu").num_classes == 3
-    assert not any("pkl" in pattern or "bin" in pattern or "pt" == pattern for pattern in asked["allow_patterns"])  # nothing that can run
+    assert not any(
+        "pkl" in pattern or "bin" in pattern or "pt" == pattern for pattern in asked["allow_patterns"]
+    )  # nothing that can run
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -157,7 +176,12 @@ def test_shipped_classifier_knows_the_held_out_digits():
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load_denoiser("mnist", "cpu"), load_classifier("mnist-classifier", "cpu"), load_data("mnist", "train"), load_data("mnist", "test")
+    return (
+        load_denoiser("mnist", "cpu"),
+        load_classifier("mnist-classifier", "cpu"),
+        load_data("mnist", "train"),
+        load_data("mnist", "test"),
+    )
 
 
 def test_shipped_network_makes_the_digit_it_is_asked_for(shipped):
@@ -173,8 +197,14 @@ def test_shipped_network_is_near_the_data(shipped):
     denoiser, classifier, train, test = shipped
     made = artificial_start(denoiser, 300, 80.0, 40, seed=12, batch_size=100).y0
     held_out = classifier.extract(test.images)
-    distance = {name: frechet_distance(classifier.extract(images), held_out)
-                for name, images in (("made", made), ("train", train.take(300).images), ("noise", torch.randn(300, 1, 32, 32).clamp(-1, 1)))}
+    distance = {
+        name: frechet_distance(classifier.extract(images), held_out)
+        for name, images in (
+            ("made", made),
+            ("train", train.take(300).images),
+            ("noise", torch.randn(300, 1, 32, 32).clamp(-1, 1)),
+        )
+    }
     assert distance["made"] < 4 * distance["train"] and distance["noise"] > 10 * distance["made"]
 
 

@@ -21,11 +21,16 @@ def test_grid_is_uniform_in_the_power_and_reaches_sigma_min():
     assert sigmas[-2].item() == pytest.approx(0.002, rel=1e-10)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (dict(steps=0, sigma_max=1.0), "steps"), (dict(steps=2.5, sigma_max=1.0), "steps"),
-    (dict(steps=4, sigma_max=0.001), "sigma_min"), (dict(steps=4, sigma_max=float("nan")), "sigma_max"),
-    (dict(steps=4, sigma_max=1.0, rho=0), "rho"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(steps=0, sigma_max=1.0), "steps"),
+        (dict(steps=2.5, sigma_max=1.0), "steps"),
+        (dict(steps=4, sigma_max=0.001), "sigma_min"),
+        (dict(steps=4, sigma_max=float("nan")), "sigma_max"),
+        (dict(steps=4, sigma_max=1.0, rho=0), "rho"),
+    ],
+)
 def test_bad_grids_are_refused_by_name(arguments, message):
     with pytest.raises(ValueError, match=message):
         noise.karras_sigmas(**arguments)

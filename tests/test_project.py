@@ -8,8 +8,19 @@ import pytest
 import uturn_lib
 from uturn_lib.profiles import ROOT
 
-NAMES = ["karras_sigmas", "GaussianDenoiser", "GaussianMixtureDenoiser", "EmpiricalDenoiser", "load_denoiser", "score", "reverse", "u_turn", "UTurn",
-         "g_turn", "artificial_start"]
+NAMES = [
+    "karras_sigmas",
+    "GaussianDenoiser",
+    "GaussianMixtureDenoiser",
+    "EmpiricalDenoiser",
+    "load_denoiser",
+    "score",
+    "reverse",
+    "u_turn",
+    "UTurn",
+    "g_turn",
+    "artificial_start",
+]
 
 
 def test_names_that_stay_are_importable():
@@ -17,8 +28,15 @@ def test_names_that_stay_are_importable():
         assert getattr(uturn_lib, name).__doc__
     from uturn_lib.measures import correlation, gaussianity, quality, retention
 
-    for module, name in ((correlation, "uturn_correlation"), (correlation, "gaussian_correlation"), (gaussianity, "ks_statistic"),
-                         (gaussianity, "ks_fraction"), (retention, "transition"), (quality, "frechet_distance"), (quality, "kernel_distance")):
+    for module, name in (
+        (correlation, "uturn_correlation"),
+        (correlation, "gaussian_correlation"),
+        (gaussianity, "ks_statistic"),
+        (gaussianity, "ks_fraction"),
+        (retention, "transition"),
+        (quality, "frechet_distance"),
+        (quality, "kernel_distance"),
+    ):
         assert getattr(module, name).__doc__
 
 
@@ -42,13 +60,19 @@ def test_conda_builds_the_environment_of_pyproject():
     assert {entry.split("=")[0] for entry in plain} == {"python", "pip", "make"}
     lowest = tuple(map(int, re.search(r"(\d+)\.(\d+)", pyproject()["project"]["requires-python"]).groups()))
     assert tuple(map(int, python.split("=")[1].split("."))) >= lowest
-    assert "pytorch" not in environment["channels"] and "defaults" not in environment["channels"]  # the first is no longer served
+    assert (
+        "pytorch" not in environment["channels"] and "defaults" not in environment["channels"]
+    )  # the first is no longer served
 
 
 def test_every_direct_dependency_is_pinned():
     project = pyproject()["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    pinned = {re.split(r"[=;]", line)[0].strip().lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    pinned = {
+        re.split(r"[=;]", line)[0].strip().lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     names = {re.split(r"[>=<;\[ ]", entry)[0].lower().replace("_", "-") for entry in wanted}
     assert names <= pinned
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
@@ -69,7 +93,24 @@ def test_no_large_or_executable_data_is_tracked():
             assert path.stat().st_size <= 400_000, path
 
 
+def test_readme_shows_the_committed_claims(monkeypatch):
+    from uturn_lib import claims, run
+
+    monkeypatch.delenv("UTURN_FIGURES")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "| C1 |" in text and run.with_claims(text, claims.table("laptop")) == text
+
+
+def test_readme_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
+    assert "@" not in text.replace("@usr", "")
+
+
 def test_make_help_names_the_targets():
-    text = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for target in ("env", "figures", "test", "fig08", "lab", "train", "bench", "clean"):
         assert f"make {target}" in text

@@ -14,17 +14,26 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("fig*.ipynb"))
 
 
 def command(*arguments, **environment):
-    return subprocess.run([sys.executable, "-m", "uturn_lib.run", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300,
-                          env=os.environ | environment)
+    return subprocess.run(
+        [sys.executable, "-m", "uturn_lib.run", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+        env=os.environ | environment,
+    )
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["figures", "--profile", "desktop"], "profile = 'desktop' is not known; choose one of 'laptop'"),
-    (["figures", "fig99"], "figure = 'fig99' is not known; choose among fig01"),
-    (["figures", "fig08", "-p", "sede", "3"], "parameter of fig08_autocorrelation = 'sede' is not known"),
-    (["figures", "fig08", "--device", "gpu"], "device = 'gpu'"),
-    (["figures", "fig01", "-p", "seed", "-1"], "seed = -1"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["figures", "--profile", "desktop"], "profile = 'desktop' is not known; choose one of 'laptop'"),
+        (["figures", "fig99"], "figure = 'fig99' is not known; choose among fig01"),
+        (["figures", "fig08", "-p", "sede", "3"], "parameter of fig08_autocorrelation = 'sede' is not known"),
+        (["figures", "fig08", "--device", "gpu"], "device = 'gpu'"),
+        (["figures", "fig01", "-p", "seed", "-1"], "seed = -1"),
+    ],
+)
 def test_bad_input_ends_with_one_line_and_a_status(arguments, message):
     done = command(*arguments)
     assert done.returncode in (1, 2) and message in done.stderr
@@ -37,11 +46,16 @@ def test_training_refuses_unknown_profiles(capsys):
     assert "profile = 'desktop'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif("CI" not in os.environ and os.environ.get("UTURN_SLOW") is None, reason="set UTURN_SLOW=1 to run a whole figure here as well")
+@pytest.mark.skipif(
+    "CI" not in os.environ and os.environ.get("UTURN_SLOW") is None,
+    reason="set UTURN_SLOW=1 to run a whole figure here as well",
+)
 def test_a_single_figure_runs(tmp_path):
     done = command("figures", "fig01", "-p", "pairs", "500")
     assert done.returncode == 0, done.stderr
-    assert {"fig01_scheme.png", "fig01_scheme.pdf", "claims.json"} == {path.name for path in figure_folder("laptop").iterdir()}
+    assert {"fig01_scheme.png", "fig01_scheme.pdf", "claims.json"} == {
+        path.name for path in figure_folder("laptop").iterdir()
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -51,7 +65,14 @@ def test_every_notebook_is_a_page(path):
     nbformat.validate(document)
     code = [cell for cell in document.cells if cell.cell_type == "code"]
     prose = "\n".join(cell.source for cell in document.cells if cell.cell_type == "markdown")
-    for part in ("**Question.**", "## Definition", "## What the paper reports", "## Claims", "## Limits", "## Exercise"):
+    for part in (
+        "**Question.**",
+        "## Definition",
+        "## What the paper reports",
+        "## Claims",
+        "## Limits",
+        "## Exercise",
+    ):
         assert part in prose, f"{path.stem} lacks {part}"
     assert all(cell.execution_count is not None for cell in code)  # nbval compares nothing in cells that were never run
     assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code)
@@ -60,7 +81,11 @@ def test_every_notebook_is_a_page(path):
     assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
     assert document.metadata.kernelspec.name == "python3"
     parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    assert len(parameters) == 1 and 'profile = "laptop"' in parameters[0].source and 'device = "auto"' in parameters[0].source
+    assert (
+        len(parameters) == 1
+        and 'profile = "laptop"' in parameters[0].source
+        and 'device = "auto"' in parameters[0].source
+    )
     assert str(ROOT) not in path.read_text(encoding="utf-8") and "/home/" not in path.read_text(encoding="utf-8")
 
 
@@ -76,7 +101,11 @@ def test_parameters_are_plain_literals(path):
 
 
 def test_parameters_are_read_as_literals_or_text():
-    assert run.parse_parameters([["seed", "3"], ["device", "cpu"], ["level", "0.1"]]) == {"seed": 3, "device": "cpu", "level": 0.1}
+    assert run.parse_parameters([["seed", "3"], ["device", "cpu"], ["level", "0.1"]]) == {
+        "seed": 3,
+        "device": "cpu",
+        "level": 0.1,
+    }
 
 
 def test_progress_goes_to_the_file_that_make_figures_reads(tmp_path, monkeypatch):

@@ -127,13 +127,19 @@ def test_edm_without_churn_is_the_ode(mixture):
 def test_edm_reproduces_the_schedule_correlation_of_its_churn(monkeypatch):
     """Where D is negligible the first state is only rescaled: exact when the fresh noise is switched off, and so the whole
     algorithm's bookkeeping of the churn is tested to rounding."""
+
     class Silence(ControlledNoise):
         def normal(self):
             return torch.zeros(self.count, 1, dtype=torch.float64)
 
     monkeypatch.setattr(sampling, "NoiseStream", Silence)
     sigmas, churn = karras_sigmas(256, 80.0), Churn()
-    states = [step.x for step in reverse(lambda x, sigma, labels=None: torch.zeros_like(x), torch.ones(1, 1), sigmas, "edm", [0], churn=churn)]
+    states = [
+        step.x
+        for step in reverse(
+            lambda x, sigma, labels=None: torch.zeros_like(x), torch.ones(1, 1), sigmas, "edm", [0], churn=churn
+        )
+    ]
     measured = correlation.path_correlation(states, states[0])
     np.testing.assert_allclose(measured, correlation.schedule_correlation(sigmas, churn.raised(sigmas)), atol=1e-12)
 
@@ -141,7 +147,9 @@ def test_edm_reproduces_the_schedule_correlation_of_its_churn(monkeypatch):
 def test_edm_path_correlation_in_high_dimension_with_real_noise():
     sigmas, churn = karras_sigmas(64, 80.0), Churn()
     start = 80 * NoiseStream([1], (100_000,)).normal()
-    data = GaussianDenoiser(torch.zeros(1), torch.ones(1, 1))  # every coordinate N(0, 1): |D| << noise until the very end
+    data = GaussianDenoiser(
+        torch.zeros(1), torch.ones(1, 1)
+    )  # every coordinate N(0, 1): |D| << noise until the very end
     columns = lambda x, sigma, labels=None: data(x.reshape(-1, 1), sigma).reshape(x.shape)  # noqa: E731
     states = [step.x for step in reverse(columns, start, sigmas, "edm", [5], churn=churn)]
     measured = correlation.path_correlation(states, states[0])
@@ -166,6 +174,7 @@ def test_schedule_correlation_is_the_published_curve():
 
 def test_churned_gaussian_correlation_is_what_the_edm_sampler_does(monkeypatch):
     """Response of a mode to its start under "edm" with the fresh noise switched off, against the product formula."""
+
     class Silence(ControlledNoise):
         def normal(self):
             return torch.zeros(self.count, 1, dtype=torch.float64)
@@ -196,6 +205,7 @@ def test_pairs_are_exchangeable_on_a_mixture(mixture, sigma_u):
 @pytest.mark.parametrize("sigma_u", [0.5, 2.0])
 def test_the_exchangeability_check_sees_a_planted_error(mixture, sigma_u, monkeypatch):
     """A sampler that injects 20 % too much noise: means are right, correlations too, but it is not reversible."""
+
     class TooLoud(NoiseStream):
         def normal(self):
             return 1.2 * super().normal()
@@ -216,7 +226,11 @@ def test_exchangeability_p_values_are_uniform_on_exchangeable_pairs():
     values = []
     for _ in range(200):
         common = torch.randn(500, 2, generator=generator)
-        values.append(exchangeability_p_value(common + torch.randn(500, 2, generator=generator), common + torch.randn(500, 2, generator=generator)))
+        values.append(
+            exchangeability_p_value(
+                common + torch.randn(500, 2, generator=generator), common + torch.randn(500, 2, generator=generator)
+            )
+        )
     assert 0.01 <= np.mean(np.array(values) < 0.1) <= 0.2
     assert 0.35 < np.median(values) < 0.65
 
@@ -279,11 +293,19 @@ def test_steps_report_the_path(mixture):
             torch.testing.assert_close(step.denoised, mixture(step.x, step.sigma))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (dict(method="dde"), "method"), (dict(seeds=None), "seeds"), (dict(seeds=[1]), "seeds"),
-    (dict(sigmas=torch.tensor([1.0, 2.0, 0.0])), "sigmas"), (dict(sigmas=torch.tensor([1.0, 0.5])), "sigmas"),
-    (dict(sigmas=torch.tensor([float("nan"), 0.0])), "sigmas"), (dict(churn=Churn()), "churn"), (dict(x=torch.zeros(2, 3)), "x has shape"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(method="dde"), "method"),
+        (dict(seeds=None), "seeds"),
+        (dict(seeds=[1]), "seeds"),
+        (dict(sigmas=torch.tensor([1.0, 2.0, 0.0])), "sigmas"),
+        (dict(sigmas=torch.tensor([1.0, 0.5])), "sigmas"),
+        (dict(sigmas=torch.tensor([float("nan"), 0.0])), "sigmas"),
+        (dict(churn=Churn()), "churn"),
+        (dict(x=torch.zeros(2, 3)), "x has shape"),
+    ],
+)
 def test_bad_arguments_are_refused_before_the_first_step(mixture, arguments, message):
     good = dict(x=torch.zeros(2, 2), sigmas=karras_sigmas(4, 2.0), method="sde", seeds=[0, 1])
     with pytest.raises(ValueError, match=message):

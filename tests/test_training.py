@@ -8,9 +8,19 @@ import torch
 from uturn_lib import training
 from uturn_lib.training import RECIPES, Stage, Trainer
 
-TINY = replace(RECIPES["laptop"], stages=(Stage(8 * 32, 2e-3, 0.3, warmup_images=64), Stage(4 * 32, 1e-3, 0.7, warmup_images=64)), batch=32,
-               unet=dict(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, down_block_types=("DownBlock2D", "DownBlock2D"),
-                         up_block_types=("UpBlock2D", "UpBlock2D"), dropout=0.1))
+TINY = replace(
+    RECIPES["laptop"],
+    stages=(Stage(8 * 32, 2e-3, 0.3, warmup_images=64), Stage(4 * 32, 1e-3, 0.7, warmup_images=64)),
+    batch=32,
+    unet=dict(
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        dropout=0.1,
+    ),
+)
 
 
 def weights(trainer):
@@ -56,6 +66,7 @@ def test_a_state_of_another_recipe_or_a_pickle_is_refused(tmp_path):
 
 def test_the_loss_of_the_exact_denoiser_is_its_error():
     """EDM weighting: for D = c_skip x (F = 0) on N(0, s_d^2) data the weighted error is 1 at every noise level."""
+
     class Zero(torch.nn.Module):
         sigma_data = 0.5
 

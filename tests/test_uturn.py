@@ -101,16 +101,29 @@ def test_results_keep_the_dtype_of_the_ground_truth(gaussian, tiny_network):
     assert turned.y0.dtype == turned.x_u.dtype == turned.denoised.dtype == torch.float32
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(sigma_u=-0.1), "sigma_u"), (dict(sigma_u=float("nan")), "sigma_u"), (dict(sigma_u=80.5), "sigma_u.*80"),
-    (dict(sigma_u=float("inf")), "sigma_u"), (dict(steps=0), "steps"), (dict(method="euler"), "method.*sde"), (dict(seed=-1), "seed"),
-    (dict(batch_size=0), "batch_size"), (dict(indices=[1]), "indices"),
-    (dict(labels=torch.tensor([0, 3])), "classes 0 to 2"), (dict(labels=torch.tensor([0, -1])), "classes 0 to 2"),
-    (dict(labels=torch.tensor([0])), "one per sample"), (dict(labels=torch.tensor([0.0, 1.0])), "integers"),
-    (dict(x0=torch.zeros(2, 1, 8, 9)), "shape"), (dict(x0=torch.zeros(2, 3, 8, 8)), "shape"),
-    (dict(x0=torch.zeros(2, 1, 8, 8, dtype=torch.uint8)), "floating point"), (dict(x0=torch.full((2, 1, 8, 8), 255.0)), r"\[-1, 1\]"),
-    (dict(x0=torch.full((2, 1, 8, 8), float("nan"))), "NaN"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(sigma_u=-0.1), "sigma_u"),
+        (dict(sigma_u=float("nan")), "sigma_u"),
+        (dict(sigma_u=80.5), "sigma_u.*80"),
+        (dict(sigma_u=float("inf")), "sigma_u"),
+        (dict(steps=0), "steps"),
+        (dict(method="euler"), "method.*sde"),
+        (dict(seed=-1), "seed"),
+        (dict(batch_size=0), "batch_size"),
+        (dict(indices=[1]), "indices"),
+        (dict(labels=torch.tensor([0, 3])), "classes 0 to 2"),
+        (dict(labels=torch.tensor([0, -1])), "classes 0 to 2"),
+        (dict(labels=torch.tensor([0])), "one per sample"),
+        (dict(labels=torch.tensor([0.0, 1.0])), "integers"),
+        (dict(x0=torch.zeros(2, 1, 8, 9)), "shape"),
+        (dict(x0=torch.zeros(2, 3, 8, 8)), "shape"),
+        (dict(x0=torch.zeros(2, 1, 8, 8, dtype=torch.uint8)), "floating point"),
+        (dict(x0=torch.full((2, 1, 8, 8), 255.0)), r"\[-1, 1\]"),
+        (dict(x0=torch.full((2, 1, 8, 8), float("nan"))), "NaN"),
+    ],
+)
 def test_bad_input_is_refused_by_name(tiny_network, change, message):
     good = dict(x0=digits(2), sigma_u=1.0, steps=3)
     with pytest.raises((ValueError, TypeError), match=message):

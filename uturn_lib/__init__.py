@@ -2,8 +2,16 @@
 
 from . import measures
 from .data import ImageSet, load_data
-from .denoisers import (ClassConditional, Denoiser, EmpiricalDenoiser, GaussianDenoiser, GaussianMixtureDenoiser,
-                        noise_prediction, score, velocity)
+from .denoisers import (
+    ClassConditional,
+    Denoiser,
+    EmpiricalDenoiser,
+    GaussianDenoiser,
+    GaussianMixtureDenoiser,
+    noise_prediction,
+    score,
+    velocity,
+)
 from .networks import load_classifier, load_denoiser
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile
@@ -12,7 +20,27 @@ from .uturn import UTurn, artificial_start, g_turn, u_turn
 
 __version__ = "0.1.0"
 __all__ = [
-    "Churn", "ClassConditional", "Denoiser", "EmpiricalDenoiser", "GaussianDenoiser", "GaussianMixtureDenoiser", "ImageSet",
-    "Profile", "Step", "UTurn", "artificial_start", "g_turn", "karras_sigmas", "load_classifier", "load_data", "load_denoiser",
-    "load_profile", "measures", "noise_prediction", "reverse", "score", "u_turn", "velocity",
+    "Churn",
+    "ClassConditional",
+    "Denoiser",
+    "EmpiricalDenoiser",
+    "GaussianDenoiser",
+    "GaussianMixtureDenoiser",
+    "ImageSet",
+    "Profile",
+    "Step",
+    "UTurn",
+    "artificial_start",
+    "g_turn",
+    "karras_sigmas",
+    "load_classifier",
+    "load_data",
+    "load_denoiser",
+    "load_profile",
+    "measures",
+    "noise_prediction",
+    "reverse",
+    "score",
+    "u_turn",
+    "velocity",
 ]

@@ -95,7 +95,9 @@ def fingerprint(pixels: np.ndarray, labels: np.ndarray) -> str:
 
 def _verify(what: str, found: str, expected: str) -> None:
     if found != expected:
-        raise ValueError(f"{what} has the wrong checksum {found[:16]}..., expected {expected[:16]}...: not the known data")
+        raise ValueError(
+            f"{what} has the wrong checksum {found[:16]}..., expected {expected[:16]}...: not the known data"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- mnist
@@ -152,8 +154,10 @@ def canonical_order(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
     The offline copy and the download hold the same images in different orders; sorting by a hash of each image
     makes them the same set, shuffled, with the same fingerprint and so the same seeds and results.
     """
-    keys = [hashlib.blake2b(image.tobytes() + bytes([label]), digest_size=16).digest()
-            for image, label in zip(pixels, labels, strict=True)]
+    keys = [
+        hashlib.blake2b(image.tobytes() + bytes([label]), digest_size=16).digest()
+        for image, label in zip(pixels, labels, strict=True)
+    ]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__))
 
 
@@ -183,7 +187,9 @@ def _cifar10_from_archive(archive: Path, split: str) -> tuple[np.ndarray, np.nda
     return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
 
 
-def download_cifar10(url: str = CIFAR10_URL, known_hash: str = f"md5:{CIFAR10_MD5}", folder: Path | None = None) -> Path:
+def download_cifar10(
+    url: str = CIFAR10_URL, known_hash: str = f"md5:{CIFAR10_MD5}", folder: Path | None = None
+) -> Path:
     """Download the archive once (pooch keeps and verifies it) and return its path.
 
     Raises ``RuntimeError`` saying what to do when it cannot be fetched, ``ValueError`` when its checksum is wrong.
@@ -211,8 +217,10 @@ def _load_cifar10(split: str) -> ImageSet:
     else:
         pixels, labels = _cifar10_from_archive(download_cifar10(), split)
     if pixels.shape != (CIFAR10_COUNTS[split], 32, 32, 3) or pixels.dtype != np.uint8:
-        raise ValueError(f"cifar10/{split} has shape {pixels.shape} and dtype {pixels.dtype}, "
-                         f"expected ({CIFAR10_COUNTS[split]}, 32, 32, 3) uint8")
+        raise ValueError(
+            f"cifar10/{split} has shape {pixels.shape} and dtype {pixels.dtype}, "
+            f"expected ({CIFAR10_COUNTS[split]}, 32, 32, 3) uint8"
+        )
     order = canonical_order(pixels, labels)
     pixels, labels = pixels[order], labels[order].astype(np.int64)
     tag = fingerprint(pixels, labels)

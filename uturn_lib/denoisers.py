@@ -133,7 +133,9 @@ class GaussianDenoiser(_Exact):
         checks.labels(labels, len(x), self.num_classes)
         mean, vectors, values = self._like("flat_mean", x), self._like("eigenvectors", x), self._like("eigenvalues", x)
         shrink = values / (values + sigma**2).clamp(min=torch.finfo(x.dtype).tiny)
-        shrink = torch.where(sigma == 0, torch.ones_like(shrink), shrink)  # without noise, also a null direction is known
+        shrink = torch.where(
+            sigma == 0, torch.ones_like(shrink), shrink
+        )  # without noise, also a null direction is known
         return (mean + ((flat - mean) @ vectors * shrink) @ vectors.T).reshape(x.shape)
 
     def log_prob(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -166,8 +168,10 @@ class GaussianMixtureDenoiser(_Exact):
         if weights.ndim != 1 or not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > 1e-6:
             raise ValueError(f"weights = {weights.tolist()} must be positive and sum to 1")
         if len(means) != len(weights) or len(covariances) != len(weights):
-            raise ValueError(f"{len(weights)} weights, {len(means)} means and {len(covariances)} covariances: one of each "
-                             "per component is needed")
+            raise ValueError(
+                f"{len(weights)} weights, {len(means)} means and {len(covariances)} covariances: one of each "
+                "per component is needed"
+            )
         size = means[0].numel()
         if covariances.ndim == 1:
             covariances = covariances[:, None, None] * torch.eye(size, dtype=torch.float64)
@@ -260,7 +264,9 @@ class EmpiricalDenoiser(_Exact):
         """Posterior probability of each image given ``x``, shape (B, N), dtype and device of ``x``; rows sum to 1."""
         return torch.cat([part for _, part in self._weights(x, sigma, labels)]).to(device=x.device, dtype=x.dtype)
 
-    def posterior_index(self, x: Tensor, sigma: float | Tensor, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+    def posterior_index(
+        self, x: Tensor, sigma: float | Tensor, seeds: Sequence[int], labels: Tensor | None = None
+    ) -> Tensor:
         """Index (B,) of an image drawn from p(i | x), one seed per sample: the exact U-Turn output is ``images[index]``."""
         if len(seeds) != len(x):
             raise ValueError(f"{len(seeds)} seeds for {len(x)} samples; one per sample is needed")

@@ -50,7 +50,9 @@ class Chunk:
     @property
     def text(self) -> str:
         """Canonical JSON of everything the result depends on."""
-        return json.dumps({"experiment": self.experiment, "version": VERSIONS[self.experiment], **self.inputs}, sort_keys=True)
+        return json.dumps(
+            {"experiment": self.experiment, "version": VERSIONS[self.experiment], **self.inputs}, sort_keys=True
+        )
 
     @property
     def path(self) -> Path:
@@ -82,7 +84,9 @@ class Workbench:
     def around(cls, denoiser: Denoiser, **options: Any) -> Workbench:
         """A workbench around a denoiser at hand, which must have a ``fingerprint``."""
         if not getattr(denoiser, "fingerprint", None):
-            raise ValueError("denoiser has no fingerprint: cached results could not be told apart from another denoiser's")
+            raise ValueError(
+                "denoiser has no fingerprint: cached results could not be told apart from another denoiser's"
+            )
         return cls(partial(_same, denoiser), denoiser.fingerprint, **options)
 
 
@@ -125,9 +129,15 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
     chosen, where = load_profile(profile), checks.pick_device(device)
     fingerprint = read_json(find_checkpoint(chosen.checkpoint) / "config.json")["uturn"]["weights_sha256"]
-    return Study(make_denoiser=partial(load_denoiser, chosen.checkpoint, where), fingerprint=fingerprint, device=where,
-                 batch_size=chosen.batch_size, profile=chosen, train=load_data(chosen.dataset, "train"),
-                 test=load_data(chosen.dataset, "test"))
+    return Study(
+        make_denoiser=partial(load_denoiser, chosen.checkpoint, where),
+        fingerprint=fingerprint,
+        device=where,
+        batch_size=chosen.batch_size,
+        profile=chosen,
+        train=load_data(chosen.dataset, "train"),
+        test=load_data(chosen.dataset, "test"),
+    )
 
 
 # ---------------------------------------------------------------------------------------------- cache and map
@@ -159,7 +169,9 @@ def run_chunk(bench: Workbench, chunk: Chunk) -> dict[str, np.ndarray]:
     return arrays
 
 
-def run_chunks(bench: Workbench, chunks: list[Chunk], description: str, executor: Executor | None = None) -> list[dict[str, np.ndarray]]:
+def run_chunks(
+    bench: Workbench, chunks: list[Chunk], description: str, executor: Executor | None = None
+) -> list[dict[str, np.ndarray]]:
     """All results in order. ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers."""
     work = (executor.map if executor else map)(partial(run_chunk, bench), chunks)
     return list(track(work, description, total=len(chunks)))
@@ -182,32 +194,79 @@ class Sweep:
     y0: Tensor = field(repr=False)
 
 
-def u_turn_sweep(bench: Workbench, starts: ImageSet, sigmas: tuple[float, ...], steps: int, method: str = "sde", seed: int = 0,
-                 conditional: bool = False, sigma_max: float = 80.0, chunk: int = 50, executor: Executor | None = None) -> Sweep:
+def u_turn_sweep(
+    bench: Workbench,
+    starts: ImageSet,
+    sigmas: tuple[float, ...],
+    steps: int,
+    method: str = "sde",
+    seed: int = 0,
+    conditional: bool = False,
+    sigma_max: float = 80.0,
+    chunk: int = 50,
+    executor: Executor | None = None,
+) -> Sweep:
     """U-Turn every image of ``starts`` at every level of ``sigmas``.
 
     ``steps`` are those of a full run from ``sigma_max``; a leg from sigma_u takes proportionally fewer (``noise.proportional_steps``). ``conditional`` passes the images' labels to the denoiser.
     """
     chunk = checks.positive_int("chunk", chunk)
-    common = {"data": starts.fingerprint, "denoiser": bench.fingerprint, "method": method, "seed": seed, "conditional": conditional}
+    common = {
+        "data": starts.fingerprint,
+        "denoiser": bench.fingerprint,
+        "method": method,
+        "seed": seed,
+        "conditional": conditional,
+    }
     blocks = [(first, min(first + chunk, len(starts))) for first in range(0, len(starts), chunk)]
-    chunks = [Chunk("u_turn", {**common, "sigma_u": float(sigma), "first": first, "last": last,
-                               "steps": proportional_steps(sigma, steps, sigma_max)})
-              for sigma in sigmas for first, last in blocks]
+    chunks = [
+        Chunk(
+            "u_turn",
+            {
+                **common,
+                "sigma_u": float(sigma),
+                "first": first,
+                "last": last,
+                "steps": proportional_steps(sigma, steps, sigma_max),
+            },
+        )
+        for sigma in sigmas
+        for first, last in blocks
+    ]
     bench.sources[starts.fingerprint] = starts
     results = run_chunks(bench, chunks, f"U-Turns ({method}{', class-conditional' if conditional else ''})", executor)
-    rows = [results[i:i + len(blocks)] for i in range(0, len(results), len(blocks))]
-    stacked = {name: torch.from_numpy(np.stack([np.concatenate([part[name] for part in row]) for row in rows]))
-               for name in ("denoised", "y0")}
+    rows = [results[i : i + len(blocks)] for i in range(0, len(results), len(blocks))]
+    stacked = {
+        name: torch.from_numpy(np.stack([np.concatenate([part[name] for part in row]) for row in rows]))
+        for name in ("denoised", "y0")
+    }
     return Sweep(tuple(sigmas), starts.images, starts.labels, **stacked)
 
 
-def _compute_u_turn(bench: Workbench, data: str, denoiser: str, method: str, seed: int, conditional: bool, sigma_u: float,
-                    first: int, last: int, steps: int) -> dict[str, np.ndarray]:
+def _compute_u_turn(
+    bench: Workbench,
+    data: str,
+    denoiser: str,
+    method: str,
+    seed: int,
+    conditional: bool,
+    sigma_u: float,
+    first: int,
+    last: int,
+    steps: int,
+) -> dict[str, np.ndarray]:
     starts = bench.sources[data]
-    turn = u_turn(bench.denoiser, starts.images[first:last], sigma_u, steps, method, seed,
-                  labels=starts.labels[first:last] if conditional else None, indices=range(first, last),
-                  batch_size=bench.batch_size)
+    turn = u_turn(
+        bench.denoiser,
+        starts.images[first:last],
+        sigma_u,
+        steps,
+        method,
+        seed,
+        labels=starts.labels[first:last] if conditional else None,
+        indices=range(first, last),
+        batch_size=bench.batch_size,
+    )
     return {"denoised": turn.denoised.float().numpy(), "y0": turn.y0.float().numpy()}
 
 
@@ -231,18 +290,41 @@ def transitions(study: Study, seed: int = 0) -> Transitions:
     Identity is sought among all images of the data set; the class is the profile's classifier's (definitions: ``measures.retention``).
     """
     starts, sigmas = study.ground_truths, study.profile.sigmas
-    sweep = u_turn_sweep(study, starts, sigmas, study.profile.steps, seed=seed, sigma_max=study.profile.sigma_max, chunk=study.profile.chunk)
+    sweep = u_turn_sweep(
+        study,
+        starts,
+        sigmas,
+        study.profile.steps,
+        seed=seed,
+        sigma_max=study.profile.sigma_max,
+        chunk=study.profile.chunk,
+    )
     own = retention.nearest_index(starts.images, study.reference)  # where each ground truth stands in the reference
     identity = torch.stack([retention.identity_retained(y0, study.reference, own) for y0 in sweep.y0])
     same_class = torch.stack([retention.class_retained(study.classifier.predict(y0), starts.labels) for y0 in sweep.y0])
     level = retention.chance_level(len(starts.class_names))
-    return Transitions(sweep, identity, same_class, retention.retention_curve(identity), retention.retention_curve(same_class),
-                       retention.transition(sigmas, identity), retention.transition(sigmas, same_class, level),
-                       retention.log_gap(sigmas, identity, same_class, level))
+    return Transitions(
+        sweep,
+        identity,
+        same_class,
+        retention.retention_curve(identity),
+        retention.retention_curve(same_class),
+        retention.transition(sigmas, identity),
+        retention.transition(sigmas, same_class, level),
+        retention.log_gap(sigmas, identity, same_class, level),
+    )
 
 
-def generation_ks(bench: Workbench, count: int, steps: int, sigma_max: float = 80.0, labels: Tensor | None = None,
-                  churn: Churn | None = None, seed: int = 0, mask: Tensor | None = None) -> dict[str, np.ndarray]:
+def generation_ks(
+    bench: Workbench,
+    count: int,
+    steps: int,
+    sigma_max: float = 80.0,
+    labels: Tensor | None = None,
+    churn: Churn | None = None,
+    seed: int = 0,
+    mask: Tensor | None = None,
+) -> dict[str, np.ndarray]:
     """Gaussianity of the pixels along a full generation by the "edm" sampler, as in the authors' scripts.
 
     ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default. Returns ``sigma``
@@ -250,20 +332,47 @@ def generation_ks(bench: Workbench, count: int, steps: int, sigma_max: float = 8
     for this count).
     """
     churn = churn or Churn()
-    inputs = {"denoiser": bench.fingerprint, "count": count, "steps": steps, "sigma_max": sigma_max, "seed": seed,
-              "labels": None if labels is None else labels.tolist(), "churn": vars(churn),
-              "mask": None if mask is None else mask.flatten().nonzero().flatten().tolist()}
+    inputs = {
+        "denoiser": bench.fingerprint,
+        "count": count,
+        "steps": steps,
+        "sigma_max": sigma_max,
+        "seed": seed,
+        "labels": None if labels is None else labels.tolist(),
+        "churn": vars(churn),
+        "mask": None if mask is None else mask.flatten().nonzero().flatten().tolist(),
+    }
     return run_chunks(bench, [Chunk("generation_ks", inputs)], "generation and KS tests")[0]
 
 
-def _compute_generation_ks(bench: Workbench, denoiser: str, count: int, steps: int, sigma_max: float, seed: int,
-                           labels: list[int] | None, churn: dict[str, float], mask: list[int] | None) -> dict[str, np.ndarray]:
+def _compute_generation_ks(
+    bench: Workbench,
+    denoiser: str,
+    count: int,
+    steps: int,
+    sigma_max: float,
+    seed: int,
+    labels: list[int] | None,
+    churn: dict[str, float],
+    mask: list[int] | None,
+) -> dict[str, np.ndarray]:
     indices = range(count)
     checks.noise_level("sigma_max", sigma_max, highest=sigma_range(bench.denoiser)[1])
-    start = sigma_max * NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device).normal()
+    start = (
+        sigma_max
+        * NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device).normal()
+    )
     classes = None if labels is None else torch.tensor(labels, device=bench.device)
     rows: dict[str, list] = {"sigma": [], "authors": [], "calibrated": []}
-    path = reverse(bench.denoiser, start, karras_sigmas(steps, sigma_max), "edm", sample_seeds(seed, indices), classes, Churn(**churn))
+    path = reverse(
+        bench.denoiser,
+        start,
+        karras_sigmas(steps, sigma_max),
+        "edm",
+        sample_seeds(seed, indices),
+        classes,
+        Churn(**churn),
+    )
     for step in track(path, "generation and KS tests", total=steps + 1):
         pixels = step.x.flatten(1) if mask is None else step.x.flatten(1)[:, mask]
         rows["sigma"].append(step.sigma)

@@ -48,9 +48,16 @@ class EDMDenoiser(nn.Module):
 
     value_range = (-1.0, 1.0)
 
-    def __init__(self, unet: nn.Module, sample_shape: tuple[int, int, int], num_classes: int = 0,
-                 sigma_data: float = 0.5, unshuffle: int = 1, noise_scale: float = 100.0,
-                 sigma_range: tuple[float, float] = SIGMA_RANGE):
+    def __init__(
+        self,
+        unet: nn.Module,
+        sample_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        sigma_data: float = 0.5,
+        unshuffle: int = 1,
+        noise_scale: float = 100.0,
+        sigma_range: tuple[float, float] = SIGMA_RANGE,
+    ):
         super().__init__()
         self.unet = unet
         self.sample_shape = tuple(sample_shape)
@@ -94,11 +101,15 @@ class EDMDenoiser(nn.Module):
     def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
         if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) not in (1, len(x))):
-            raise ValueError(f"sigma has shape {tuple(sigma.shape)}; a number or one per sample, ({len(x)},), is needed")
+            raise ValueError(
+                f"sigma has shape {tuple(sigma.shape)}; a number or one per sample, ({len(x)},), is needed"
+            )
         low, high = self.sigma_range
         if len(x) and not bool(((sigma >= low) & (sigma <= high * (1 + 1e-6))).all()):
-            raise ValueError(f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
-                             f"network, [{low:g}, {high:g}]")
+            raise ValueError(
+                f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
+                f"network, [{low:g}, {high:g}]"
+            )
         return sigma.reshape(-1, 1, 1, 1).expand(len(x), 1, 1, 1)
 
     def config(self) -> dict[str, Any]:
@@ -120,8 +131,13 @@ def make_unet(sample_shape: tuple[int, int, int], num_classes: int, unshuffle: i
 
     channels, height, _ = sample_shape
     channels = channels * unshuffle**2
-    return UNet2DModel(sample_size=height // unshuffle, in_channels=channels, out_channels=channels,
-                       num_class_embeds=num_classes + 1 if num_classes else None, **unet)
+    return UNet2DModel(
+        sample_size=height // unshuffle,
+        in_channels=channels,
+        out_channels=channels,
+        num_class_embeds=num_classes + 1 if num_classes else None,
+        **unet,
+    )
 
 
 def save_denoiser(denoiser: EDMDenoiser, folder: str | Path, training: dict[str, Any] | None = None) -> None:
@@ -150,8 +166,15 @@ def load_denoiser(name_or_path: str | Path, device: str | torch.device | None = 
     from diffusers import UNet2DModel
 
     unet = UNet2DModel(**{key: value for key, value in config.items() if not key.startswith("_") and key != "uturn"})
-    denoiser = EDMDenoiser(unet, tuple(section["sample_shape"]), section["num_classes"], section["sigma_data"],
-                           section["unshuffle"], section["noise_scale"], tuple(section["sigma_range"]))
+    denoiser = EDMDenoiser(
+        unet,
+        tuple(section["sample_shape"]),
+        section["num_classes"],
+        section["sigma_data"],
+        section["unshuffle"],
+        section["noise_scale"],
+        tuple(section["sigma_range"]),
+    )
     load_weights(unet, state, folder)
     denoiser.fingerprint = section["weights_sha256"]
     return freeze(denoiser, device)
@@ -164,7 +187,9 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         if (folder / "config.json").is_file():
             return folder
     shipped = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
-    allowed = f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, or a hub id owner/name"
+    allowed = (
+        f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, or a hub id owner/name"
+    )
     if text.count("/") != 1 or text.startswith((".", "/")) or Path(text).exists():
         raise FileNotFoundError(f"no checkpoint {text!r}: allowed is {allowed}")
     from huggingface_hub import snapshot_download
@@ -172,8 +197,9 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     try:
         return Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except Exception as error:  # the hub raises a dozen kinds; each means that nothing could be fetched
-        raise FileNotFoundError(f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: "
-                                f"{type(error).__name__}") from error
+        raise FileNotFoundError(
+            f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: {type(error).__name__}"
+        ) from error
 
 
 def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -181,13 +207,17 @@ def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict
     config = read_json(folder / "config.json")
     found = config.get("uturn", {}).get("architecture") if isinstance(config, dict) else None
     if found != architecture:
-        raise ValueError(f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for")
+        raise ValueError(
+            f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for"
+        )
     path = folder / weights
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {folder} lacks {weights}")
     expected, actual = config["uturn"]["weights_sha256"], sha256(path)
     if actual != expected:
-        raise ValueError(f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json records {expected[:16]}...")
+        raise ValueError(
+            f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json records {expected[:16]}..."
+        )
     try:
         return config, load_file(str(path))
     except SafetensorError as error:
@@ -217,16 +247,27 @@ class Classifier(nn.Module):
     the last layer.
     """
 
-    def __init__(self, sample_shape: tuple[int, int, int], num_classes: int, channels: tuple[int, ...] = (24, 48, 96),
-                 width: int = 64):
+    def __init__(
+        self,
+        sample_shape: tuple[int, int, int],
+        num_classes: int,
+        channels: tuple[int, ...] = (24, 48, 96),
+        width: int = 64,
+    ):
         super().__init__()
         self.sample_shape, self.num_classes = tuple(sample_shape), num_classes
         self.channels, self.width = tuple(channels), width
         layers: list[nn.Module] = []
         for before, after in zip((sample_shape[0], *channels), channels, strict=False):
-            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
-                       nn.Conv2d(after, after, 3, padding=1, groups=after, bias=False), nn.BatchNorm2d(after),
-                       nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+                nn.Conv2d(after, after, 3, padding=1, groups=after, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
         side = sample_shape[1] // 2 ** len(channels)
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels[-1] * side**2, width))
         self.head = nn.Linear(width, num_classes)
@@ -258,10 +299,18 @@ def save_classifier(classifier: Classifier, folder: str | Path, training: dict[s
     folder = Path(folder)
     weights = folder / "model.safetensors"
     with atomic_path(weights) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()}, str(temporary))
-    section = {"architecture": "Classifier", "sample_shape": list(classifier.sample_shape),
-               "num_classes": classifier.num_classes, "channels": list(classifier.channels), "width": classifier.width,
-               "weights_sha256": sha256(weights), "training": training or {}}
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()}, str(temporary)
+        )
+    section = {
+        "architecture": "Classifier",
+        "sample_shape": list(classifier.sample_shape),
+        "num_classes": classifier.num_classes,
+        "channels": list(classifier.channels),
+        "width": classifier.width,
+        "weights_sha256": sha256(weights),
+        "training": training or {},
+    }
     write_json(folder / "config.json", {"uturn": section})
 
 
@@ -271,7 +320,9 @@ def load_classifier(name_or_path: str | Path, device: str | torch.device | None 
     folder = find_checkpoint(name_or_path)
     config, state = read_checkpoint(folder, "model.safetensors", "Classifier")
     section = config["uturn"]
-    classifier = Classifier(tuple(section["sample_shape"]), section["num_classes"], tuple(section["channels"]), section["width"])
+    classifier = Classifier(
+        tuple(section["sample_shape"]), section["num_classes"], tuple(section["channels"]), section["width"]
+    )
     load_weights(classifier, state, folder)
     classifier.fingerprint = section["weights_sha256"]
     return freeze(classifier, device)

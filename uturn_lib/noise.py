@@ -44,8 +44,14 @@ def turn_sigmas(steps: int, sigma_u: float, sigma_min: float = SIGMA_MIN, rho: f
     return karras_sigmas(steps, sigma_u, sigma_min, rho)
 
 
-def proportional_steps(sigma_u: float, full_steps: int, sigma_max: float = 80.0, sigma_min: float = SIGMA_MIN,
-                       rho: float = 7.0, least: int = 8) -> int:
+def proportional_steps(
+    sigma_u: float,
+    full_steps: int,
+    sigma_max: float = 80.0,
+    sigma_min: float = SIGMA_MIN,
+    rho: float = 7.0,
+    least: int = 8,
+) -> int:
     """Steps from ``sigma_u`` that are as dense as ``full_steps`` steps from ``sigma_max``: a shorter way costs fewer calls.
 
     The Karras grid is uniform in sigma^(1/rho), so the number is proportional to sigma_u^(1/rho) - sigma_min^(1/rho);

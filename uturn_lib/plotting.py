@@ -34,13 +34,33 @@ PAGE = 7.0  # inches: the width of a page
 
 def use_style() -> None:
     """Seaborn's ticks with text that stays readable at page width; text in PDFs stays text."""
-    sns.set_theme(context="paper", style="ticks", font_scale=1.1,
-                  rc={"figure.dpi": 110, "savefig.dpi": 160, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
-                      "pdf.fonttype": 42, "figure.constrained_layout.use": True, "axes.titlesize": 10, "axes.titleweight": "bold"})
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        font_scale=1.1,
+        rc={
+            "figure.dpi": 110,
+            "savefig.dpi": 160,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "legend.frameon": False,
+            "pdf.fonttype": 42,
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": 10,
+            "axes.titleweight": "bold",
+        },
+    )
 
 
-def curve(axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], quantity: str, label: str, marker: str = "o",
-          linestyle: str = "-") -> None:
+def curve(
+    axes: Axes,
+    x: Sequence[float],
+    estimates: Sequence[Estimate],
+    quantity: str,
+    label: str,
+    marker: str = "o",
+    linestyle: str = "-",
+) -> None:
     """A line of estimates with their 95 % intervals as a band."""
     value, low, high = np.array([(e.value, e.low, e.high) for e in estimates]).T
     axes.plot(x, value, marker=marker, linestyle=linestyle, markersize=4, color=COLOURS[quantity], label=label)
@@ -71,17 +91,27 @@ def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str) ->
     """A vertical line at T_m or T_s with its interval as a band, unless it lies off the grid."""
     if np.isfinite(estimate.value) and estimate.value > 0:
         axes.axvspan(estimate.low, estimate.high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
-        axes.axvline(estimate.value, color=COLOURS[quantity], linestyle="--", linewidth=1.2, label=f"{name} = {estimate.value:.2g}")
+        axes.axvline(
+            estimate.value,
+            color=COLOURS[quantity],
+            linestyle="--",
+            linewidth=1.2,
+            label=f"{name} = {estimate.value:.2g}",
+        )
 
 
-def image_grid(axes: Axes, images: Tensor, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), gap: int = 2) -> None:
+def image_grid(
+    axes: Axes, images: Tensor, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), gap: int = 2
+) -> None:
     """Images (R, K, C, H, W) in [-1, 1] as R rows and K columns with labels."""
     rows, columns, channels, height, width = images.shape
     canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, channels))
     pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 1, 3, 4, 2).numpy()
     for r in range(rows):
         for k in range(columns):
-            canvas[r * (height + gap):r * (height + gap) + height, k * (width + gap):k * (width + gap) + width] = pixels[r, k]
+            canvas[r * (height + gap) : r * (height + gap) + height, k * (width + gap) : k * (width + gap) + width] = (
+                pixels[r, k]
+            )
     axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks([k * (width + gap) + width / 2 for k in range(len(column_labels))], column_labels)
     axes.set_yticks([r * (height + gap) + height / 2 for r in range(len(row_labels))], row_labels)
@@ -94,7 +124,10 @@ def image_grid(axes: Axes, images: Tensor, row_labels: Sequence[str] = (), colum
 def save_figure(figure: Figure, profile: str, name: str) -> Path:
     """Write figures/<profile>/<name>.png and .pdf, each whole or not at all, without dates: the same figure is the same file."""
     folder = figure_folder(profile)
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None, "Producer": None, "Creator": None})):
+    for suffix, metadata in (
+        (".png", {"Software": None}),
+        (".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
+    ):
         with atomic_path(folder / f"{name}{suffix}") as temporary:
             figure.savefig(temporary, metadata=metadata)
     return folder / f"{name}.png"

@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from . import checks
+from . import checks, claims
 from .profiles import ROOT, figure_folder, load_profile
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -36,7 +36,9 @@ def find_notebooks(names: list[str]) -> list[Path]:
     for name in names:
         matches = [path for path in known if path.stem == name or path.stem.split("_")[0] == name]
         if not matches:
-            raise ValueError(f"figure = {name!r} is not known; choose among {', '.join(path.stem.split('_')[0] for path in known)}")
+            raise ValueError(
+                f"figure = {name!r} is not known; choose among {', '.join(path.stem.split('_')[0] for path in known)}"
+            )
         chosen += matches
     return chosen or known
 
@@ -74,8 +76,16 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
 
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(str(notebook), str(output), parameters=parameters, kernel_name="python3", progress_bar=False,
-                                   log_output=False, cwd=str(ROOT), kernel_manager_class=LocalKernelManager)
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+            cwd=str(ROOT),
+            kernel_manager_class=LocalKernelManager,
+        )
     except PapermillExecutionError as error:
         raise RuntimeError(f"{notebook.name}, cell {error.cell_index}: {error.ename}: {error.evalue}") from error
 
@@ -115,7 +125,10 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
         check_parameters(notebook, common | parameters)
     executed = ROOT / ".cache" / "executed" / profile
     executed.mkdir(parents=True, exist_ok=True)
-    print(f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}", flush=True)
+    print(
+        f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}",
+        flush=True,
+    )
     start = time.monotonic()
     with tqdm(notebooks, unit="figure", dynamic_ncols=True) as bar, reporting(bar, executed / "progress.txt"):
         for notebook in bar:
@@ -137,7 +150,7 @@ def print_claims(profile: str) -> None:
 
 
 def refresh(names: list[str]) -> None:
-    """Execute the committed notebooks in place with their default parameters and clean their metadata."""
+    """Execute the committed notebooks in place with their default parameters, and put their claims into the README."""
     import nbformat
 
     for notebook in find_notebooks(names):
@@ -146,13 +159,24 @@ def refresh(names: list[str]) -> None:
         os.environ["UTURN_PROGRESS"] = "off"
         execute(notebook, temporary, {})
         document = nbformat.read(temporary, as_version=4)
-        document.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                             "language_info": {"name": "python"}}
+        document.metadata = {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
         for cell in document.cells:
             # Times and execution status change with every run; tags are what we keep.
             cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         nbformat.write(document, notebook)
         print(f"{notebook.stem}: {time.monotonic() - begun:.0f} s", flush=True)
+    readme = ROOT / "README.md"
+    readme.write_text(with_claims(readme.read_text(encoding="utf-8"), claims.table("laptop")), encoding="utf-8")
+
+
+def with_claims(text: str, table: str) -> str:
+    """``text`` with the lines between its two claims marks replaced by ``table``."""
+    begin, end = "<!-- claims:begin -->\n", "<!-- claims:end -->"
+    before, rest = text.split(begin)
+    return before + begin + table + "\n" + end + rest.split(end)[1]
 
 
 def _short(path: Path) -> str:

@@ -17,6 +17,7 @@ The state is float64 whatever the network's precision.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -64,8 +65,15 @@ class Churn:
         return torch.tensor([float(t) * (1 + self.gamma(float(t), steps)) for t in sigmas[:-1]], dtype=torch.float64)
 
 
-def reverse(denoiser: Denoiser, x: Tensor, sigmas: Tensor, method: str = "sde", seeds: Sequence[int] | None = None,
-            labels: Tensor | None = None, churn: Churn | None = None) -> Iterator[Step]:
+def reverse(
+    denoiser: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    method: str = "sde",
+    seeds: Sequence[int] | None = None,
+    labels: Tensor | None = None,
+    churn: Churn | None = None,
+) -> Iterator[Step]:
     """Run the reverse process from ``x`` at ``sigmas[0]`` down to ``sigmas[-1]`` = 0 and yield every :class:`Step`.
 
     Parameters
@@ -99,10 +107,7 @@ def reverse(denoiser: Denoiser, x: Tensor, sigmas: Tensor, method: str = "sde", 
 
 def final(steps: Iterator[Step]) -> Tensor:
     """Exhaust a reverse process and return its last state, (B, *sample) float64."""
-    last = None
-    for last in steps:
-        pass
-    return last.x
+    return deque(steps, maxlen=1).pop().x
 
 
 def _check_grid(sigmas: Tensor) -> list[float]:
@@ -121,7 +126,9 @@ def _guarded(denoiser: Denoiser, labels: Tensor | None) -> Callable[[Tensor, flo
             denoised = denoiser(x, sigma, labels)
         if not torch.isfinite(denoised).all():
             bad = int((~torch.isfinite(denoised.flatten(1)).all(1)).sum())
-            raise FloatingPointError(f"the denoiser returned NaN or infinity at sigma = {sigma:g} for {bad} of {len(x)} samples")
+            raise FloatingPointError(
+                f"the denoiser returned NaN or infinity at sigma = {sigma:g} for {bad} of {len(x)} samples"
+            )
         return denoised
 
     return call
@@ -149,8 +156,9 @@ def _sde(call, x: Tensor, grid: list[float], noise: Callable[[], Tensor]) -> Ite
     yield Step(len(grid) - 1, 0.0, x, x)
 
 
-def _heun(call, x: Tensor, grid: list[float], noise: Callable[[], Tensor] | None, churn: Churn | None,
-          highest: float) -> Iterator[Step]:
+def _heun(
+    call, x: Tensor, grid: list[float], noise: Callable[[], Tensor] | None, churn: Churn | None, highest: float
+) -> Iterator[Step]:
     """Heun steps of the probability flow; with ``churn``, each preceded by a little fresh noise. Order 2; Euler into 0."""
     for i, (t, u) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
         gamma = churn.gamma(t, len(grid) - 1) if churn else 0.0

@@ -34,8 +34,13 @@ class NoiseStream:
     ``stream.normal()`` returns the next draw (B, *sample_shape); ``stream.uniform()`` one number in [0, 1) per sample.
     """
 
-    def __init__(self, seeds: Sequence[int], sample_shape: Sequence[int], device: torch.device | str = "cpu",
-                 dtype: torch.dtype = torch.float64):
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        sample_shape: Sequence[int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ):
         self.generators = [np.random.Generator(np.random.PCG64(int(seed))) for seed in seeds]
         self.sample_shape = tuple(sample_shape)
         self.device, self.dtype = torch.device(device), dtype

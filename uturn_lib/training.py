@@ -84,9 +84,15 @@ RECIPES = {
         # With 30 % dropout alone the conditional samples became good long before the unconditional ones, so the second
         # stage hides most labels.
         stages=(Stage(900_000, 1e-3, label_dropout=0.3), Stage(400_000, 8e-4, label_dropout=0.7)),
-        unet=dict(block_out_channels=(32, 64, 80), layers_per_block=2, norm_num_groups=8, attention_head_dim=16,
-                  down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-                  up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"), dropout=0.1),
+        unet=dict(
+            block_out_channels=(32, 64, 80),
+            layers_per_block=2,
+            norm_num_groups=8,
+            attention_head_dim=16,
+            down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+            dropout=0.1,
+        ),
     ),
 }
 
@@ -109,7 +115,9 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.denoiser, self.average = self._network(), self._network()
         self.average.load_state_dict(self.denoiser.state_dict())
-        self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=recipe.stages[0].learning_rate, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.Adam(
+            self.denoiser.parameters(), lr=recipe.stages[0].learning_rate, betas=(0.9, 0.99)
+        )
         self.step, self.seconds = 0, 0.0
         self.log: list[dict[str, float]] = []
 
@@ -128,7 +136,9 @@ class Trainer:
         sigma = torch.from_numpy(np.exp(rng.normal(recipe.log_sigma_mean, recipe.log_sigma_std, recipe.batch)))
         noise = torch.from_numpy(rng.standard_normal((recipe.batch, *self.train.sample_shape), dtype=np.float32))
         labels = self.train.labels[index].clone()
-        labels[torch.from_numpy(rng.random(recipe.batch) < recipe.stage_at(step)[0].label_dropout)] = len(self.train.class_names)
+        labels[torch.from_numpy(rng.random(recipe.batch) < recipe.stage_at(step)[0].label_dropout)] = len(
+            self.train.class_names
+        )
         images = self.train.images[index]
         return tuple(value.to(self.device) for value in (images, sigma.float(), noise, labels))
 
@@ -179,9 +189,15 @@ class Trainer:
 
     def save(self) -> None:
         """Write the whole state; tensors and numbers only, so that it can be read back without running code."""
-        state = {"recipe": repr(self.recipe), "step": self.step, "seconds": self.seconds, "log": self.log,
-                 "denoiser": self.denoiser.state_dict(), "average": self.average.state_dict(),
-                 "optimizer": self.optimizer.state_dict()}
+        state = {
+            "recipe": repr(self.recipe),
+            "step": self.step,
+            "seconds": self.seconds,
+            "log": self.log,
+            "denoiser": self.denoiser.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         with atomic_path(self.folder / "state.pt") as temporary:
             torch.save(state, temporary)
         with atomic_path(self.folder / "loss.csv") as temporary, open(temporary, "w", newline="") as file:
@@ -216,9 +232,15 @@ class Trainer:
             display.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
             images = self.step * self.recipe.batch
             if images // log_images != (images - self.recipe.batch) // log_images or self.step == self.recipe.steps:
-                self.log.append({"images": images, "seconds": round(self.seconds), "train_loss": round(float(np.mean(losses)), 5),
-                                 "held_out_loss": round(self.validation(self.test), 5),
-                                 "train_set_loss": round(self.validation(self.train), 5)})
+                self.log.append(
+                    {
+                        "images": images,
+                        "seconds": round(self.seconds),
+                        "train_loss": round(float(np.mean(losses)), 5),
+                        "held_out_loss": round(self.validation(self.test), 5),
+                        "train_set_loss": round(self.validation(self.train), 5),
+                    }
+                )
                 losses = []
                 display.write(str(self.log[-1]))
             if now - last_save > save_every or self.step == self.recipe.steps:
@@ -233,14 +255,18 @@ class Trainer:
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Small random rotations (12 degrees), scalings (10 %) and shifts (2 of 32 pixels) of images (B, C, H, W)."""
     count = len(images)
-    angle, scale, right, down = (torch.rand(4, count, generator=generator) * 2 - 1) * torch.tensor([[0.21], [0.1], [0.125], [0.125]])
+    angle, scale, right, down = (torch.rand(4, count, generator=generator) * 2 - 1) * torch.tensor(
+        [[0.21], [0.1], [0.125], [0.125]]
+    )
     cos, sin = angle.cos() / (1 + scale), angle.sin() / (1 + scale)
     matrices = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     return F.grid_sample(images + 1, grid, align_corners=False) - 1  # padding is 0, the background is -1
 
 
-def train_classifier(dataset: str, epochs: int = 60, batch: int = 128, learning_rate: float = 3e-3, seed: int = 0) -> tuple[Classifier, dict[str, Any]]:
+def train_classifier(
+    dataset: str, epochs: int = 60, batch: int = 128, learning_rate: float = 3e-3, seed: int = 0
+) -> tuple[Classifier, dict[str, Any]]:
     """Train the small classifier; returns it (evaluation mode, CPU) with a record of how, and its held-out accuracy."""
     begun = time.monotonic()
     train, test = load_data(dataset, "train"), load_data(dataset, "test")
@@ -253,15 +279,25 @@ def train_classifier(dataset: str, epochs: int = 60, batch: int = 128, learning_
     for _ in track(range(epochs), "training the classifier"):
         classifier.train()
         for chosen in torch.randperm(len(train), generator=generator)[: rounds * batch].split(batch):
-            loss = F.cross_entropy(classifier(augment(train.images[chosen], generator)), train.labels[chosen], label_smoothing=0.05)
+            loss = F.cross_entropy(
+                classifier(augment(train.images[chosen], generator)), train.labels[chosen], label_smoothing=0.05
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
     freeze(classifier, torch.device("cpu"))
     correct = int((classifier.predict(test.images) == test.labels).sum())
-    return classifier, {"dataset": dataset, "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "seed": seed,
-                        "minutes": round((time.monotonic() - begun) / 60, 1), "held_out_correct": correct, "held_out_count": len(test)}
+    return classifier, {
+        "dataset": dataset,
+        "epochs": epochs,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "minutes": round((time.monotonic() - begun) / 60, 1),
+        "held_out_correct": correct,
+        "held_out_count": len(test),
+    }
 
 
 # --------------------------------------------------------------------------------------------- command line
@@ -273,13 +309,22 @@ def train_profile(profile: str, device: torch.device, output: Path) -> None:
 
     recipe = RECIPES[profile]
     trainer = Trainer(recipe, RUNS / profile, device)
-    print(f"{'going on' if trainer.resume() else 'starting'} at {trainer.step * recipe.batch:,} of {recipe.images:,} images; "
-          f"state and loss in {trainer.folder}", flush=True)
+    print(
+        f"{'going on' if trainer.resume() else 'starting'} at {trainer.step * recipe.batch:,} of {recipe.images:,} images; "
+        f"state and loss in {trainer.folder}",
+        flush=True,
+    )
     trainer.run()
     folder = output / recipe.dataset
-    record = {"recipe": asdict(recipe), "images_seen": trainer.step * recipe.batch, "minutes": round(trainer.seconds / 60, 1),
-              "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}", "torch": torch.__version__,
-              "data_fingerprint": trainer.train.fingerprint, "loss": trainer.log}
+    record = {
+        "recipe": asdict(recipe),
+        "images_seen": trainer.step * recipe.batch,
+        "minutes": round(trainer.seconds / 60, 1),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}",
+        "torch": torch.__version__,
+        "data_fingerprint": trainer.train.fingerprint,
+        "loss": trainer.log,
+    }
     save_denoiser(trainer.average, folder, record)
     classifier, record = train_classifier(recipe.dataset)
     save_classifier(classifier, output / f"{recipe.dataset}-classifier", record)
@@ -290,7 +335,9 @@ def train_profile(profile: str, device: torch.device, output: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit status 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.training", description="Train the networks of a profile.")
+    parser = argparse.ArgumentParser(
+        prog="python -m uturn_lib.training", description="Train the networks of a profile."
+    )
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, default=CHECKPOINTS, help="folder that receives the checkpoints")

@@ -39,9 +39,18 @@ class UTurn:
     sigma_u: float
 
 
-def u_turn(denoiser: Denoiser, x0: Tensor, sigma_u: float, steps: int = DEFAULT_STEPS, method: str = "sde", seed: int = 0,
-           labels: Tensor | None = None, indices: Sequence[int] | None = None, batch_size: int = 256,
-           churn: Churn | None = None) -> UTurn:
+def u_turn(
+    denoiser: Denoiser,
+    x0: Tensor,
+    sigma_u: float,
+    steps: int = DEFAULT_STEPS,
+    method: str = "sde",
+    seed: int = 0,
+    labels: Tensor | None = None,
+    indices: Sequence[int] | None = None,
+    batch_size: int = 256,
+    churn: Churn | None = None,
+) -> UTurn:
     """Forward to ``x_u = x0 + sigma_u eps``, turn, reverse to 0 (Behjoo & Chertkov, Algorithm 1).
 
     Parameters
@@ -57,19 +66,35 @@ def u_turn(denoiser: Denoiser, x0: Tensor, sigma_u: float, steps: int = DEFAULT_
 
     Raises ``ValueError`` or ``TypeError`` for a sigma_u, x0, labels, method or indices that cannot be used.
     """
-    checks.ground_truth("x0", x0, getattr(denoiser, "sample_shape", None),
-                        getattr(denoiser, "value_range", (float("-inf"), float("inf"))))
+    checks.ground_truth(
+        "x0",
+        x0,
+        getattr(denoiser, "sample_shape", None),
+        getattr(denoiser, "value_range", (float("-inf"), float("inf"))),
+    )
     sigma_u = checks.noise_level("sigma_u", sigma_u, highest=sigma_range(denoiser)[1])
     indices = _check_indices(indices, len(x0))
     eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device).normal()
     x_u = x0.double() + sigma_u * eps
-    denoised, y0 = _return_leg(denoiser, x_u, sigma_u, steps, method, sample_seeds(seed, indices), labels, batch_size, churn)
+    denoised, y0 = _return_leg(
+        denoiser, x_u, sigma_u, steps, method, sample_seeds(seed, indices), labels, batch_size, churn
+    )
     return UTurn(x0, x_u.to(x0.dtype), denoised.to(x0.dtype), y0.to(x0.dtype), sigma_u)
 
 
-def g_turn(denoiser: Denoiser, gaussian: GaussianDenoiser, count: int, sigma_u: float, steps: int = DEFAULT_STEPS,
-           method: str = "sde", seed: int = 0, labels: Tensor | None = None, indices: Sequence[int] | None = None,
-           batch_size: int = 256, churn: Churn | None = None) -> UTurn:
+def g_turn(
+    denoiser: Denoiser,
+    gaussian: GaussianDenoiser,
+    count: int,
+    sigma_u: float,
+    steps: int = DEFAULT_STEPS,
+    method: str = "sde",
+    seed: int = 0,
+    labels: Tensor | None = None,
+    indices: Sequence[int] | None = None,
+    batch_size: int = 256,
+    churn: Churn | None = None,
+) -> UTurn:
     """Start at ``sigma_u`` from N(mu, Sigma + sigma_u^2 I), the noisy data in the Gaussian approximation (Algorithm 2).
 
     ``gaussian`` is fitted to the data: its affine score is used above sigma_u (in one exact draw), the denoiser below.
@@ -81,10 +106,19 @@ def g_turn(denoiser: Denoiser, gaussian: GaussianDenoiser, count: int, sigma_u: 
     return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
 
 
-def artificial_start(denoiser: Denoiser, count: int, sigma_u: float, steps: int = DEFAULT_STEPS, method: str = "sde",
-                     seed: int = 0, labels: Tensor | None = None, indices: Sequence[int] | None = None,
-                     batch_size: int = 256, churn: Churn | None = None,
-                     sample_shape: Sequence[int] | None = None) -> UTurn:
+def artificial_start(
+    denoiser: Denoiser,
+    count: int,
+    sigma_u: float,
+    steps: int = DEFAULT_STEPS,
+    method: str = "sde",
+    seed: int = 0,
+    labels: Tensor | None = None,
+    indices: Sequence[int] | None = None,
+    batch_size: int = 256,
+    churn: Churn | None = None,
+    sample_shape: Sequence[int] | None = None,
+) -> UTurn:
     """Start at ``sigma_u`` from N(0, sigma_u^2 I). At the largest sigma this is the ordinary generation of samples.
 
     ``sample_shape`` is needed only when the denoiser does not know its own. Other parameters as in :func:`g_turn`.
@@ -115,19 +149,39 @@ def forward_path(x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Se
     return torch.stack(states)
 
 
-def _from_start(denoiser, start: Tensor, sigma_u: float, steps: int, method: str, seed: int, labels: Tensor | None,
-                indices: list[int], batch_size: int, churn: Churn | None) -> UTurn:
+def _from_start(
+    denoiser,
+    start: Tensor,
+    sigma_u: float,
+    steps: int,
+    method: str,
+    seed: int,
+    labels: Tensor | None,
+    indices: list[int],
+    batch_size: int,
+    churn: Churn | None,
+) -> UTurn:
     seeds = sample_seeds(seed, indices)
     denoised, y0 = _return_leg(denoiser, start, sigma_u, steps, method, seeds, labels, batch_size, churn)
     return UTurn(None, start.float(), denoised.float(), y0.float(), sigma_u)
 
 
-def _return_leg(denoiser, x_u: Tensor, sigma_u: float, steps: int, method: str, seeds: list[int], labels: Tensor | None,
-                batch_size: int, churn: Churn | None) -> tuple[Tensor, Tensor]:
+def _return_leg(
+    denoiser,
+    x_u: Tensor,
+    sigma_u: float,
+    steps: int,
+    method: str,
+    seeds: list[int],
+    labels: Tensor | None,
+    batch_size: int,
+    churn: Churn | None,
+) -> tuple[Tensor, Tensor]:
     """Reverse ``x_u`` in batches; returns D(x_u, sigma_u) and the outputs, both on the device of ``x_u``."""
     checks.one_of("method", method, METHODS)
     batch_size, steps = checks.positive_int("batch_size", batch_size), checks.positive_int("steps", steps)
-    checks.labels(labels, len(x_u), getattr(denoiser, "num_classes", 0) if hasattr(denoiser, "num_classes") else 2**31)
+    if hasattr(denoiser, "num_classes"):  # before the first call: a wrong label must not cost half a batch
+        checks.labels(labels, len(x_u), denoiser.num_classes)
     if sigma_u == 0 or len(x_u) == 0:
         return x_u, x_u
     sigmas, device = turn_sigmas(steps, sigma_u), device_of(denoiser) or x_u.device

@@ -46,8 +46,9 @@ def identity_correlation_estimate(x0: Tensor, denoised: Tensor, mean: Tensor | N
     return bootstrap_ratio(numerator, denominator, seed=seed)
 
 
-def identity_gap_estimate(x0: Tensor, denoised: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0,
-                          confidence: float = 0.95) -> Estimate:
+def identity_gap_estimate(
+    x0: Tensor, denoised: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
     """``(sum <x_0, y_0> - sum |D|^2) / sum |x_0|^2`` with the interval of the paired difference; zero for an exact score and sampler."""
     numerator, denominator = correlation_terms(x0, y0, mean)
     predicted, _ = correlation_terms(denoised, denoised, mean)

@@ -50,8 +50,9 @@ def bootstrap_mean(values: Tensor | np.ndarray, seed: int = 0, confidence: float
     return bootstrap_ratio(values, np.ones(len(values)), seed, confidence)
 
 
-def bootstrap_ratio(numerator: Tensor | np.ndarray, denominator: Tensor | np.ndarray, seed: int = 0,
-                    confidence: float = CONFIDENCE) -> Estimate:
+def bootstrap_ratio(
+    numerator: Tensor | np.ndarray, denominator: Tensor | np.ndarray, seed: int = 0, confidence: float = CONFIDENCE
+) -> Estimate:
     """``sum numerator / sum denominator`` (each (N,), paired) with its interval.
 
     For a ``confidence`` above 95 % (several comparisons at once) more resamples are drawn, so that the tails are filled.

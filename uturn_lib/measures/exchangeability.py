@@ -24,7 +24,7 @@ def exchangeability_p_value(x0: Tensor, y0: Tensor, features: int = 4) -> float:
     coordinates = centred @ directions.T
     coordinates = coordinates / coordinates.std(0).clamp(min=1e-12)
     phi = _with_products(coordinates)
-    before, after = phi[: len(x0)], phi[len(x0):]
+    before, after = phi[: len(x0)], phi[len(x0) :]
     i, j = np.triu_indices(phi.shape[1], k=1)
     values = before[:, i] * after[:, j] - before[:, j] * after[:, i]  # (N, pairs)
     mean, covariance = values.mean(0), torch.cov(values.T)

@@ -67,8 +67,12 @@ def ks_fraction_estimate(samples: Tensor, threshold: float = AUTHORS_THRESHOLD, 
     groups = checks.positive_int("groups", groups, minimum=2)
     full = ks_fraction(samples, threshold)
     group_of = torch.arange(count, device=samples.device) % groups
-    left = np.array([ks_fraction(samples[group_of != g], threshold * np.sqrt(count / float((group_of != g).sum())))
-                     for g in range(groups)])
+    left = np.array(
+        [
+            ks_fraction(samples[group_of != g], threshold * np.sqrt(count / float((group_of != g).sum())))
+            for g in range(groups)
+        ]
+    )
     half = 1.96 * np.sqrt((groups - 1) / groups * ((left - left.mean()) ** 2).sum())
     return Estimate(full, max(0.0, full - half), min(1.0, full + half))
 

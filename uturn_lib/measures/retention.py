@@ -74,8 +74,13 @@ def transition(sigmas: Sequence[float], retained: Tensor | np.ndarray, level: fl
     return Estimate(float(levels[0]), *interval(levels[1:]))
 
 
-def log_gap(sigmas: Sequence[float], identity: Tensor | np.ndarray, classes: Tensor | np.ndarray, class_level: float,
-            seed: int = 0) -> Estimate:
+def log_gap(
+    sigmas: Sequence[float],
+    identity: Tensor | np.ndarray,
+    classes: Tensor | np.ndarray,
+    class_level: float,
+    seed: int = 0,
+) -> Estimate:
     """``log T_s - log T_m`` with the interval of a paired bootstrap: both curves are resampled with the same ground truths.
 
     ``identity`` and ``classes``: (S, N) retention of the same N ground truths.
@@ -142,4 +147,6 @@ def _check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None
     if not ((retained >= 0) & (retained <= 1)).all():
         raise ValueError("retained must hold booleans or probabilities in [0, 1], without NaN")
     if not 0.5 <= level < 1:
-        raise ValueError(f"level = {level} must lie in [0.5, 1): it is the midpoint between 1 and the floor 2 level - 1")
+        raise ValueError(
+            f"level = {level} must lie in [0.5, 1): it is the midpoint between 1 and the floor 2 level - 1"
+        )

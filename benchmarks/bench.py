@@ -1,0 +1,158 @@
+"""Speed as ratios within one run: `make bench` writes benchmarks/results.json and prints a table.
+
+Absolute times depend on the machine; each row compares two ways of doing the same work on it, interleaved, median of the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from uturn_lib import EmpiricalDenoiser, checks, load_data, load_denoiser, u_turn
+from uturn_lib.files import write_json
+from uturn_lib.measures.gaussianity import ks_statistic
+from uturn_lib.noise import turn_sigmas
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one call."""
+    begun = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def compare(
+    first: Callable[[], object], second: Callable[[], object], device: torch.device, rounds: int = 7
+) -> tuple[float, float, float]:
+    """Median times of both, interleaved after one warm-up each, and the median of the ratios first / second."""
+    seconds(first, device), seconds(second, device)
+    pairs = [(seconds(first, device), seconds(second, device)) for _ in range(rounds)]
+    return (
+        *(statistics.median(column) for column in zip(*pairs, strict=True)),
+        statistics.median(a / b for a, b in pairs),
+    )
+
+
+def sampler_overhead(device: torch.device) -> dict[str, object]:
+    """Images x calls per second inside u_turn, against the bare network at the same batch and the same noise levels."""
+    denoiser, batch, steps = load_denoiser("mnist", device), 64, 16
+    x0 = load_data("mnist", "test").images[:batch].to(device)
+    sigmas = [float(s) for s in turn_sigmas(steps, 2.0)[:-1]]
+    scaled, labels = (
+        torch.randn(batch, *denoiser.sample_shape, device=device),
+        torch.full((batch,), denoiser.num_classes, device=device),
+    )
+
+    def bare() -> None:
+        with torch.no_grad():
+            for sigma in sigmas:
+                denoiser.raw(scaled, torch.full((batch,), np.log(sigma) / 4, device=device), labels)
+
+    inside, outside, _ = compare(lambda: u_turn(denoiser, x0, 2.0, steps, batch_size=batch), bare, device)
+    return {
+        "what": "u_turn against the bare network, images x calls per second",
+        "ratio": outside / inside,
+        "aim": ">= 0.95",
+        "met": outside / inside >= 0.95,
+        "u_turn_per_second": batch * steps / inside,
+        "network_per_second": batch * steps / outside,
+    }
+
+
+def ks_speed(device: torch.device) -> dict[str, object]:
+    """12,288 coordinates x 256 samples, against one scipy call per coordinate (timed on 400 of them, scaled up)."""
+    samples = torch.randn(256, 12_288, generator=torch.Generator().manual_seed(0))
+    columns = samples[:, :400].double().T.numpy()
+
+    def one_by_one() -> None:
+        for column in columns:
+            stats.kstest(column, "norm", args=(column.mean(), column.std()))
+
+    slow, fast, _ = compare(one_by_one, lambda: ks_statistic(samples), torch.device("cpu"), rounds=5)
+    slow *= samples.shape[1] / len(columns)
+    return {
+        "what": "KS over 12,288 coordinates x 256 samples, against scipy one by one",
+        "ratio": slow / fast,
+        "aim": ">= 100",
+        "met": slow / fast >= 100,
+        "seconds": fast,
+        "scipy_seconds": slow,
+    }
+
+
+def empirical_denoiser(device: torch.device, sigma: float) -> dict[str, object]:
+    """50,000 x 3,072 random images, batch 64, against the two matrix products that any implementation needs."""
+    generator = torch.Generator().manual_seed(0)
+    images = (torch.rand(50_000, 3, 32, 32, generator=generator) * 2 - 1).to(device)
+    x = images[:64] + sigma * torch.randn(64, 3, 32, 32, generator=generator).to(device)
+    denoiser, flat, rows = EmpiricalDenoiser(images), images.flatten(1), x.flatten(1)
+    before = peak_memory(device)
+    denoiser(x, sigma)
+    beyond = peak_memory(device) - before
+
+    def products() -> None:
+        (rows @ flat.T) @ flat
+
+    whole, bare, ratio = compare(lambda: denoiser(x, sigma), products, device)
+    return {
+        "what": f"empirical denoiser, 50,000 x 3,072, batch 64, sigma = {sigma:g}, against its two matrix products",
+        "ratio": ratio,
+        "aim": "<= 1.5",
+        "met": ratio <= 1.5 and beyond <= 2**30,
+        "seconds": whole,
+        "products_seconds": bare,
+        "memory_beyond_data_MiB": round(beyond / 2**20),
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory used so far, in bytes: of the card, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="auto")
+    try:
+        device = checks.pick_device(parser.parse_args().device)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    # The empirical denoiser first: peak memory of a process never falls.
+    rows = [empirical_denoiser(device, sigma) for sigma in (20.0, 1.0, 0.002)]
+    rows += [sampler_overhead(device), ks_speed(device)]
+    for row in rows:
+        print(
+            f"{'met    ' if row['met'] else 'NOT MET'} ratio {row['ratio']:8.2f} (aim {row['aim']:>7}): {row['what']}"
+        )
+    where = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    rounded = [{k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    write_json(RESULTS, {"machine": where, "rows": rounded})
+    print(f"written to {RESULTS.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
