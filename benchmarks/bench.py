@@ -95,13 +95,20 @@ def ks_speed(device: torch.device) -> dict[str, object]:
     }
 
 
-def empirical_denoiser(device: torch.device, sigma: float) -> dict[str, object]:
-    """50,000 x 3,072 random images, batch 64, against the two matrix products that any implementation needs."""
-    generator = torch.Generator().manual_seed(0)
-    images = (torch.rand(50_000, 3, 32, 32, generator=generator) * 2 - 1).to(device)
-    x = images[:64] + sigma * torch.randn(64, 3, 32, 32, generator=generator).to(device)
-    denoiser, flat, rows = EmpiricalDenoiser(images), images.flatten(1), x.flatten(1)
+def fifty_thousand_images(device: torch.device) -> tuple[str, torch.Tensor]:
+    """CIFAR-10 where ``UTURN_DATA`` is set, else random images of the same size, made in place."""
+    if os.environ.get("UTURN_DATA"):
+        return "CIFAR-10", load_data("cifar10", "train").images.to(device)
+    images = torch.empty(50_000, 3, 32, 32).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+    return "random", images.to(device)
+
+
+def empirical_denoiser(device: torch.device, name: str, images: torch.Tensor, sigma: float) -> dict[str, object]:
+    """50,000 x 3,072 images, batch 64, against the two matrix products that any implementation needs."""
+    noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(device)
+    x = images[:64] + sigma * noise
     before = peak_memory(device)
+    denoiser, flat, rows = EmpiricalDenoiser(images), images.flatten(1), x.flatten(1)
     denoiser(x, sigma)
     beyond = peak_memory(device) - before
 
@@ -110,7 +117,7 @@ def empirical_denoiser(device: torch.device, sigma: float) -> dict[str, object]:
 
     whole, bare, ratio = compare(lambda: denoiser(x, sigma), products, device)
     return {
-        "what": f"empirical denoiser, 50,000 x 3,072, batch 64, sigma = {sigma:g}, against its two matrix products",
+        "what": f"empirical denoiser, 50,000 x 3,072 ({name}), batch 64, sigma = {sigma:g}, against its two matrix products",
         "ratio": ratio,
         "aim": "<= 1.5",
         "met": ratio <= 1.5 and beyond <= 2**30,
@@ -136,7 +143,9 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     # The empirical denoiser first: peak memory of a process never falls.
-    rows = [empirical_denoiser(device, sigma) for sigma in (20.0, 1.0, 0.002)]
+    # The level that needs most memory comes first, too: at small sigma the most distances are computed again.
+    name, images = fifty_thousand_images(device)
+    rows = [empirical_denoiser(device, name, images, sigma) for sigma in (0.5, 1.0, 20.0, 0.002)]
     rows += [sampler_overhead(device), ks_speed(device)]
     for row in rows:
         print(
