@@ -23,7 +23,7 @@ env: $(STAMP)  ## create .venv with everything pinned (done by the other targets
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
-	@echo "Creating the environment in $(VENV) (once; about a minute, most of it PyTorch)"
+	@echo "Creating the environment in $(VENV) (once; most of it is PyTorch)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
@@ -39,7 +39,8 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@echo "1/2 pytest: closed forms, orders of convergence, other implementations, bad input"
 	@$(BIN)/python -m pytest -q
 	@echo "2/2 nbval: runs the notebooks and compares the marked outputs"
-	@UTURN_PROGRESS=off UTURN_FIGURES=.cache/test-figures OMP_WAIT_POLICY=PASSIVE \
+	@rm -rf .cache/nbval  # nbval must compute, not read what an older version of the code has left
+	@UTURN_PROGRESS=off UTURN_CACHE=.cache/nbval UTURN_FIGURES=.cache/nbval/figures OMP_WAIT_POLICY=PASSIVE \
 	  $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab

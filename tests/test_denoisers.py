@@ -30,6 +30,17 @@ def test_score_is_the_gradient_of_log_p(kind, sigma, request):
     torch.testing.assert_close(denoiser(x, torch.full((5,), sigma, dtype=torch.float64)), denoiser(x, sigma))
 
 
+def test_noise_levels_may_differ_within_a_batch(gaussian, mixture):
+    for denoiser in (gaussian, mixture, EmpiricalDenoiser(torch.rand(9, 2, dtype=torch.float64))):
+        x, sigma = (
+            torch.randn(4, *denoiser.sample_shape, dtype=torch.float64),
+            torch.tensor([0.0, 0.3, 1.0, 20.0], dtype=torch.float64),
+        )
+        together = denoiser(x, sigma)
+        for row, level in enumerate(sigma.tolist()):
+            torch.testing.assert_close(together[row], denoiser(x[row : row + 1], level)[0])
+
+
 def test_log_p_is_a_density(mixture):
     axis = torch.linspace(-14, 14, 281, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
@@ -193,5 +204,7 @@ def test_bad_parameters_are_refused_by_name():
         GaussianDenoiser(torch.zeros(2), torch.diag(torch.tensor([1.0, -1.0])))
     with pytest.raises(ValueError, match="sum to 1"):
         GaussianMixtureDenoiser(torch.tensor([0.5, 0.6]), torch.zeros(2, 1), torch.ones(2))
+    with pytest.raises(ValueError, match=r"no image has class \[1\]"):
+        EmpiricalDenoiser(torch.zeros(2, 3), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="empty"):
         EmpiricalDenoiser(torch.zeros(0, 3))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import make_tiny_network
 
 from uturn_lib import claims, experiments, plotting
 from uturn_lib.data import ImageSet
@@ -77,7 +78,7 @@ def test_every_input_is_in_the_key(gaussian, mixture, change):
     calls = counted.calls
     starts = starts_from(gaussian)
     if change.pop("starts", None):
-        starts = replace(starts, fingerprint="another")
+        starts = replace(starts, images=starts.images + 0.01)
     if change.pop("denoiser", None):
         counted.fingerprint = "another"
     experiments.u_turn_sweep(experiments.Workbench.around(counted), starts, **(settings | change))
@@ -189,20 +190,123 @@ def test_the_pipeline_reproduces_the_closed_form_on_gaussian_data(gaussian):
         assert gap.contains(0)
 
 
-def test_generation_ks_is_at_the_null_rate_for_gaussian_data():
+def test_a_conditional_sweep_gives_each_image_its_own_label(mixture):
+    """Unequal labels, blocks that cut the list, against u_turn one label at a time."""
+    from uturn_lib import u_turn
+    from uturn_lib.noise import proportional_steps
+
+    x0, labels = mixture.sample(range(11))
+    starts = ImageSet("toy", "test", x0.float(), labels, ("a", "b", "c"), "made here", "none", "toy")
+    bench = experiments.Workbench.around(mixture)
+    sweep = experiments.u_turn_sweep(bench, starts, (3.0,), steps=20, conditional=True, chunk=4)
+    for index in range(11):
+        one = slice(index, index + 1)
+        alone = u_turn(
+            mixture, starts.images[one], 3.0, proportional_steps(3.0, 20), labels=labels[one], indices=[index]
+        )
+        torch.testing.assert_close(sweep.y0[0, one], alone.y0)
+    free = experiments.u_turn_sweep(bench, starts, (3.0,), steps=20, chunk=4)
+    assert not torch.allclose(free.y0, sweep.y0)
+
+
+def test_a_longer_list_reuses_the_blocks_of_a_shorter_one(gaussian):
+    counted = Counted(gaussian)
+    bench = experiments.Workbench.around(counted)
+    short = experiments.u_turn_sweep(bench, starts_from(gaussian, 8), (0.5,), steps=20, chunk=4)
+    calls = counted.calls
+    long = experiments.u_turn_sweep(bench, starts_from(gaussian, 12), (0.5,), steps=20, chunk=4)
+    assert counted.calls == calls * 3 // 2 and torch.equal(long.y0[:, :8], short.y0)
+
+
+def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
+    """T_s of two clouds on a line, by quadrature of E sum_k p(k | x_u)^2; the classifier is the sign of the coordinate."""
+    from scipy.optimize import brentq
+
+    from uturn_lib import GaussianMixtureDenoiser
+    from uturn_lib.measures import retention
+    from uturn_lib.profiles import PROFILES
+
+    pair = GaussianMixtureDenoiser([0.5, 0.5], [[-2.0], [2.0]], [0.09, 0.09])
+    x0, labels = pair.sample(range(500))
+    toy = ImageSet("toy", "test", x0, labels, ("left", "right"), "made here", "none", "toy")
+
+    class Sign:
+        def predict(self, images):
+            return (images[:, 0] > 0).long()
+
+    sigmas = tuple(np.geomspace(0.02, 40, 16))
+    profile = replace(PROFILES["laptop"], sigmas=sigmas, ground_truths=300, steps=64, chunk=300)
+    study = experiments.Study(
+        lambda: pair, pair.fingerprint, profile=profile, train=replace(toy, images=x0[:0]), test=toy, batch_size=300
+    )
+    study.classifier = Sign()
+    found = experiments.transitions(study)
+    grid = torch.linspace(-400, 400, 400_001, dtype=torch.float64)[:, None]
+
+    def kept(log_sigma):
+        sigma = float(np.exp(log_sigma))
+        share = retention.agreement(pair.responsibilities(grid, sigma))
+        return float((pair.log_prob(grid, sigma).exp() * share).sum() * (grid[1] - grid[0]))
+
+    crossing = np.exp(brentq(lambda s: kept(s) - 0.75, -1, 3))
+    # the fitted logistic is not the true curve: its own bias at the crossing, from the noiseless curve, is part of the answer
+    fitted = np.exp(retention.fit_centres(np.log(sigmas), np.array([[kept(np.log(s)) for s in sigmas]]), floor=0.5)[0])
+    assert found.t_s.contains(fitted) and abs(np.log(fitted / crossing)) < 0.1
+    assert found.identity.shape == found.same_class.shape == (16, 300)
+    assert found.identity[0].double().mean() > found.identity[-1].double().mean() and found.t_m.high < found.t_s.low
+    assert found.log_gap.low > 0
+
+
+def gaussian_bench():
     from uturn_lib import GaussianDenoiser
 
-    bench = experiments.Workbench.around(GaussianDenoiser(torch.zeros(300), torch.eye(300)))
-    result = experiments.generation_ks(bench, 256, steps=12, sigma_max=20.0)
-    assert result["sigma"][0] == 20.0 and len(result["authors"]) == 13
-    for rule, rate in (("authors", 0.026), ("calibrated", 0.05)):
-        error = (rate * (1 - rate) / 300) ** 0.5
-        assert np.abs(result[rule][:, 0] - rate).max() < 4 * error  # Gaussian at every step, from noise to data
+    return experiments.Workbench.around(Counted(GaussianDenoiser(torch.zeros(300), torch.eye(300))))
+
+
+def test_generation_ks_is_at_the_null_rate_for_gaussian_data():
+    sigmas, statistics = experiments.generation_ks(gaussian_bench(), 256, steps=12, sets=3, sigma_max=20.0)
+    assert sigmas[0] == 20.0 and sigmas[-1] == 0 and statistics.shape == (3, 13, 300)
+    rate = (statistics > 0.06).mean(axis=(0, 2))
+    assert np.abs(rate - 0.026).max() < 4 * (0.026 * 0.974 / 900) ** 0.5  # Gaussian at every step, from noise to data
+    assert np.abs(np.corrcoef(statistics[:, 0])[np.triu_indices(3, 1)]).max() < 4 / 300**0.5  # the sets are independent
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(steps=5),
+        dict(sigma_max=9.0),
+        dict(seed=1),
+        dict(churn=experiments.Churn(s_noise=1.0)),
+        dict(mask=torch.arange(300) > 9),
+    ],
+)
+def test_every_input_of_the_ks_generation_is_in_its_key(change):
+    bench = gaussian_bench()
+    good = dict(count=16, steps=4, sets=2, sigma_max=10.0)
+    experiments.generation_ks(bench, **good)
+    calls = bench.denoiser.calls
+    experiments.generation_ks(bench, **good)
+    assert bench.denoiser.calls == calls
+    experiments.generation_ks(bench, **(good | change))
+    assert bench.denoiser.calls > calls
+
+
+def test_the_constants_of_the_grid_are_in_the_key(gaussian, monkeypatch):
+    counted = Counted(gaussian)
+    bench = experiments.Workbench.around(counted)
+    experiments.u_turn_sweep(bench, starts_from(gaussian), (0.5,), steps=20)
+    calls = counted.calls
+    monkeypatch.setitem(experiments.GRID, "sigma_min", 0.001)
+    experiments.u_turn_sweep(bench, starts_from(gaussian), (0.5,), steps=20)
+    assert counted.calls > calls
 
 
 def test_a_denoiser_without_fingerprint_is_refused():
     with pytest.raises(ValueError, match="fingerprint"):
         experiments.Workbench.around(lambda x, sigma, labels=None: x)
+    with pytest.raises(ValueError, match="fingerprint"):
+        experiments.Workbench.around(make_tiny_network())  # never saved
 
 
 def test_unknown_profile_and_device():

@@ -6,7 +6,7 @@ import torch
 from scipy import linalg, stats
 
 from uturn_lib.measures import correlation, gaussianity, quality, retention
-from uturn_lib.measures.estimate import bootstrap_mean, bootstrap_ratio
+from uturn_lib.measures.estimate import bootstrap_mean, bootstrap_ratio, replicate_mean
 
 # ---------------------------------------------------------------------------------------------- gaussianity
 
@@ -70,18 +70,6 @@ def test_ks_sees_what_is_not_gaussian():
     assert gaussianity.ks_fraction(torch.full((256, 10), -1.0)) == 1.0  # a constant is no Gaussian
     nearly = -1 + 1e-8 * torch.randn(256, 10, generator=generator)
     assert gaussianity.ks_fraction(nearly) == 1.0  # nor is one that differs by rounding only
-
-
-def test_jackknife_interval_covers_the_null_rate():
-    generator = torch.Generator().manual_seed(4)
-    covered = 0
-    for _ in range(40):
-        common = torch.randn(256, 40, generator=generator)
-        correlated = torch.repeat_interleave(common, 25, dim=1)  # 1000 pixels, but 40 independent ones
-        covered += gaussianity.ks_fraction_estimate(correlated).contains(0.026)
-    assert (
-        covered >= 26
-    )  # a fraction of 40 pixels is a coarse thing; far above what 1000 independent pixels would promise
 
 
 @pytest.mark.parametrize(
@@ -152,6 +140,14 @@ def test_bootstrap_intervals_cover_a_known_mean_and_ratio():
     assert 178 <= means <= 200 and 180 <= ratios <= 200  # 95 % nominal; a skew law at n = 80 costs a few percent
 
 
+def test_replicate_intervals_cover_a_known_mean():
+    rng = np.random.default_rng(1)
+    covered = sum(replicate_mean(row).contains(0.3) for row in rng.normal(0.3, 2.0, (1000, 4)))
+    assert abs(covered - 950) < 3.5 * math.sqrt(1000 * 0.95 * 0.05)  # exact for normal replicates
+    with pytest.raises(ValueError, match="at least 2"):
+        replicate_mean([1.0])
+
+
 # ------------------------------------------------------------------------------------------------- retention
 
 
@@ -183,6 +179,13 @@ def test_transition_interval_covers_the_truth(floor):
 def test_transition_says_when_it_was_not_seen():
     assert retention.transition(SIGMAS, np.ones((14, 20))).value == math.inf
     assert retention.transition(SIGMAS, np.zeros((14, 20))).value == 0.0
+
+
+def test_retention_curve_is_honest_at_the_ends():
+    never, always = retention.retention_curve(torch.tensor([[False] * 150, [True] * 150]))
+    assert never.value == 0 and 0.01 < never.high < 0.04 and always.value == 1 and 0.96 < always.low < 0.99
+    (half,) = retention.retention_curve(np.full((1, 30), 0.5))
+    assert (half.value, half.low, half.high) == (0.5, 0.5, 0.5)
 
 
 def test_log_gap_is_paired():

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from uturn_lib import artificial_start, load_classifier, load_data, load_denoiser
 from uturn_lib.measures.quality import frechet_distance
-from uturn_lib.networks import CHECKPOINTS, Classifier, save_classifier, save_denoiser
+from uturn_lib.networks import CHECKPOINTS, Classifier, save_classifier, save_denoiser, shipped_fingerprint
 
 
 def test_preconditioning_is_table_1_of_karras_et_al(tiny_network):
@@ -41,8 +41,8 @@ def test_labels_matter_and_none_is_the_null_class(tiny_network):
     [
         (lambda d: d(torch.zeros(2, 1, 8, 7), 1.0), "shape"),
         (lambda d: d(torch.zeros(2, 1, 8, 8), 81.0), "range"),
-        (lambda d: d(torch.zeros(2, 1, 8, 8), -1.0), "range"),
-        (lambda d: d(torch.zeros(2, 1, 8, 8), float("nan")), "range"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8), -1.0), "zero or positive"),
+        (lambda d: d(torch.zeros(2, 1, 8, 8), float("nan")), "zero or positive"),
         (lambda d: d(torch.zeros(2, 1, 8, 8), torch.ones(3)), "sigma"),
         (lambda d: d(torch.zeros(2, 1, 8, 8), 1.0, torch.tensor([0, 3])), "classes"),
         (lambda d: d(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), 1.0), "dtype"),
@@ -59,7 +59,12 @@ def test_a_saved_network_comes_back_the_same(tmp_path):
     again = load_denoiser(tmp_path / "tiny", "cpu")
     x = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(again(x, 0.7, torch.tensor([1, 2])), network(x, 0.7, torch.tensor([1, 2])))
-    assert again.fingerprint == json.loads((tmp_path / "tiny" / "config.json").read_text())["uturn"]["weights_sha256"]
+    assert again.fingerprint == shipped_fingerprint(tmp_path / "tiny")
+    # the same weights under another sigma_data are another function, and have another fingerprint
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    config["uturn"]["sigma_data"] = 0.6
+    (tmp_path / "tiny" / "config.json").write_text(json.dumps(config))
+    assert load_denoiser(tmp_path / "tiny", "cpu").fingerprint != again.fingerprint
 
 
 def test_the_format_is_diffusers_own(tmp_path):
@@ -144,6 +149,8 @@ def test_cuda_is_refused_where_there_is_none(tmp_path):
         load_denoiser(tmp_path, "cuda")
     with pytest.raises(ValueError, match="not a torch device"):
         load_denoiser(tmp_path, "gpu0")
+    with pytest.raises(ValueError, match="'mps' is not supported"):
+        load_denoiser(tmp_path, "mps")
 
 
 def test_classifier_round_trip(tmp_path):

@@ -101,6 +101,15 @@ def test_readme_shows_the_committed_claims(monkeypatch):
     assert "| C1 |" in text and run.with_claims(text, claims.table("laptop")) == text
 
 
+def test_committed_claims_were_made_with_the_shipped_network():
+    import json
+
+    from uturn_lib.networks import shipped_fingerprint
+
+    entries = json.loads((ROOT / "figures" / "laptop" / "claims.json").read_text())
+    assert entries and {entry["network"] for entry in entries} == {shipped_fingerprint("mnist")}
+
+
 def test_readme_links_lead_somewhere():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):

@@ -31,7 +31,7 @@ def command(*arguments, **environment):
         (["figures", "fig99"], "figure = 'fig99' is not known; choose among fig01"),
         (["figures", "fig08", "-p", "sede", "3"], "parameter of fig08_autocorrelation = 'sede' is not known"),
         (["figures", "fig08", "--device", "gpu"], "device = 'gpu'"),
-        (["figures", "fig01", "-p", "seed", "-1"], "seed = -1"),
+        (["figures", "fig01", "-p", "seed", "abc"], "seed = 'abc'"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_a_status(arguments, message):

@@ -104,11 +104,48 @@ def test_sde_sampler_converges_at_weak_order_two(monkeypatch, eigenvalue, sigma_
     for n in steps:
         # a small sigma_min: the noise that the last step leaves out would otherwise hide the order
         response, variance = output_moments(monkeypatch, eigenvalue, sigma_u, n, sigma_min=1e-4)
-        # E[y_0 | x_u] is exact at any number of steps: D is a martingale along the reverse SDE
+        # for affine D, E[y_0 | x_u] is exact at any number of steps: D is a martingale along the reverse SDE
         assert response == pytest.approx(eigenvalue / (eigenvalue + sigma_u**2), rel=1e-9)
         errors.append(abs(variance / eigenvalue - 1))
     assert errors[0] < 0.02
     np.testing.assert_allclose(slopes(steps, errors), 2.0, atol=0.35)
+
+
+def test_sde_sampler_converges_at_weak_order_two_where_the_denoiser_is_not_affine(monkeypatch):
+    """Two unequal clouds on a line: the errors of four moments of the output, from many samples and seeded vector noise."""
+    from uturn_lib import GaussianMixtureDenoiser
+
+    generator = torch.Generator().manual_seed(0)
+
+    class Vector(ControlledNoise):
+        def normal(self):
+            return torch.randn(self.count, 1, generator=generator, dtype=torch.float64)
+
+    monkeypatch.setattr(sampling, "NoiseStream", Vector)
+    pair = GaussianMixtureDenoiser([0.7, 0.3], [[-1.0], [1.5]], [0.3, 0.1])
+    count, sigma_u = 400_000, 2.5
+    upper = torch.rand(count, generator=generator) < 0.3
+    deviation = torch.where(upper, 0.1**0.5, 0.3**0.5) * torch.randn(count, generator=generator)
+    x0 = (torch.where(upper, 1.5, -1.0) + deviation).double()[:, None]
+    x_u = x0 + sigma_u * torch.randn(count, 1, generator=generator, dtype=torch.float64)
+    means, variances, weights = torch.tensor([-1.0, 1.5]), torch.tensor([0.3, 0.1]), torch.tensor([0.7, 0.3])
+    exact = [
+        float((weights * means).sum()),
+        float((weights * (means**2 + variances)).sum()),
+        float((weights * (means**3 + 3 * means * variances)).sum()),
+        float((weights * (means**4 + 6 * means**2 * variances + 3 * variances**2)).sum()),
+    ]
+    errors = []
+    for steps in (8, 16, 32):
+        y0 = final(reverse(pair, x_u, karras_sigmas(steps, sigma_u), "sde", range(count)))
+        # x_0 has the same law: its moments as a control take away what this set of samples does to both
+        errors.append([abs(float((y0**k).mean()) - exact[k - 1]) for k in (1, 2, 3, 4)])
+    errors = np.array(errors)
+    noise = np.array([float((x0**k).std()) / math.sqrt(count) for k in (1, 2, 3, 4)])
+    assert (errors[0, [1, 3]] > 20 * noise[[1, 3]]).all()  # at 8 steps the error is plain
+    assert (
+        errors[2] < errors[0] / 16 * 2 + 3 * noise
+    ).all()  # four times the steps: a sixteenth of it, within a factor 2
 
 
 def test_sde_variance_error_at_the_number_of_steps_that_figures_use(monkeypatch):
@@ -214,10 +251,10 @@ def test_the_exchangeability_check_sees_a_planted_error(mixture, sigma_u, monkey
     assert exchangeability_p_value(*pairs_on(mixture, sigma_u)) < 1e-6
 
 
-def test_the_exchangeability_check_sees_the_ode(mixture):
-    """The deterministic U-Turn keeps the data law but is not reversible in this sense: y_0 depends on x_0 in another way."""
+def test_the_exchangeability_check_sees_starts_that_are_not_from_the_data(mixture):
+    """The kernel is right, but x_0 has another law than y_0: the pair is not exchangeable."""
     x0, _ = mixture.sample(range(20_000))
-    turned = u_turn(mixture, x0 + 0.5, 0.5, steps=40, batch_size=20_000)  # starts that are not from the data law
+    turned = u_turn(mixture, x0 + 0.5, 0.5, steps=40, batch_size=20_000)
     assert exchangeability_p_value(x0 + 0.5, turned.y0) < 1e-6
 
 

@@ -7,6 +7,7 @@ from conftest import make_tiny_network
 from uturn_lib import GaussianDenoiser, artificial_start, g_turn, u_turn
 from uturn_lib.networks import EDMDenoiser
 from uturn_lib.seeding import NoiseStream, sample_seeds
+from uturn_lib.uturn import forward_path
 
 
 def digits(count, seed=0):
@@ -73,6 +74,24 @@ def test_denoised_is_the_first_answer(mixture):
     torch.testing.assert_close(turned.denoised, mixture(turned.x_u, 1.5))
 
 
+@pytest.mark.parametrize("method", ["sde", "ode", "edm"])
+def test_denoised_is_taken_at_the_turn_itself(tiny_network, method):
+    turned = u_turn(tiny_network, digits(3), 2.0, 6, method)
+    torch.testing.assert_close(turned.denoised, tiny_network(turned.x_u, 2.0), atol=1e-4, rtol=0)
+
+
+def test_outputs_can_be_turned_again(tiny_network):
+    y0 = u_turn(tiny_network, digits(3), 2.0, 6).y0.clamp(-1.4, 1.4)  # a trained network overshoots by less than that
+    assert u_turn(tiny_network, y0, 2.0, 6, seed=1).y0.shape == y0.shape
+
+
+def test_labels_may_be_a_list(tiny_network):
+    as_list, as_tensor = (
+        u_turn(tiny_network, digits(2), 1.0, 3, labels=labels) for labels in ([0, 1], torch.tensor([0, 1]))
+    )
+    assert torch.equal(as_list.y0, as_tensor.y0)
+
+
 def test_g_turn_starts_from_the_noisy_gaussian_and_returns_its_law(gaussian):
     count, sigma_u = 20_000, 2.0
     result = g_turn(gaussian, gaussian, count, sigma_u, steps=64, batch_size=count)
@@ -109,6 +128,9 @@ def test_results_keep_the_dtype_of_the_ground_truth(gaussian, tiny_network):
         (dict(sigma_u=80.5), "sigma_u.*80"),
         (dict(sigma_u=float("inf")), "sigma_u"),
         (dict(steps=0), "steps"),
+        (dict(sigma_u="much"), "sigma_u.*number"),
+        (dict(steps=None), "steps"),
+        (dict(seed="abc"), "seed"),
         (dict(method="euler"), "method.*sde"),
         (dict(seed=-1), "seed"),
         (dict(batch_size=0), "batch_size"),
@@ -160,3 +182,16 @@ def test_gaussian_data_of_a_single_point_is_always_returned():
     point = GaussianDenoiser(torch.full((3,), 0.25), torch.zeros(3, 3))
     y0 = u_turn(point, torch.full((4, 3), 0.25), 5.0, 20).y0
     torch.testing.assert_close(y0, torch.full((4, 3), 0.25), atol=1e-6, rtol=0)
+
+
+def test_the_forward_path_is_brownian_motion_on_the_clock_of_the_variance():
+    count, sigmas = 4000, [0.0, 0.5, 1.5, 4.0]
+    start = torch.full((count, 3), 0.7)
+    path = forward_path(start, sigmas)
+    assert path.shape == (4, count, 3) and torch.equal(path[0], start.double())
+    steps = path.diff(dim=0)
+    for step, (a, b) in zip(steps, zip(sigmas, sigmas[1:], strict=False), strict=True):
+        assert abs(float(step.var()) / (b**2 - a**2) - 1) < 4 * math.sqrt(2 / (3 * count))
+    assert abs(float((steps[0] * steps[1]).mean()) / float(steps[0].std() * steps[1].std())) < 4 / math.sqrt(3 * count)
+    with pytest.raises(ValueError, match="increase"):
+        forward_path(start, [1.0, 0.5])

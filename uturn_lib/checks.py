@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,14 +19,23 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
 
 def positive_int(name: str, value: int, minimum: int = 1) -> int:
     """Return ``value`` as an int; raise ``ValueError`` unless it is a whole number >= ``minimum``."""
-    if isinstance(value, bool) or int(value) != value or value < minimum:
+    whole = (
+        isinstance(value, (int, float, np.integer))
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and int(value) == value
+    )
+    if not whole or value < minimum:
         raise ValueError(f"{name} = {value!r} must be a whole number of at least {minimum}")
     return int(value)
 
 
 def noise_level(name: str, value: float, highest: float = math.inf, allow_zero: bool = True) -> float:
     """Return ``value`` as a float; raise ``ValueError`` when it is negative, NaN, infinite or above ``highest``."""
-    value = float(value)
+    try:
+        value = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} = {value!r} is not a number; a noise level is needed") from error
     too_low = value < 0 or (value == 0 and not allow_zero)
     if math.isnan(value) or math.isinf(value) or too_low or value > highest:
         low = "[0" if allow_zero else "(0"
@@ -53,7 +63,9 @@ def ground_truth(name: str, x0: Tensor, sample_shape: tuple[int, ...] | None, va
     if not torch.isfinite(x0).all():
         raise ValueError(f"{name} holds NaN or infinite values")
     low, high = value_range
-    if x0.numel() and (x0.min() < low - 1e-3 or x0.max() > high + 1e-3):
+    # Outputs of a sampler overshoot the range a little and may be turned again; pixels of 0 to 255 are far outside.
+    margin = 0.25 * (high - low) if math.isfinite(high - low) else 0.0
+    if x0.numel() and (x0.min() < low - margin or x0.max() > high + margin):
         raise ValueError(
             f"{name} has values in [{float(x0.min()):g}, {float(x0.max()):g}]; this denoiser expects [{low:g}, {high:g}]"
         )
@@ -87,6 +99,12 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         device = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device = {device!r} is not a torch device; use 'cpu', 'cuda' or 'cuda:0'") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device = {str(device)!r} is not supported: sampler states are float64; use 'cpu' or 'cuda'")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device = 'cuda' was asked for, but torch sees no CUDA device here; use 'cpu'")
+        raise ValueError(f"device = {str(device)!r} was asked for, but torch sees no CUDA device here; use 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device = {str(device)!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA device(s)"
+        )
     return device

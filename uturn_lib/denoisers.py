@@ -201,10 +201,10 @@ class GaussianMixtureDenoiser(_Exact):
         each = torch.stack([component(x, sigma) for component in self.components], dim=1)  # (B, K, *sample)
         if labels is not None:
             return each[torch.arange(len(x), device=x.device), labels.to(x.device)]
-        if bool((per_sample(sigma, x) == 0).any()):
-            return each[:, 0]  # sigma = 0: every component returns x itself
-        shares = self.responsibilities(x, sigma).reshape(len(x), -1, *[1] * len(self.sample_shape))
-        return (shares * each).sum(1)
+        noisy = per_sample(sigma, x) > 0
+        # Where sigma = 0 every component returns x itself, and the densities need not exist: any noise level will do there.
+        shares = self.responsibilities(x, torch.where(noisy, per_sample(sigma, x), 1.0).flatten())
+        return (shares.reshape(len(x), -1, *[1] * len(self.sample_shape)) * each).sum(1)
 
     def sample(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """One draw per seed: samples (B, *sample) float64 and their components (B,)."""
@@ -244,6 +244,9 @@ class EmpiricalDenoiser(_Exact):
         if labels is not None:
             self.num_classes = int(torch.as_tensor(labels).max()) + 1
             self.class_of = checks.labels(labels, len(images), self.num_classes).to(images.device)
+            missing = (self.class_of.bincount(minlength=self.num_classes) == 0).nonzero().flatten().tolist()
+            if missing:
+                raise ValueError(f"labels: no image has class {missing}; every class from 0 on needs at least one")
         # Squared norms in float64, streamed: rounding here would act on every x alike.
         self.norms = torch.cat([part.double().square().sum(1) for part in self.flat.split(4096)])
         self._fingerprint: str | None = None

@@ -13,7 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from torch import Tensor
 from . import checks
 from .data import ImageSet, load_data
 from .denoisers import Denoiser, sigma_range
-from .files import atomic_path, read_json
+from .files import atomic_path
 from .measures import retention
 from .measures.estimate import Estimate
-from .measures.gaussianity import AUTHORS_THRESHOLD, ks_fraction_estimate, lilliefors_threshold
-from .noise import karras_sigmas, proportional_steps
+from .measures.gaussianity import ks_statistic
+from .noise import SIGMA_MIN, karras_sigmas, proportional_steps
 from .profiles import Profile, cache_folder, load_profile
 from .progress import track
 from .sampling import Churn, reverse
@@ -38,6 +38,8 @@ from .uturn import u_turn
 
 # Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
 VERSIONS = {"u_turn": 1, "generation_ks": 1}
+# The reverse legs are run on Karras grids with these constants; they are part of every key.
+GRID = {"sigma_min": SIGMA_MIN, "rho": 7.0}
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Workbench:
     fingerprint: str
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64
-    # Chunks name their images by fingerprint; the images themselves are kept here.
-    sources: dict[str, ImageSet] = field(default_factory=dict, repr=False)
+    # Chunks name their images by fingerprint; the images and labels themselves are kept here.
+    sources: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -125,13 +127,12 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
     Raises ``ValueError`` for an unknown profile or device, ``FileNotFoundError`` for a missing checkpoint.
     """
-    from .networks import find_checkpoint, load_denoiser
+    from .networks import load_denoiser, shipped_fingerprint
 
     chosen, where = load_profile(profile), checks.pick_device(device)
-    fingerprint = read_json(find_checkpoint(chosen.checkpoint) / "config.json")["uturn"]["weights_sha256"]
     return Study(
         make_denoiser=partial(load_denoiser, chosen.checkpoint, where),
-        fingerprint=fingerprint,
+        fingerprint=shipped_fingerprint(chosen.checkpoint),
         device=where,
         batch_size=chosen.batch_size,
         profile=chosen,
@@ -211,29 +212,26 @@ def u_turn_sweep(
     ``steps`` are those of a full run from ``sigma_max``; a leg from sigma_u takes proportionally fewer (``noise.proportional_steps``). ``conditional`` passes the images' labels to the denoiser.
     """
     chunk = checks.positive_int("chunk", chunk)
-    common = {
-        "data": starts.fingerprint,
-        "denoiser": bench.fingerprint,
-        "method": method,
-        "seed": seed,
-        "conditional": conditional,
-    }
-    blocks = [(first, min(first + chunk, len(starts))) for first in range(0, len(starts), chunk)]
+    blocks = [range(first, min(first + chunk, len(starts))) for first in range(0, len(starts), chunk)]
+    names = [
+        _register(bench, starts.images[block.start : block.stop], starts.labels[block.start : block.stop])
+        for block in blocks
+    ]
+    common = {"denoiser": bench.fingerprint, "grid": GRID, "method": method, "seed": seed, "conditional": conditional}
     chunks = [
         Chunk(
             "u_turn",
             {
                 **common,
                 "sigma_u": float(sigma),
-                "first": first,
-                "last": last,
                 "steps": proportional_steps(sigma, steps, sigma_max),
+                "images": name,
+                "first": block.start,
             },
         )
         for sigma in sigmas
-        for first, last in blocks
+        for name, block in zip(names, blocks, strict=True)
     ]
-    bench.sources[starts.fingerprint] = starts
     results = run_chunks(bench, chunks, f"U-Turns ({method}{', class-conditional' if conditional else ''})", executor)
     rows = [results[i : i + len(blocks)] for i in range(0, len(results), len(blocks))]
     stacked = {
@@ -243,28 +241,34 @@ def u_turn_sweep(
     return Sweep(tuple(sigmas), starts.images, starts.labels, **stacked)
 
 
+def _register(bench: Workbench, images: Tensor, labels: Tensor) -> str:
+    """Keep a block where its chunks find it, under a hash of its content: a longer list of images reuses the same blocks."""
+    digest = hashlib.sha256(images.contiguous().numpy().tobytes() + labels.contiguous().numpy().tobytes()).hexdigest()
+    bench.sources[digest] = images, labels
+    return digest
+
+
 def _compute_u_turn(
     bench: Workbench,
-    data: str,
-    denoiser: str,
+    images: str,
+    first: int,
+    sigma_u: float,
+    steps: int,
     method: str,
     seed: int,
     conditional: bool,
-    sigma_u: float,
-    first: int,
-    last: int,
-    steps: int,
+    **_only_in_the_key: object,
 ) -> dict[str, np.ndarray]:
-    starts = bench.sources[data]
+    x0, labels = bench.sources[images]
     turn = u_turn(
         bench.denoiser,
-        starts.images[first:last],
+        x0,
         sigma_u,
         steps,
         method,
         seed,
-        labels=starts.labels[first:last] if conditional else None,
-        indices=range(first, last),
+        labels=labels if conditional else None,
+        indices=range(first, first + len(x0)),
         batch_size=bench.batch_size,
     )
     return {"denoised": turn.denoised.float().numpy(), "y0": turn.y0.float().numpy()}
@@ -319,35 +323,42 @@ def generation_ks(
     bench: Workbench,
     count: int,
     steps: int,
+    sets: int = 4,
     sigma_max: float = 80.0,
     labels: Tensor | None = None,
     churn: Churn | None = None,
     seed: int = 0,
     mask: Tensor | None = None,
-) -> dict[str, np.ndarray]:
-    """Gaussianity of the pixels along a full generation by the "edm" sampler, as in the authors' scripts.
+) -> tuple[np.ndarray, np.ndarray]:
+    """KS statistics of the pixels along full generations by the "edm" sampler, as in the authors' scripts.
 
-    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default. Returns ``sigma``
-    (S,) and, as rows (value, low, high) of shape (S, 3), ``authors`` (KS > 0.06) and ``calibrated`` (KS above the 5 % threshold
-    for this count).
+    ``sets`` independent sets of ``count`` images are generated, so that the spread between sets says how sure a fraction is.
+    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default. Returns the noise
+    levels (S,) and the statistics (sets, S, pixels).
     """
     churn = churn or Churn()
-    inputs = {
+    common = {
         "denoiser": bench.fingerprint,
+        "grid": GRID,
         "count": count,
         "steps": steps,
         "sigma_max": sigma_max,
         "seed": seed,
         "labels": None if labels is None else labels.tolist(),
-        "churn": vars(churn),
+        "churn": asdict(churn),
         "mask": None if mask is None else mask.flatten().nonzero().flatten().tolist(),
     }
-    return run_chunks(bench, [Chunk("generation_ks", inputs)], "generation and KS tests")[0]
+    chunks = [
+        Chunk("generation_ks", {**common, "first": number * count})
+        for number in range(checks.positive_int("sets", sets))
+    ]
+    results = run_chunks(bench, chunks, "generation and KS tests")
+    return results[0]["sigma"], np.stack([result["statistics"] for result in results])
 
 
 def _compute_generation_ks(
     bench: Workbench,
-    denoiser: str,
+    first: int,
     count: int,
     steps: int,
     sigma_max: float,
@@ -355,31 +366,27 @@ def _compute_generation_ks(
     labels: list[int] | None,
     churn: dict[str, float],
     mask: list[int] | None,
+    **_only_in_the_key: object,
 ) -> dict[str, np.ndarray]:
-    indices = range(count)
+    indices = range(first, first + count)
     checks.noise_level("sigma_max", sigma_max, highest=sigma_range(bench.denoiser)[1])
-    start = (
-        sigma_max
-        * NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device).normal()
-    )
+    noise = NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device)
     classes = None if labels is None else torch.tensor(labels, device=bench.device)
-    rows: dict[str, list] = {"sigma": [], "authors": [], "calibrated": []}
     path = reverse(
         bench.denoiser,
-        start,
+        sigma_max * noise.normal(),
         karras_sigmas(steps, sigma_max),
         "edm",
         sample_seeds(seed, indices),
         classes,
         Churn(**churn),
     )
-    for step in track(path, "generation and KS tests", total=steps + 1):
+    sigmas, statistics = [], []
+    for step in path:
         pixels = step.x.flatten(1) if mask is None else step.x.flatten(1)[:, mask]
-        rows["sigma"].append(step.sigma)
-        for name, threshold in (("authors", AUTHORS_THRESHOLD), ("calibrated", lilliefors_threshold(count))):
-            estimate = ks_fraction_estimate(pixels, threshold)
-            rows[name].append((estimate.value, estimate.low, estimate.high))
-    return {name: np.array(values) for name, values in rows.items()}
+        sigmas.append(step.sigma)
+        statistics.append(ks_statistic(pixels).cpu().numpy())
+    return {"sigma": np.array(sigmas), "statistics": np.array(statistics, dtype=np.float32)}
 
 
 EXPERIMENTS: dict[str, Callable[..., dict[str, np.ndarray]]] = {

@@ -6,6 +6,8 @@ A checkpoint is a folder with ``config.json`` (the diffusers configuration of th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import checks
+from .denoisers import per_sample
 from .files import atomic_path, read_json, sha256, write_json
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -66,7 +69,7 @@ class EDMDenoiser(nn.Module):
         self.unshuffle = unshuffle
         self.noise_scale = noise_scale
         self.sigma_range = tuple(sigma_range)
-        self.fingerprint = "unsaved"
+        self.fingerprint: str | None = None  # known once it is saved and loaded
 
     def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """Denoise ``x`` (B, C, H, W) at noise level ``sigma`` (float or (B,)); ``labels`` (B,) or None for the null class.
@@ -76,8 +79,8 @@ class EDMDenoiser(nn.Module):
         """
         checks.samples("x", x, self.sample_shape)
         labels = checks.labels(labels, len(x), self.num_classes)
-        sigma = self._noise_levels(x, sigma)
-        return self.denoise(x, sigma, labels)
+        labels = None if labels is None else labels.to(x.device)
+        return self.denoise(x, self._noise_levels(x, sigma), labels)
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
         """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x`` (used in training)."""
@@ -99,18 +102,14 @@ class EDMDenoiser(nn.Module):
         return F.pixel_shuffle(output, self.unshuffle)
 
     def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-        if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) not in (1, len(x))):
-            raise ValueError(
-                f"sigma has shape {tuple(sigma.shape)}; a number or one per sample, ({len(x)},), is needed"
-            )
+        sigma = per_sample(sigma, x)
         low, high = self.sigma_range
-        if len(x) and not bool(((sigma >= low) & (sigma <= high * (1 + 1e-6))).all()):
+        if len(x) and not bool((sigma <= high * (1 + 1e-6)).all()):
             raise ValueError(
                 f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
                 f"network, [{low:g}, {high:g}]"
             )
-        return sigma.reshape(-1, 1, 1, 1).expand(len(x), 1, 1, 1)
+        return sigma.expand(len(x), 1, 1, 1)
 
     def config(self) -> dict[str, Any]:
         """What is needed to build the same network again (JSON types only)."""
@@ -176,8 +175,20 @@ def load_denoiser(name_or_path: str | Path, device: str | torch.device | None = 
         tuple(section["sigma_range"]),
     )
     load_weights(unet, state, folder)
-    denoiser.fingerprint = section["weights_sha256"]
+    denoiser.fingerprint = checkpoint_fingerprint(config)
     return freeze(denoiser, device)
+
+
+def checkpoint_fingerprint(config: dict[str, Any]) -> str:
+    """SHA-256 of all that decides the function: the weights (by their own SHA-256), the U-Net's and our configuration."""
+    decisive = {key: value for key, value in config.items() if key not in ("uturn", "_diffusers_version")}
+    decisive["uturn"] = {key: value for key, value in config["uturn"].items() if key != "training"}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def shipped_fingerprint(name_or_path: str | Path) -> str:
+    """The fingerprint of a checkpoint from its configuration alone: the network is neither read nor built."""
+    return checkpoint_fingerprint(read_json(find_checkpoint(name_or_path) / "config.json"))
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
@@ -271,7 +282,7 @@ class Classifier(nn.Module):
         side = sample_shape[1] // 2 ** len(channels)
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels[-1] * side**2, width))
         self.head = nn.Linear(width, num_classes)
-        self.fingerprint = "unsaved"
+        self.fingerprint: str | None = None
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, width), float32, after the last rectifier."""

@@ -18,14 +18,17 @@ from .noise import sigma_to_vp_time, vp_time_to_sigma
 from .profiles import figure_folder
 
 COLOURS = {
-    "u_turn": "#0072B2",  # measured on U-Turn outputs
+    "u_turn": "#0072B2",  # U-Turn outputs and their correlation
     "identity": "#009E73",  # E|D|^2 / E|x_0|^2
     "gaussian": "#E69F00",  # Gaussian approximation or prediction
-    "published": "#000000",  # read off a publication
-    "calibrated": "#CC79A7",
+    "identity_retention": "#56B4E9",  # and T_m, which is read off it
     "T_m": "#56B4E9",
+    "class_retention": "#D55E00",  # and T_s, which is read off it
     "T_s": "#D55E00",
-    "data": "#999999",
+    "calibrated": "#CC79A7",  # a calibrated variant of a measure
+    "published": "#000000",  # read off a publication
+    "exact": "#000000",  # closed form
+    "data": "#999999",  # ground truth, chance, tolerance
 }
 SIGMA_LABEL = r"noise level $\sigma$"
 TURN_LABEL = r"turn $\sigma_u$"

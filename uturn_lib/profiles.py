@@ -16,7 +16,7 @@ class Profile:
     """Data, network and scale.
 
     ``sigmas``: turn levels of the sweeps; ``ground_truths``: how many held-out images are turned; ``steps``: reverse steps from
-    ``sigma_max`` (shorter legs take proportionally fewer); ``ks_samples``: images per Gaussianity test, 256 as the authors';
+    ``sigma_max`` (shorter legs take proportionally fewer); ``ks_samples``: images per Gaussianity test, 256 as the authors', in ``ks_sets`` independent sets of ``ks_steps`` steps;
     ``chunk``: ground truths per cached piece of work; ``shown``: rows of an image grid.
     """
 
@@ -28,6 +28,8 @@ class Profile:
     ground_truths: int
     steps: int
     ks_samples: int = 256
+    ks_sets: int = 4
+    ks_steps: int = 32
     sigma_max: float = 80.0
     chunk: int = 50
     batch_size: int = 64
@@ -56,10 +58,10 @@ def load_profile(name: str) -> Profile:
 
 
 def figure_folder(profile: str) -> Path:
-    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES`` when it is set."""
-    return Path(os.environ.get("UTURN_FIGURES") or ROOT / "figures") / profile
+    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES`` (relative to the project)."""
+    return ROOT / (os.environ.get("UTURN_FIGURES") or "figures") / profile
 
 
 def cache_folder() -> Path:
-    """Where computed pieces are kept: .cache/uturn in the project, or ``$UTURN_CACHE``."""
-    return Path(os.environ.get("UTURN_CACHE") or ROOT / ".cache" / "uturn")
+    """Where computed pieces are kept: .cache/uturn in the project, or ``$UTURN_CACHE`` (relative to the project)."""
+    return ROOT / (os.environ.get("UTURN_CACHE") or ".cache/uturn")

@@ -10,6 +10,7 @@ import argparse
 import ast
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -69,10 +70,13 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     from jupyter_client import AsyncKernelManager
     from papermill.exceptions import PapermillExecutionError
 
+    sockets = tempfile.TemporaryDirectory(prefix="uturn-")
+
     class LocalKernelManager(AsyncKernelManager):
-        """Talks to the kernel through files of this user instead of open ports."""
+        """Talks to the kernel through files of this user instead of open ports; each run has its own."""
 
         transport = "ipc"
+        ip = str(Path(sockets.name) / "kernel")
 
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -88,6 +92,8 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
         )
     except PapermillExecutionError as error:
         raise RuntimeError(f"{notebook.name}, cell {error.cell_index}: {error.ename}: {error.evalue}") from error
+    finally:
+        sockets.cleanup()
 
 
 @contextmanager
@@ -123,6 +129,8 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     common = {"profile": profile, "device": str(where)}
     for notebook in notebooks:
         check_parameters(notebook, common | parameters)
+    if parameters and "UTURN_FIGURES" not in os.environ:
+        os.environ["UTURN_FIGURES"] = "figures/custom"  # the figures of the defaults stay as they are
     executed = ROOT / ".cache" / "executed" / profile
     executed.mkdir(parents=True, exist_ok=True)
     print(
@@ -130,7 +138,10 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
         flush=True,
     )
     start = time.monotonic()
-    with tqdm(notebooks, unit="figure", dynamic_ncols=True) as bar, reporting(bar, executed / "progress.txt"):
+    with (
+        tqdm(notebooks, unit="figure", dynamic_ncols=True) as bar,
+        reporting(bar, executed / f"progress-{os.getpid()}.txt"),
+    ):
         for notebook in bar:
             bar.set_description(notebook.stem)
             begun = time.monotonic()

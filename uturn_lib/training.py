@@ -25,9 +25,10 @@ from . import checks
 from .data import ImageSet, load_data
 from .files import atomic_path
 from .networks import CHECKPOINTS, Classifier, EDMDenoiser, freeze, make_unet, save_classifier, save_denoiser
+from .profiles import ROOT
 from .progress import bar, track
 
-RUNS = Path("runs")
+RUNS = ROOT / "runs"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from . import checks
 from .denoisers import Denoiser, GaussianDenoiser, sigma_range
 from .noise import turn_sigmas
-from .sampling import METHODS, Churn, reverse
+from .sampling import METHODS, Churn, Step, reverse
 from .seeding import NoiseStream, sample_seeds
 
 DEFAULT_STEPS = 64
@@ -29,7 +29,7 @@ class UTurn:
     """What went in, where it turned, what came out; all of shape (B, *sample), in the dtype and on the device of x0.
 
     ``x0``: ground truth (None for starts without one); ``x_u``: the state at noise level ``sigma_u``;
-    ``denoised``: D(x_u, sigma_u), a by-product of the first reverse step; ``y0``: the output.
+    ``denoised``: D(x_u, sigma_u), for "sde" and "ode" a by-product of the first reverse step; ``y0``: the output.
     """
 
     x0: Tensor | None = field(repr=False)
@@ -181,7 +181,7 @@ def _return_leg(
     checks.one_of("method", method, METHODS)
     batch_size, steps = checks.positive_int("batch_size", batch_size), checks.positive_int("steps", steps)
     if hasattr(denoiser, "num_classes"):  # before the first call: a wrong label must not cost half a batch
-        checks.labels(labels, len(x_u), denoiser.num_classes)
+        labels = checks.labels(labels, len(x_u), denoiser.num_classes)
     if sigma_u == 0 or len(x_u) == 0:
         return x_u, x_u
     sigmas, device = turn_sigmas(steps, sigma_u), device_of(denoiser) or x_u.device
@@ -191,9 +191,15 @@ def _return_leg(
         part_labels = None if labels is None else labels[part].to(device)
         for step in reverse(denoiser, x_u[part].to(device), sigmas, method, seeds[part], part_labels, churn):
             if step.index == 0:
-                denoised[part] = step.denoised
+                denoised[part] = step.denoised if method != "edm" else _denoise(denoiser, step, part_labels)
         y0[part] = step.x
     return denoised, y0
+
+
+def _denoise(denoiser, step: Step, labels: Tensor | None) -> Tensor:
+    """D(x_u, sigma_u) itself: the first call of "edm" comes after its churn, at a higher level."""
+    with torch.no_grad():
+        return denoiser(step.x, step.sigma, labels)
 
 
 def device_of(denoiser: Denoiser) -> torch.device | None:

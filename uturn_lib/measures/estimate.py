@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.stats import t as student_t
 from torch import Tensor
 
 CONFIDENCE = 0.95
@@ -43,6 +44,18 @@ def resample_counts(count: int, seed: int = 0, resamples: int = RESAMPLES) -> np
     """How often each of ``count`` samples occurs in each bootstrap resample, (R, count): a mean over it is one product."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+
+
+def replicate_mean(values: Tensor | np.ndarray) -> Estimate:
+    """Mean of a few independent replicates (K,) of a whole experiment, with Student's t interval.
+
+    For quantities that a bootstrap over samples would distort, such as the fraction of pixels beyond a threshold.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"values has shape {values.shape}; at least 2 replicates are needed for an interval")
+    half = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
 def bootstrap_mean(values: Tensor | np.ndarray, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:

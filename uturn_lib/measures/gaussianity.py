@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from .estimate import Estimate
 
 AUTHORS_THRESHOLD = 0.06
 
@@ -54,27 +53,6 @@ def ks_fraction(samples: Tensor, threshold: float = AUTHORS_THRESHOLD) -> float:
     For a rule with a stated rate use ``lilliefors_threshold(N, level)``.
     """
     return float((ks_statistic(samples) > threshold).double().mean())
-
-
-def ks_fraction_estimate(samples: Tensor, threshold: float = AUTHORS_THRESHOLD, groups: int = 16) -> Estimate:
-    """:func:`ks_fraction` with a 95 % interval by the delete-a-group jackknife over the samples.
-
-    Coordinates are correlated, so counting them as independent would be too sure, and a bootstrap repeats values, which a KS
-    statistic punishes. Leaving out each of ``groups`` groups in turn has neither fault; the threshold is rescaled by
-    sqrt(N / n) to the smaller size. The interval is cut to [0, 1].
-    """
-    count = len(samples)
-    groups = checks.positive_int("groups", groups, minimum=2)
-    full = ks_fraction(samples, threshold)
-    group_of = torch.arange(count, device=samples.device) % groups
-    left = np.array(
-        [
-            ks_fraction(samples[group_of != g], threshold * np.sqrt(count / float((group_of != g).sum())))
-            for g in range(groups)
-        ]
-    )
-    half = 1.96 * np.sqrt((groups - 1) / groups * ((left - left.mean()) ** 2).sum())
-    return Estimate(full, max(0.0, full - half), min(1.0, full + half))
 
 
 @lru_cache(maxsize=32)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy.special import expit
+from scipy.stats import binomtest
 from torch import Tensor
 
-from .estimate import Estimate, bootstrap_mean, interval, resample_counts
+from .estimate import CONFIDENCE, Estimate, bootstrap_mean, interval, resample_counts
 
 
 def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:
@@ -135,8 +136,19 @@ def _log_likelihood(curves: np.ndarray, log_sigmas: np.ndarray, centre, width, f
 
 
 def retention_curve(retained: Tensor | np.ndarray, seed: int = 0) -> list[Estimate]:
-    """Mean retention at each noise level of ``retained`` (S, N), each with its interval over ground truths."""
-    return [bootstrap_mean(row, seed) for row in np.asarray(retained, dtype=float)]
+    """Mean retention at each noise level of ``retained`` (S, N), each with its 95 % interval over ground truths.
+
+    Booleans get Wilson's interval, which is honest at 0 and 1 as well; probabilities are bootstrapped.
+    """
+    retained = np.asarray(retained)
+    if retained.dtype == bool:
+        return [_wilson(int(row.sum()), len(row)) for row in retained]
+    return [bootstrap_mean(row, seed) for row in retained.astype(float)]
+
+
+def _wilson(successes: int, count: int) -> Estimate:
+    found = binomtest(successes, count).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(successes / count, float(found.low), float(found.high))
 
 
 def _check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None:
