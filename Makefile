@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "Environment ready"
 
-figures: $(STAMP)  ## run all notebooks and write figures/$(PROFILE)/
+figures: $(STAMP)  ## run all notebooks and write figures/PROFILE/
 	@$(BIN)/python -m uturn_lib.run figures --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
 $(SHORT): $(STAMP)

@@ -60,7 +60,7 @@ def test_a_single_figure_runs(tmp_path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_is_a_page(path):
-    """The parts that DESIGN asks of a page, outputs committed, nothing of the machine it ran on."""
+    """The parts that every page has, outputs committed, nothing of the machine it ran on."""
     document = nbformat.read(path, as_version=4)
     nbformat.validate(document)
     code = [cell for cell in document.cells if cell.cell_type == "code"]
