@@ -40,7 +40,7 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@$(BIN)/python -m pytest -q
 	@echo "2/2 nbval: runs the notebooks and compares the marked outputs"
 	@rm -rf .cache/nbval  # nbval must compute, not read what an older version of the code has left
-	@UTURN_PROGRESS=off UTURN_CACHE=.cache/nbval UTURN_FIGURES=.cache/nbval/figures OMP_WAIT_POLICY=PASSIVE \
+	@UTURN_PROGRESS=off UTURN_CACHE=.cache/nbval UTURN_FIGURES=.cache/nbval/figures GOMP_SPINCOUNT=20000 \
 	  $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab

@@ -31,8 +31,8 @@ class Profile:
     ks_sets: int = 4
     ks_steps: int = 32
     sigma_max: float = 80.0
-    chunk: int = 50
-    batch_size: int = 64
+    chunk: int = 75
+    batch_size: int = 75
     shown: int = 10
     description: str = ""
 
