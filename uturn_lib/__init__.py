@@ -1,5 +1,10 @@
 """U-Turn diffusion: the library behind the notebooks. See README.md for the map of the house."""
 
+import warnings
+
+# Libraries that ask tqdm for its notebook widget warn when ipywidgets is absent; the text bar serves as well.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
 from . import measures
 from .data import ImageSet, load_data
 from .denoisers import (

@@ -194,7 +194,7 @@ def identity_holds(figure: str, profile: str, sigmas: Sequence[float], gaps: Seq
 def null_rate_met(figure: str, profile: str, sigma: float, rate: Estimate, expected: float) -> Claim:
     """O2 from the flagged fraction at noise level ``sigma`` and the rate of the rule on Gaussian data."""
     measured = (
-        f"flagged at sigma = {sigma:g}: {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}], null rate {expected:.3f}"
+        f"flagged at sigma = {sigma:.3g}: {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}], null rate {expected:.3f}"
     )
     return make_claim("O2", figure, profile, measured, decide(rate.contains(expected)), rate=rate, expected=expected)
 
