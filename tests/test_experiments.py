@@ -384,3 +384,17 @@ def test_figures_are_the_same_file_twice():
 
     first = draw()
     assert set(first) == {"fig99_test.png", "fig99_test.pdf"} and draw() == first
+
+
+def test_the_time_axis_on_top_stands_over_the_right_noise_levels():
+    from uturn_lib.noise import vp_time_to_sigma
+
+    figure, axes = plotting.plt.subplots()
+    axes.plot([0.002, 80.0], [0, 1])
+    plotting.sigma_axis(axes, vp_time=True)
+    figure.canvas.draw()
+    (top,) = axes.child_axes
+    for time in (0.1, 0.5, 1.0, 2.0, 4.0):
+        above, below = top.transData.transform((time, 0))[0], axes.transData.transform((vp_time_to_sigma(time), 0))[0]
+        assert abs(above - below) < 1.0, time  # pixels
+    plotting.plt.close(figure)

@@ -76,7 +76,6 @@ def sigma_axis(axes: Axes, label: str = TURN_LABEL, vp_time: bool = False) -> No
     axes.set_xlabel(label)
     if vp_time:
         top = axes.secondary_xaxis("top", functions=(_to_time, _from_time))
-        top.set_xscale("linear")
         top.set_xlabel("VP time $t$,  $\\sigma^2 = e^{2t} - 1$")
         top.set_xticks([0.1, 0.5, 1, 2, 3, 4], ["0.1", "0.5", "1", "2", "3", "4"])
         top.minorticks_off()
