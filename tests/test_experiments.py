@@ -394,7 +394,7 @@ def test_the_time_axis_on_top_stands_over_the_right_noise_levels():
     plotting.sigma_axis(axes, vp_time=True)
     figure.canvas.draw()
     (top,) = axes.child_axes
-    for time in (0.1, 0.5, 1.0, 2.0, 4.0):
-        above, below = top.transData.transform((time, 0))[0], axes.transData.transform((vp_time_to_sigma(time), 0))[0]
-        assert abs(above - below) < 1.0, time  # pixels
+    for t in (0.1, 0.5, 1.0, 2.0, 4.0):
+        above, below = top.transData.transform((t, 0))[0], axes.transData.transform((vp_time_to_sigma(t), 0))[0]
+        assert abs(above - below) < 1.0, t  # pixels
     plotting.plt.close(figure)

@@ -94,7 +94,7 @@ denoiser = load_denoiser("{folder.name}")
 | noise levels | ln sigma ~ N({recipe["log_sigma_mean"]}, {recipe["log_sigma_std"]}^2) |
 | stages | {stages} |
 | optimiser | Adam, warm-up and cosine decay in each stage; average of the weights with half-life {recipe["ema_halflife"]:,} images |
-| duration | {training["minutes"]:.0f} minutes on {training["machine"]}, torch {training["torch"]}, beside other work |
+| duration | {training["minutes"]:.0f} minutes on {training["machine"]}, torch {training["torch"]}; wall time |
 | final loss | held-out images {last["held_out_loss"]:.4f}, training images {last["train_set_loss"]:.4f} (same noise levels and weights) |
 
 ## What was measured
@@ -112,7 +112,7 @@ The distances are single values without interval: {found["samples"]} samples aga
 
 ## Limits
 
-Trained on {len(data)} images in minutes, for teaching and for tests of the method. It is no state-of-the-art generator. The gap between
+Trained on {len(data)} images on a CPU, for teaching and for tests of the method. It is no state-of-the-art generator. The gap between
 held-out and training loss above says how far it has begun to memorise.
 
 Weights: SHA-256 {sha256(folder / "diffusion_pytorch_model.safetensors")}; Apache-2.0, the terms of the data apply.

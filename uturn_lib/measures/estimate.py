@@ -1,4 +1,4 @@
-"""A number and how sure we are of it: value with a 95 % interval, by bootstrap over ground-truth samples."""
+"""A number and how sure we are of it: value with a 95 % interval, by bootstrap over samples or from replicates."""
 
 from __future__ import annotations
 
