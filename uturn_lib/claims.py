@@ -13,8 +13,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from . import checks
-from .files import read_json, write_json
+from .files import read_json, write_json, write_text
 from .measures.estimate import Estimate
+from .measures.retention import Heterogeneity
 from .networks import shipped_fingerprint
 from .profiles import cache_folder, figure_folder, load_profile
 
@@ -38,6 +39,36 @@ STATEMENTS = {
         "|C - C_Gauss| (centred) <= 0.02 for all sigma_u >= T_s and <= 0.05 on [T_m, T_s]; 1 - R^2 of the held-out affine regression "
         "<= 0.02 for sigma >= T_s",
     ),
+    "C3": (
+        "T_m and T_s depend on the ground truth (no self-averaging).",
+        "paper",
+        "log T_m and log T_s of single ground truths vary more than one curve common to all allows with the same number of "
+        "repeats: p < 0.01 each, by parametric bootstrap",
+    ),
+    "C5": (
+        "The result is insensitive to how the reverse process is initialised at the large final time.",
+        "paper",
+        "changing only the law at sigma_max (same seeds) moves images by a median distance below 5 % of that between unrelated images, "
+        "and the Frechet distance by less than the half-width of its interval",
+    ),
+    "C6": (
+        "The U-Turn needs fewer network calls at the same Frechet distance; the artificial start fails at small T_u.",
+        "paper",
+        "some sigma_u reaches the full run's Frechet distance (value not above the end of the full run's interval) with at most 1/1.2 of the "
+        "calls, without being nearer to its ground truths than held-out data are (the interval of the ratio of median distances reaches 1); and the interval of "
+        "the artificial start at T_m lies above that of the full run",
+    ),
+    "C7": (
+        "Deterministic sampler: no randomness in the output, which stops changing as T_u grows; no speciation transition.",
+        "paper",
+        "repeated runs from the same x_u are identical; between the two largest sigma_u (same eps) the median image distance is below 5 % of "
+        "that between unrelated images and at most 5 % of the output classes change",
+    ),
+    "C8": (
+        "The kernel distance as a function of T_u selects the best T_u.",
+        "paper",
+        "the kernel distance has an interior minimum whose interval excludes both ends of the grid",
+    ),
     "O1": (
         "C = E|D|^2 / E|x_0|^2: under the exact reverse SDE x_0 and y_0 are independent draws from p(. | x_u).",
         "ours",
@@ -56,7 +87,26 @@ STATEMENTS = {
         "ours",
         "on a Gaussian mixture with exact score no test of exchangeability has p < 0.01 / (number of tests)",
     ),
+    "O4": (
+        "Beyond T_s the length of the score is that of the Gaussian with the covariance of the data.",
+        "ours",
+        "at every level from T_s to the start, mean |sigma score| is within 1 % of its Gaussian prediction",
+    ),
+    "O5": (
+        "The network's T_m is not recall: it is the same for training and for held-out images, while the memorising (empirical) score "
+        "returns training images only.",
+        "ours",
+        "the 95 % interval of log T_m(training) - log T_m(held out) of the network contains 0; the exact empirical score returns at most 5 % of "
+        "held-out starts at every sigma_u, and its T_m for training starts lies inside the grid",
+    ),
+    "O6": (
+        "The two halves of C4 are one: 1 - R^2 = (C - C_Gauss) / C (C centred) for an exact denoiser.",
+        "ours",
+        "at every level with C > 0.1 the two sides agree to 0.02 (the tolerance of C4) or within their combined intervals (level corrected "
+        "for their number)",
+    ),
 }
+PAPER_CLAIMS = tuple(f"C{number}" for number in range(1, 9))
 
 
 @dataclass(frozen=True)
@@ -152,9 +202,9 @@ def gaussian_test(
     gaussian: Sequence[float],
     t_m: Estimate,
     t_s: Estimate,
-    unexplained: float | None = None,
+    unexplained: Sequence[Estimate] | None = None,
 ) -> Claim:
-    """C4 from centred correlations with their Gaussian approximation and the largest 1 - R^2 beyond T_s (None: not measured).
+    """C4 from centred correlations with their Gaussian approximation, and 1 - R^2 at the same levels (None: not measured).
 
     One half that fails decides; both are needed for "holds".
     """
@@ -162,13 +212,15 @@ def gaussian_test(
     beyond = _largest(gap for s, gap in zip(sigmas, gaps, strict=True) if s >= t_s.value)
     between = _largest(gap for s, gap in zip(sigmas, gaps, strict=True) if t_m.value <= s < t_s.value)
     correlation_half = abs(beyond.value) <= 0.02 and not abs(between.value) > 0.05
-    if not correlation_half:
-        condition = False
-    else:
-        condition = None if unexplained is None else unexplained <= 0.02
-    text = f"largest C - C_Gauss {_signed(beyond)} beyond T_s, {_signed(between)} on [T_m, T_s]; 1 - R^2 "
-    text += "not measured in this figure" if unexplained is None else f"at most {unexplained:.3f}"
-    return make_claim("C4", figure, profile, text, decide(condition), beyond=beyond, between=between, T_m=t_m, T_s=t_s)
+    text = f"largest C - C_Gauss {_signed(beyond)} beyond T_s, {_signed(between)} on [T_m, T_s]"
+    values = {"beyond": beyond, "between": between, "T_m": t_m, "T_s": t_s}
+    if unexplained is None:
+        return make_claim("C4", figure, profile, text, decide(None if correlation_half else False), **values)
+    left = _largest(u for s, u in zip(sigmas, unexplained, strict=True) if s >= t_s.value)
+    text += f"; largest 1 - R^2 beyond T_s {left.value:.3f} [{left.low:.3f}, {left.high:.3f}]"
+    return make_claim(
+        "C4", figure, profile, text, decide(correlation_half and left.value <= 0.02), unexplained=left, **values
+    )
 
 
 def _largest(gaps: Iterable[Estimate]) -> Estimate:
@@ -207,28 +259,235 @@ def exchangeable(figure: str, profile: str, p_values: Sequence[float]) -> Claim:
     )
 
 
+def individual_transitions(figure: str, profile: str, memory: Heterogeneity, species: Heterogeneity) -> Claim:
+    """C3 from the spread of T_m and T_s over ground truths."""
+    texts = [
+        f"spread of log {name} {found.spread.value:.2f} [{found.spread.low:.2f}, {found.spread.high:.2f}], {found.expected:.2f} expected of a "
+        f"common curve, p {_p_value(found.p_value)}"
+        for name, found in (("T_m", memory), ("T_s", species))
+    ]
+    return make_claim(
+        "C3",
+        figure,
+        profile,
+        "; ".join(texts),
+        decide(max(memory.p_value, species.p_value) < 0.01),
+        spread_T_m=memory.spread,
+        spread_T_s=species.spread,
+        p_T_m=memory.p_value,
+        p_T_s=species.p_value,
+    )
+
+
+def _p_value(p: float) -> str:
+    return f"< {0.001:g}" if p < 0.001 else f"= {p:.3f}"
+
+
+def insensitive(
+    figure: str, profile: str, moved: dict[str, Estimate], changed: dict[str, Estimate], full: Estimate
+) -> Claim:
+    """C5 from the median distance between paired images (in units of that between unrelated ones) and the change of the Frechet
+    distance for each law, and the Frechet distance of the usual start."""
+    worst = max(moved, key=lambda law: moved[law].value)
+    farthest = max(changed, key=lambda law: abs(changed[law].value))
+    half = (full.high - full.low) / 2
+    measured = (
+        f"images move by at most {moved[worst].value:.3f} [{moved[worst].low:.3f}, {moved[worst].high:.3f}] of the distance between unrelated ones "
+        f"(law: {worst}); Frechet distance changes by at most {_signed(changed[farthest])} (law: {farthest}), half-width of its interval {half:.2f}"
+    )
+    holds = moved[worst].value < 0.05 and abs(changed[farthest].value) < half
+    return make_claim("C5", figure, profile, measured, decide(holds), moved=moved[worst], changed=changed[farthest])
+
+
+def faster(
+    figure: str,
+    profile: str,
+    sigmas: Sequence[float],
+    calls: Sequence[int],
+    frechet: Sequence[Estimate],
+    nearness: Sequence[Estimate],
+    full: Estimate,
+    full_calls: int,
+    artificial_at_t_m: Estimate,
+) -> Claim:
+    """C6 from the U-Turn's Frechet distance, calls and nearness to ground truths at each level, and the full run.
+
+    ``nearness``: median distance of outputs to the nearest ground truth, divided by that of held-out images.
+    """
+    rows = list(zip(sigmas, calls, frechet, nearness, strict=True))
+    good = [row for row in rows if row[2].value <= full.high and row[1] * 1.2 <= full_calls]
+    fair = [row for row in good if row[3].high >= 1]
+    fails = artificial_at_t_m.low > full.high
+    text = f"full run {full.value:.2f} [{full.low:.2f}, {full.high:.2f}] with {full_calls} calls; "
+    if fair:
+        sigma, count, distance, near = min(fair, key=lambda row: row[1])
+        text += f"U-Turn at sigma_u = {sigma:g} {distance.value:.2f} [{distance.low:.2f}, {distance.high:.2f}] with {count} calls ({full_calls / count:.2f} times fewer), "
+        text += f"nearness {near.value:.2f} [{near.low:.2f}, {near.high:.2f}]"
+    elif good:
+        near = max(good, key=lambda row: row[3].value)
+        text += f"where the U-Turn is as good and 1.2 times cheaper it is nearer to its ground truths than held-out data are (nearness at most {near[3].value:.2f} [{near[3].low:.2f}, {near[3].high:.2f}], at sigma_u = {near[0]:g})"
+    else:
+        text += "no sigma_u is as good and 1.2 times cheaper"
+    text += f"; artificial start near T_m {artificial_at_t_m.value:.1f} [{artificial_at_t_m.low:.1f}, {artificial_at_t_m.high:.1f}]"
+    speed_up = full_calls / min(row[1] for row in fair) if fair else None
+    return make_claim(
+        "C6",
+        figure,
+        profile,
+        text,
+        decide(bool(fair) and fails),
+        full=full,
+        speed_up=speed_up,
+        artificial_at_T_m=artificial_at_t_m,
+    )
+
+
+def deterministic(
+    figure: str, profile: str, identical: bool, moved: Estimate, changed: Estimate, levels: Sequence[float]
+) -> Claim:
+    """C7 from repeated runs, and from the two largest levels: median image distance in units of that between unrelated images, and
+    fraction of output classes that change."""
+    measured = (
+        f"repeated runs {'identical' if identical else 'differ'}; from sigma_u = {levels[0]:g} to {levels[1]:g} images move by "
+        f"{moved.value:.3f} [{moved.low:.3f}, {moved.high:.3f}] of the distance between unrelated ones and "
+        f"{changed.value:.1%} [{changed.low:.1%}, {changed.high:.1%}] change class"
+    )
+    holds = identical and moved.value < 0.05 and changed.value <= 0.05
+    return make_claim("C7", figure, profile, measured, decide(holds), moved=moved, changed=changed)
+
+
+def best_turn(figure: str, profile: str, sigmas: Sequence[float], minimum: Estimate, at_minimum: Estimate) -> Claim:
+    """C8 from the level of the smallest kernel distance."""
+    measured = (
+        f"smallest kernel distance at sigma_u = {minimum.value:g} [{minimum.low:g}, {minimum.high:g}] of a grid from {sigmas[0]:g} to "
+        f"{sigmas[-1]:g}, where it is {at_minimum.value:.3f} [{at_minimum.low:.3f}, {at_minimum.high:.3f}]"
+    )
+    inside = sigmas[0] < minimum.low and minimum.high < sigmas[-1]
+    return make_claim("C8", figure, profile, measured, decide(inside), minimum=minimum, kernel_distance=at_minimum)
+
+
+def score_length(figure: str, profile: str, ratios: Sequence[Estimate], lowest: float, highest: float) -> Claim:
+    """O4 from measured over predicted |sigma score| at the levels from T_s (``lowest``) to ``highest``."""
+    worst = max(ratios, key=lambda ratio: abs(ratio.value - 1))
+    measured = f"largest departure on [{lowest:.2g}, {highest:.2g}]: ratio {worst.value:.4f} [{worst.low:.4f}, {worst.high:.4f}]"
+    return make_claim("O4", figure, profile, measured, decide(abs(worst.value - 1) <= 0.01), worst=worst)
+
+
+def not_recall(
+    figure: str,
+    profile: str,
+    sigmas: Sequence[float],
+    log_ratio: Estimate,
+    returned: Sequence[Estimate],
+    memorising: Estimate,
+) -> Claim:
+    """O5 from log T_m(training) - log T_m(held out) of the network, the empirical score's identity retention of held-out starts, and
+    its T_m for training starts."""
+    most = max(returned, key=lambda estimate: estimate.value)
+    measured = (
+        f"network: T_m(training) / T_m(held out) = {math.exp(log_ratio.value):.2f} [{math.exp(log_ratio.low):.2f}, {math.exp(log_ratio.high):.2f}]; "
+        f"empirical score: T_m = {memorising.value:.2f} [{memorising.low:.2f}, {memorising.high:.2f}] for training starts, returns at most "
+        f"{most.value:.2f} [{most.low:.2f}, {most.high:.2f}] of held-out ones"
+    )
+    holds = log_ratio.contains(0) and most.value <= 0.05 and sigmas[0] < memorising.low and memorising.high < sigmas[-1]
+    return make_claim("O5", figure, profile, measured, decide(holds), log_ratio=log_ratio, memorising=memorising)
+
+
+def halves_agree(
+    figure: str, profile: str, sigmas: Sequence[float], unexplained: Sequence[Estimate], excess: Sequence[Estimate]
+) -> Claim:
+    """O6 from 1 - R^2 and (C - C_Gauss) / C at each level, with intervals at the corrected confidence."""
+
+    def apart(a: Estimate, b: Estimate) -> float:
+        """Their difference in units of what is allowed: 0.02, or its half-interval (the two come from different samples)."""
+        return abs(a.value - b.value) / max(0.02, math.hypot(a.high - a.low, b.high - b.low) / 2)
+
+    rows = [(apart(a, b), s, a, b) for s, a, b in zip(sigmas, unexplained, excess, strict=True)]
+    worst, sigma, a, b = max(rows, key=lambda row: row[0])
+    widest = max(math.hypot(a.high - a.low, b.high - b.low) / 2 for _, _, a, b in rows)
+    measured = (
+        f"at {len(rows)} levels up to sigma = {sigmas[-1]:g}; farthest apart at sigma = {sigma:g}: {a.value:.3f} [{a.low:.3f}, {a.high:.3f}] against "
+        f"{b.value:.3f} [{b.low:.3f}, {b.high:.3f}]; resolved to +-{widest:.2f} at worst"
+    )
+    return make_claim("O6", figure, profile, measured, decide(worst <= 1), unexplained=a, excess=b)
+
+
+# ------------------------------------------------------------------------------------------------------- ledger
+
+
 def record(*claims: Claim) -> Path:
-    """Put claims into the profile's claims.json, each in place of the older one of the same id and figure."""
+    """Put the claims of a figure into the profile's claims.json, in place of its older ones, and write CLAIMS.md beside it."""
     profile = load_profile(claims[0].profile)
     path = figure_folder(profile.name) / "claims.json"
     made_with = {"data": profile.dataset, "network": shipped_fingerprint(profile.checkpoint)}
+    figures = {claim.figure for claim in claims}
     lock = cache_folder() / "claims.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):  # two figures may end at the same time
-        known = read_json(path) if path.is_file() else []
-        entries = {(entry["id"], entry["figure"]): entry for entry in known}
-        entries |= {(claim.id, claim.figure): asdict(claim) | made_with for claim in claims}
-        write_json(path, [entries[key] for key in sorted(entries)])
+        kept = [entry for entry in read_ledger(profile.name) if entry["figure"] not in figures]
+        entries = kept + [asdict(claim) | made_with for claim in claims]
+        write_json(path, sorted(entries, key=lambda entry: (entry["id"], entry["figure"])))
+        write_text(path.with_name("CLAIMS.md"), page(profile.name))
     return path
 
 
-def table(profile: str) -> str:
-    """The ledger of a profile as a Markdown table."""
+def report(*claims: Claim) -> str:
+    """Record the claims of a figure and return them as Markdown: statement, rule, what was measured, verdict."""
+    record(*claims)
+    return "\n\n".join(
+        f"**{claim.id}** ({claim.source}): {claim.statement}  \nRule: {claim.rule}.  \nMeasured: {claim.measured}.  \n**{claim.verdict}**"
+        for claim in claims
+    )
+
+
+def read_ledger(profile: str) -> list[dict]:
+    """The entries of a profile's claims.json, none when it does not exist yet."""
     path = figure_folder(profile) / "claims.json"
-    rows = ["| | claim | measured | verdict | figure |", "|---|---|---|---|---|"]
-    for entry in read_json(path) if path.is_file() else []:
-        cells = (entry["id"], entry["statement"], entry["measured"], f"**{entry['verdict']}**", entry["figure"])
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return read_json(path) if path.is_file() else []
+
+
+def page(profile: str) -> str:
+    """CLAIMS.md: every claim with what was measured, its verdict, its rule and its figure."""
+    entries, chosen = read_ledger(profile), load_profile(profile)
+    missing = [id for id in PAPER_CLAIMS if id not in {entry["id"] for entry in entries}]
+    lines = [
+        f"# Claims, profile {profile}",
+        "",
+        f"Written by the notebooks; do not edit. Data and scale: {chosen.description}. Intervals are 95 %. Verdicts follow from the rules below, which "
+        "were fixed before any run; the numbers behind each line are in [claims.json](claims.json).",
+    ]
+    for source, title in (("paper", "## The paper's claims"), ("ours", "## Ours: tests of the method")):
+        lines += ["", title, "", "| | claim | measured | verdict | figure |", "|---|---|---|---|---|"]
+        for entry in entries:
+            if entry["source"] == source:
+                link = f"[{entry['figure']}]({_png(profile, entry['figure'])})"
+                cells = (entry["id"], entry["statement"], entry["measured"], f"**{entry['verdict']}**", link)
+                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        if source == "paper" and missing:
+            lines += ["", f"Not judged yet: {', '.join(missing)} (run `make figures`)."]
+    lines += ["", "## Rules", ""]
+    lines += [f"* **{id}** holds when {STATEMENTS[id][2]}." for id in STATEMENTS]
+    return "\n".join(lines) + "\n"
+
+
+def _png(profile: str, figure: str) -> str:
+    return next((path.name for path in sorted(figure_folder(profile).glob(f"{figure}_*.png"))), f"{figure}.png")
+
+
+def summary(profile: str) -> str:
+    """The ledger in short, for the README: claim and verdict, with the figure of each judgement."""
+    rows = ["| | claim | verdict |", "|---|---|---|"]
+    entries = read_ledger(profile)
+    for id in sorted({entry["id"] for entry in entries}):
+        judged = [entry for entry in entries if entry["id"] == id]
+        verdicts = {entry["verdict"] for entry in judged}
+        figures = {
+            verdict: ", ".join(entry["figure"] for entry in judged if entry["verdict"] == verdict)
+            for verdict in verdicts
+        }
+        text = "; ".join(f"**{verdict}** ({figures[verdict]})" for verdict in VERDICTS if verdict in verdicts)
+        statement = judged[0]["statement"].replace("|", "\\|")
+        rows.append(f"| {id} | {statement} | {text} |")
     return "\n".join(rows)
 
 

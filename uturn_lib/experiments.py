@@ -1,21 +1,26 @@
-"""The sweeps that several figures share, in independent chunks, each cached on disk by everything it depends on.
+"""The sweeps that several figures share: each in independent chunks, cached on disk (``cache``) and computed once.
 
-A chunk is a block of ground truths at one noise level. Its cache file is an npz that holds the result arrays and, as the JSON
-text ``parameters``, all inputs: data and network fingerprints, noise level, steps, method, seed, sample indices, and the
-version of the computation. The file's name is the hash of that text, so a changed input can never meet an old result.
+A chunk is a block of samples at one noise level. It is named by all its inputs, so the same sweep can be interrupted,
+continued, extended, or spread over processes.
+
+====================  ==========================================================================================
+u_turn_sweep          the same ground truths turned at every level; ``multi_class``, ``conditional``, ``repeated`` are
+                      the profile's
+start_sweep           samples that start without a ground truth at every level: artificial start or G-Turn
+initial_laws          full runs from several laws at sigma_max with the same seeds
+generation_path       what happens along the authors' reverse process: KS statistics, norms, correlations
+affinity              how affine a denoiser is at every level
+transitions           T_m and T_s of the multi-class sweep
+====================  ==========================================================================================
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import warnings
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,43 +28,28 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .cache import Arrays, Chunk, remember, run_chunks
 from .data import ImageSet, load_data
-from .denoisers import Denoiser, sigma_range
-from .files import atomic_path
+from .denoisers import (
+    ClassConditional,
+    Denoiser,
+    EmpiricalDenoiser,
+    GaussianDenoiser,
+    GaussianMixtureDenoiser,
+    sigma_range,
+)
+from .measures import affinity as affinity_measure
 from .measures import retention
 from .measures.estimate import Estimate
 from .measures.gaussianity import ks_statistic
-from .noise import SIGMA_MIN, karras_sigmas, proportional_steps
-from .profiles import Profile, cache_folder, load_profile
-from .progress import track
-from .sampling import Churn, reverse
+from .noise import SIGMA_MIN, karras_sigmas, proportional_steps, turn_sigmas
+from .profiles import Profile, load_profile
+from .sampling import Churn, final, reverse
 from .seeding import NoiseStream, sample_seeds
-from .uturn import u_turn
+from .uturn import artificial_start, g_turn, initial_state, posterior_draws, u_turn
 
-# Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
-VERSIONS = {"u_turn": 1, "generation_ks": 1}
 # The reverse legs are run on Karras grids with these constants; they are part of every key.
 GRID = {"sigma_min": SIGMA_MIN, "rho": 7.0}
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One piece of work: the name of the experiment and its inputs (JSON types only)."""
-
-    experiment: str
-    inputs: dict[str, Any]
-
-    @property
-    def text(self) -> str:
-        """Canonical JSON of everything the result depends on."""
-        return json.dumps(
-            {"experiment": self.experiment, "version": VERSIONS[self.experiment], **self.inputs}, sort_keys=True
-        )
-
-    @property
-    def path(self) -> Path:
-        """Where the result is kept."""
-        return cache_folder() / self.experiment / f"{hashlib.sha256(self.text.encode()).hexdigest()[:32]}.npz"
 
 
 @dataclass
@@ -74,8 +64,8 @@ class Workbench:
     fingerprint: str
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64
-    # Chunks name their images by fingerprint; the images and labels themselves are kept here.
-    sources: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    # Chunks name images and Gaussians by fingerprint; the things themselves are kept here.
+    sources: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -111,6 +101,21 @@ class Study(Workbench):
 
         return load_classifier(self.profile.classifier, self.device)
 
+    def features(self, images: Tensor) -> Tensor:
+        """The classifier's features (..., F) of ``images`` (..., C, H, W), remembered by content."""
+        flat = images.reshape(-1, *images.shape[-3:])
+        inputs = {"images": _digest(flat), "classifier": self.classifier_fingerprint}
+        found = remember("features", inputs, lambda: {"features": self.classifier.extract(flat).numpy()})["features"]
+        return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
+
+    @property
+    def classifier_fingerprint(self) -> str:
+        """Of the profile's classifier, from its configuration alone; or of the one that was set by hand."""
+        from .networks import shipped_fingerprint
+
+        at_hand = self.__dict__.get("classifier")
+        return at_hand.fingerprint if at_hand is not None else shipped_fingerprint(self.profile.classifier)
+
     @property
     def ground_truths(self) -> ImageSet:
         """The held-out images that are turned: class-balanced, the same for every figure."""
@@ -120,6 +125,11 @@ class Study(Workbench):
     def reference(self) -> Tensor:
         """All images (train, then test) among which a nearest neighbour is sought, (M, C, H, W)."""
         return torch.cat([self.train.images, self.test.images])
+
+    @cached_property
+    def gaussian(self) -> GaussianDenoiser:
+        """The Gaussian of the training images."""
+        return GaussianDenoiser.fit(self.train.images)
 
 
 def prepare(profile: str, device: str = "auto") -> Study:
@@ -141,44 +151,43 @@ def prepare(profile: str, device: str = "auto") -> Study:
     )
 
 
-# ---------------------------------------------------------------------------------------------- cache and map
+def _compute(bench: Workbench, chunk: Chunk) -> Arrays:
+    return EXPERIMENTS[chunk.experiment](bench, **chunk.inputs)
 
 
-def read_cached(chunk: Chunk) -> dict[str, np.ndarray] | None:
-    """The stored result, or None. A damaged file is removed and counts as missing."""
-    if not chunk.path.is_file():
-        return None
-    try:
-        with np.load(chunk.path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        if str(arrays.pop("parameters")) != chunk.text:
-            raise ValueError("it was computed from other inputs")
-        return arrays
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
-        warnings.warn(f"{chunk.path} is damaged and will be computed again: {error}", stacklevel=2)
-        chunk.path.unlink(missing_ok=True)
-        return None
+def _run(bench: Workbench, chunks: list[Chunk], description: str, executor: Executor | None = None) -> list[Arrays]:
+    return run_chunks(partial(_compute, bench), chunks, description, executor)
 
 
-def run_chunk(bench: Workbench, chunk: Chunk) -> dict[str, np.ndarray]:
-    """The result of a chunk, from the cache or computed and stored."""
-    arrays = read_cached(chunk)
-    if arrays is None:
-        arrays = EXPERIMENTS[chunk.experiment](bench, **chunk.inputs)
-        with atomic_path(chunk.path) as temporary:
-            np.savez(temporary, parameters=np.array(chunk.text), **arrays)
-    return arrays
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
-def run_chunks(
-    bench: Workbench, chunks: list[Chunk], description: str, executor: Executor | None = None
-) -> list[dict[str, np.ndarray]]:
-    """All results in order. ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers."""
-    work = (executor.map if executor else map)(partial(run_chunk, bench), chunks)
-    return list(track(work, description, total=len(chunks)))
+def _register(bench: Workbench, *tensors: Tensor) -> str:
+    """Keep tensors where chunks find them, under a hash of their content: a longer list of images reuses the same blocks."""
+    name = _digest(*tensors)
+    bench.sources[name] = tensors
+    return name
 
 
-# ------------------------------------------------------------------------------------------------ experiments
+def _blocks(count: int, size: int) -> list[range]:
+    size = checks.positive_int("chunk", size)
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _stack(results: list[Arrays], blocks: int, names: Sequence[str]) -> dict[str, Tensor]:
+    """Results of ``blocks`` chunks per level, level by level, as tensors (S, N, ...)."""
+    rows = [results[i : i + blocks] for i in range(0, len(results), blocks)]
+    return {
+        name: torch.from_numpy(np.stack([np.concatenate([part[name] for part in row]) for row in rows]))
+        for name in names
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- U-Turns
 
 
 @dataclass(frozen=True)
@@ -206,13 +215,16 @@ def u_turn_sweep(
     sigma_max: float = 80.0,
     chunk: int = 50,
     executor: Executor | None = None,
+    independent: bool = False,
 ) -> Sweep:
     """U-Turn every image of ``starts`` at every level of ``sigmas``.
 
-    ``steps`` are those of a full run from ``sigma_max``; a leg from sigma_u takes proportionally fewer (``noise.proportional_steps``). ``conditional`` passes the images' labels to the denoiser.
+    ``steps`` are those of a full run from ``sigma_max``; a leg from sigma_u takes proportionally fewer
+    (``noise.proportional_steps``). ``conditional`` passes the images' labels to the denoiser. A ground truth meets the same noise
+    at every level, which makes curves smooth; with ``independent`` every level has noise of its own, as statistics over
+    levels need it.
     """
-    chunk = checks.positive_int("chunk", chunk)
-    blocks = [range(first, min(first + chunk, len(starts))) for first in range(0, len(starts), chunk)]
+    blocks = _blocks(len(starts), chunk)
     names = [
         _register(bench, starts.images[block.start : block.stop], starts.labels[block.start : block.stop])
         for block in blocks
@@ -226,26 +238,14 @@ def u_turn_sweep(
                 "sigma_u": float(sigma),
                 "steps": proportional_steps(sigma, steps, sigma_max),
                 "images": name,
-                "first": block.start,
+                "first": block.start + (level * len(starts) if independent else 0),
             },
         )
-        for sigma in sigmas
+        for level, sigma in enumerate(sigmas)
         for name, block in zip(names, blocks, strict=True)
     ]
-    results = run_chunks(bench, chunks, f"U-Turns ({method}{', class-conditional' if conditional else ''})", executor)
-    rows = [results[i : i + len(blocks)] for i in range(0, len(results), len(blocks))]
-    stacked = {
-        name: torch.from_numpy(np.stack([np.concatenate([part[name] for part in row]) for row in rows]))
-        for name in ("denoised", "y0")
-    }
-    return Sweep(tuple(sigmas), starts.images, starts.labels, **stacked)
-
-
-def _register(bench: Workbench, images: Tensor, labels: Tensor) -> str:
-    """Keep a block where its chunks find it, under a hash of its content: a longer list of images reuses the same blocks."""
-    digest = hashlib.sha256(images.contiguous().numpy().tobytes() + labels.contiguous().numpy().tobytes()).hexdigest()
-    bench.sources[digest] = images, labels
-    return digest
+    results = _run(bench, chunks, f"U-Turns ({method}{', class-conditional' if conditional else ''})", executor)
+    return Sweep(tuple(sigmas), starts.images, starts.labels, **_stack(results, len(blocks), ("denoised", "y0")))
 
 
 def _compute_u_turn(
@@ -258,7 +258,7 @@ def _compute_u_turn(
     seed: int,
     conditional: bool,
     **_only_in_the_key: object,
-) -> dict[str, np.ndarray]:
+) -> Arrays:
     x0, labels = bench.sources[images]
     turn = u_turn(
         bench.denoiser,
@@ -274,52 +274,222 @@ def _compute_u_turn(
     return {"denoised": turn.denoised.float().numpy(), "y0": turn.y0.float().numpy()}
 
 
+def profile_sweep(
+    study: Study, starts: ImageSet | None = None, sigmas: Sequence[float] | None = None, **options: Any
+) -> Sweep:
+    """:func:`u_turn_sweep` at the profile's scale; by default over its ground truths and levels."""
+    profile = study.profile
+    options = {"steps": profile.steps, "sigma_max": profile.sigma_max, "chunk": profile.chunk} | options
+    return u_turn_sweep(study, starts or study.ground_truths, tuple(sigmas or profile.sigmas), **options)
+
+
+def multi_class(study: Study, seed: int = 0) -> Sweep:
+    """The profile's ground truths through the single score of all classes (no labels given)."""
+    return profile_sweep(study, seed=seed)
+
+
+def conditional(study: Study, seed: int = 0) -> Sweep:
+    """The profile's ground truths, each with its label given to the class-conditional score."""
+    return profile_sweep(study, seed=seed, conditional=True)
+
+
+def deterministic(study: Study, seed: int = 0) -> Sweep:
+    """Ground truths through the probability-flow ODE (profile: ``ode_ground_truths``, ``ode_steps``), single score of all classes."""
+    starts = study.test.take(study.profile.ode_ground_truths)
+    return profile_sweep(study, starts, steps=study.profile.ode_steps, method="ode", seed=seed)
+
+
+def fresh_u_turn(bench: Workbench, x0: Tensor, sigma_u: float, steps: int, method: str, seed: int = 0) -> Tensor:
+    """Outputs of U-Turns that are computed now, not read: to ask whether a run can be repeated."""
+    return u_turn(bench.denoiser, x0, sigma_u, steps, method, seed, batch_size=bench.batch_size).y0
+
+
 @dataclass(frozen=True)
-class Transitions:
-    """T_m and T_s of a profile with everything they were read from; ``identity`` and ``same_class`` are (S, N) booleans."""
+class Repeats:
+    """R independent U-Turns of each of N ground truths at S levels; ``y0`` (S, N, R, *sample)."""
 
-    sweep: Sweep = field(repr=False)
-    identity: Tensor = field(repr=False)
-    same_class: Tensor = field(repr=False)
-    identity_curve: list[Estimate]
-    class_curve: list[Estimate]
-    t_m: Estimate
-    t_s: Estimate
-    log_gap: Estimate
+    sigmas: tuple[float, ...]
+    x0: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    y0: Tensor = field(repr=False)
 
 
-def transitions(study: Study, seed: int = 0) -> Transitions:
-    """The unconditional sweep over the profile's ground truths, and the identity and class retention of its outputs.
+def repeated(
+    study: Study,
+    seed: int = 0,
+    conditional: bool = False,
+    sigmas: Sequence[float] | None = None,
+    count: int | None = None,
+    repeats: int | None = None,
+) -> Repeats:
+    """Many U-Turns of a few ground truths, independent at every level.
 
-    Identity is sought among all images of the data set; the class is the profile's classifier's (definitions: ``measures.retention``).
+    By default the profile's ``repeated`` ground truths, ``repeats`` and ``repeat_sigmas``.
     """
-    starts, sigmas = study.ground_truths, study.profile.sigmas
-    sweep = u_turn_sweep(
-        study,
-        starts,
-        sigmas,
-        study.profile.steps,
-        seed=seed,
-        sigma_max=study.profile.sigma_max,
-        chunk=study.profile.chunk,
-    )
-    own = retention.nearest_index(starts.images, study.reference)  # where each ground truth stands in the reference
-    identity = torch.stack([retention.identity_retained(y0, study.reference, own) for y0 in sweep.y0])
-    same_class = torch.stack([retention.class_retained(study.classifier.predict(y0), starts.labels) for y0 in sweep.y0])
-    level = retention.chance_level(len(starts.class_names))
-    return Transitions(
-        sweep,
-        identity,
-        same_class,
-        retention.retention_curve(identity),
-        retention.retention_curve(same_class),
-        retention.transition(sigmas, identity),
-        retention.transition(sigmas, same_class, level),
-        retention.log_gap(sigmas, identity, same_class, level),
-    )
+    profile = study.profile
+    few, repeats = study.test.take(count or profile.repeated), repeats or profile.repeats
+    many = replace(few, images=few.images.repeat_interleave(repeats, 0), labels=few.labels.repeat_interleave(repeats))
+    levels = tuple(sigmas or profile.repeat_sigmas)
+    sweep = profile_sweep(study, many, levels, seed=seed, conditional=conditional, independent=True)
+    shape = (len(levels), len(few), repeats, *few.sample_shape)
+    return Repeats(levels, few.images, few.labels, sweep.y0.reshape(shape))
 
 
-def generation_ks(
+def return_paths(
+    bench: Workbench, x_u: Tensor, sigma_u: float, steps: int, shown: int = 4, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What the denoiser believes on the way back from ``x_u`` (B, *sample): D at ``shown`` equally spaced steps
+    (shown, B, *sample), and the outputs y_0 (B, *sample)."""
+    inputs = {"denoiser": bench.fingerprint, "grid": GRID, "x_u": _digest(x_u), "sigma_u": sigma_u, "steps": steps}
+
+    def compute() -> Arrays:
+        seeds = sample_seeds(seed, range(len(x_u)))
+        states = list(reverse(bench.denoiser, x_u.double().to(bench.device), turn_sigmas(steps, sigma_u), "sde", seeds))
+        chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
+        return {"denoised": torch.stack(chosen).float().cpu().numpy(), "y0": states[-1].x.float().cpu().numpy()}
+
+    stored = remember("paths", inputs | {"shown": shown, "seed": seed}, compute)
+    return torch.from_numpy(stored["denoised"]), torch.from_numpy(stored["y0"])
+
+
+# ------------------------------------------------------------------------------------------------- other starts
+
+
+def start_sweep(
+    study: Study,
+    kind: str,
+    sigmas: Sequence[float] | None = None,
+    labels: Tensor | None = None,
+    count: int | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Outputs (S, N, *sample) of ``kind`` "artificial" (N(0, sigma_u^2)) or "gaussian" (G-Turn) starts at every level.
+
+    ``labels`` (N,) for class-conditional samples. By default as many as there are ground truths, at ``profile.quality_sigmas``.
+    """
+    checks.one_of("kind", kind, ("artificial", "gaussian"))
+    profile = study.profile
+    count, sigmas = count or profile.ground_truths, sigmas or profile.quality_sigmas
+    blocks = _blocks(count, profile.chunk)
+    chunks = []
+    for sigma in sigmas:
+        for block in blocks:
+            inputs = {
+                "denoiser": study.fingerprint,
+                "grid": GRID,
+                "gaussian": study.gaussian.fingerprint if kind == "gaussian" else None,
+                "sigma_u": float(sigma),
+                "steps": proportional_steps(sigma, profile.steps, profile.sigma_max),
+                "seed": seed,
+                "labels": None if labels is None else labels[block.start : block.stop].tolist(),
+                "first": block.start,
+                "count": len(block),
+            }
+            chunks.append(Chunk("from_start", inputs))
+    what = "class-conditional" if labels is not None else "multi-class"
+    results = _run(study, chunks, f"{'G-Turns' if kind == 'gaussian' else 'artificial starts'} ({what})")
+    return _stack(results, len(blocks), ("y0",))["y0"]
+
+
+def _compute_from_start(
+    study: Study,
+    gaussian: str | None,
+    sigma_u: float,
+    steps: int,
+    seed: int,
+    labels: list[int] | None,
+    first: int,
+    count: int,
+    **_only_in_the_key: object,
+) -> Arrays:
+    options = {
+        "steps": steps,
+        "seed": seed,
+        "labels": None if labels is None else torch.tensor(labels),
+        "indices": range(first, first + count),
+        "batch_size": study.batch_size,
+    }
+    if gaussian is None:
+        turned = artificial_start(study.denoiser, count, sigma_u, **options)
+    else:
+        turned = g_turn(study.denoiser, study.gaussian, count, sigma_u, **options)
+    return {"y0": turned.y0.cpu().numpy()}
+
+
+def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: int = 0) -> Tensor:
+    """Full runs from sigma_max that differ in the law of their start only: outputs (laws, N, *sample), paired by their seeds.
+
+    ``laws``: names of ``uturn.INITIAL_LAWS``; "data" uses training images. N is the profile's number of ground truths.
+    """
+    profile = study.profile
+    images = study.train.take(profile.ground_truths).images
+    name, blocks = _register(study, images), _blocks(len(images), profile.chunk)
+    chunks = [
+        Chunk(
+            "initial_laws",
+            {
+                "denoiser": study.fingerprint,
+                "grid": GRID,
+                "law": law,
+                "gaussian": study.gaussian.fingerprint,
+                "images": name,
+                "sigma_max": profile.sigma_max,
+                "steps": profile.steps,
+                "method": method,
+                "seed": seed,
+                "first": block.start,
+                "count": len(block),
+            },
+        )
+        for law in laws
+        for block in blocks
+    ]
+    results = _run(study, chunks, f"full runs from {len(laws)} laws ({method})")
+    return _stack(results, len(blocks), ("y0",))["y0"]
+
+
+def _compute_initial_laws(
+    study: Study,
+    law: str,
+    images: str,
+    sigma_max: float,
+    steps: int,
+    method: str,
+    seed: int,
+    first: int,
+    count: int,
+    **_only_in_the_key: object,
+) -> Arrays:
+    indices = range(first, first + count)
+    x0 = study.sources[images][0][first : first + count]
+    eps = NoiseStream(sample_seeds(seed, indices, "start"), x0.shape[1:]).normal()
+    start = initial_state(law, eps, sigma_max, study.gaussian, x0).to(study.device)
+    path = reverse(study.denoiser, start, karras_sigmas(steps, sigma_max), method, sample_seeds(seed, indices))
+    return {"y0": final(path).float().cpu().numpy()}
+
+
+# ------------------------------------------------------------------------------------------- along a generation
+
+
+@dataclass(frozen=True)
+class GenerationPath:
+    """What was read off along K independent sets of B generated images at S noise levels.
+
+    ``sigmas`` (S,): levels of the states; ``raised`` (S,): levels to which churn lifted them before the network was asked.
+    ``ks`` (K, S, pixels): KS statistics. Per image, (K, S, B): ``score_norm`` = |sigma s| and ``denoised_norm`` = |D| where the network
+    was asked; ``with_first``, ``with_last``: inner products of the state with the first and the last state of its path.
+    """
+
+    sigmas: np.ndarray
+    raised: np.ndarray
+    ks: np.ndarray = field(repr=False)
+    score_norm: np.ndarray = field(repr=False)
+    denoised_norm: np.ndarray = field(repr=False)
+    with_first: np.ndarray = field(repr=False)
+    with_last: np.ndarray = field(repr=False)
+
+
+def generation_path(
     bench: Workbench,
     count: int,
     steps: int,
@@ -329,12 +499,11 @@ def generation_ks(
     churn: Churn | None = None,
     seed: int = 0,
     mask: Tensor | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """KS statistics of the pixels along full generations by the "edm" sampler, as in the authors' scripts.
+) -> GenerationPath:
+    """Follow full generations by the "edm" sampler, as in the authors' scripts.
 
     ``sets`` independent sets of ``count`` images are generated, so that the spread between sets says how sure a fraction is.
-    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default. Returns the noise
-    levels (S,) and the statistics (sets, S, pixels).
+    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default.
     """
     churn = churn or Churn()
     common = {
@@ -349,14 +518,28 @@ def generation_ks(
         "mask": None if mask is None else mask.flatten().nonzero().flatten().tolist(),
     }
     chunks = [
-        Chunk("generation_ks", {**common, "first": number * count})
+        Chunk("generation_path", {**common, "first": number * count})
         for number in range(checks.positive_int("sets", sets))
     ]
-    results = run_chunks(bench, chunks, "generation and KS tests")
-    return results[0]["sigma"], np.stack([result["statistics"] for result in results])
+    results = _run(bench, chunks, "generation by the authors' sampler")
+    per_image = ("ks", "score_norm", "denoised_norm", "with_first", "with_last")
+    stacked = {name: np.stack([result[name] for result in results]) for name in per_image}
+    return GenerationPath(results[0]["sigmas"], results[0]["raised"], **stacked)
 
 
-def _compute_generation_ks(
+def profile_generation(study: Study, seed: int = 0) -> tuple[GenerationPath, Tensor]:
+    """:func:`generation_path` at the profile's scale, classes in turn; with the mask of the pixels that vary in the data.
+
+    Pixels that (nearly) never change, such as the border of digits, say nothing about the model: below 5 % of half the range.
+    """
+    profile = study.profile
+    alive = study.train.images.std(0) > 0.05
+    labels = torch.arange(profile.ks_samples) % len(study.train.class_names)
+    settings = (profile.ks_samples, profile.ks_steps, profile.ks_sets, profile.sigma_max, labels)
+    return generation_path(study, *settings, seed=seed, mask=alive), alive
+
+
+def _compute_generation_path(
     bench: Workbench,
     first: int,
     count: int,
@@ -367,7 +550,7 @@ def _compute_generation_ks(
     churn: dict[str, float],
     mask: list[int] | None,
     **_only_in_the_key: object,
-) -> dict[str, np.ndarray]:
+) -> Arrays:
     indices = range(first, first + count)
     checks.noise_level("sigma_max", sigma_max, highest=sigma_range(bench.denoiser)[1])
     noise = NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device)
@@ -381,15 +564,245 @@ def _compute_generation_ks(
         classes,
         Churn(**churn),
     )
-    sigmas, statistics = [], []
+    found: dict[str, list] = {name: [] for name in ("sigmas", "raised", "ks", "score_norm", "denoised_norm", "x")}
     for step in path:
-        pixels = step.x.flatten(1) if mask is None else step.x.flatten(1)[:, mask]
-        sigmas.append(step.sigma)
-        statistics.append(ks_statistic(pixels).cpu().numpy())
-    return {"sigma": np.array(sigmas), "statistics": np.array(statistics, dtype=np.float32)}
+        flat = step.x.flatten(1)
+        found["sigmas"].append(step.sigma)
+        found["raised"].append(step.asked_sigma)
+        found["ks"].append(ks_statistic(flat if mask is None else flat[:, mask]).cpu())
+        slope = (step.asked_x - step.denoised) / max(step.asked_sigma, 1e-300)  # -sigma * score
+        found["score_norm"].append(slope.flatten(1).norm(dim=1).cpu())
+        found["denoised_norm"].append(step.denoised.flatten(1).norm(dim=1).cpu())
+        found["x"].append(flat.cpu())
+    states = torch.stack(found.pop("x"))
+    arrays = {name: np.array([float(v) for v in found.pop(name)]) for name in ("sigmas", "raised")}
+    arrays |= {name: torch.stack(values).float().numpy() for name, values in found.items()}
+    arrays["with_first"] = (states * states[0]).sum(-1).float().numpy()
+    arrays["with_last"] = (states * states[-1]).sum(-1).float().numpy()
+    return arrays
 
 
-EXPERIMENTS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
+# ----------------------------------------------------------------------------------------------------- affinity
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """How affine a denoiser is: what is left of it at S levels after three affine guesses, on N held-out samples.
+
+    ``residuals`` maps "components" (a slope per principal component), "ridge" (a full matrix) and "gaussian" (no regression: the
+    fitted Gaussian's own D) to squared residuals (S, N); ``total`` (S, N): squared distance of D from its mean; ``slopes`` (S, P) of the
+    components beside ``eigenvalues`` (P,).
+    """
+
+    sigmas: tuple[float, ...]
+    residuals: dict[str, np.ndarray] = field(repr=False)
+    total: np.ndarray = field(repr=False)
+    slopes: np.ndarray = field(repr=False)
+    eigenvalues: np.ndarray = field(repr=False)
+
+
+def affinity(
+    bench: Workbench,
+    gaussian: GaussianDenoiser,
+    fit_images: Tensor,
+    held_out: Tensor,
+    sigmas: Sequence[float],
+    seed: int = 0,
+    ridge_components: int = 200,
+) -> Affinity:
+    """Regress D(x, sigma) on x = x_0 + sigma eps at every level: fitted on ``fit_images``, judged on ``held_out`` (``measures.affinity``)."""
+    common = {
+        "denoiser": bench.fingerprint,
+        "gaussian": gaussian.fingerprint,
+        "images": _register(bench, fit_images, held_out),
+        "seed": seed,
+        "ridge_components": ridge_components,
+    }
+    bench.sources[gaussian.fingerprint] = gaussian
+    chunks = [Chunk("affinity", {**common, "sigma": float(sigma)}) for sigma in sigmas]
+    results = _run(bench, chunks, "score affinity")
+    residuals = {name: np.stack([r[name] for r in results]) for name in affinity_measure.BASES}
+    total, slopes = (np.stack([r[name] for r in results]) for name in ("total", "slopes"))
+    return Affinity(tuple(sigmas), residuals, total, slopes, gaussian.eigenvalues.numpy())
+
+
+def _compute_affinity(
+    bench: Workbench,
+    gaussian: str,
+    images: str,
+    sigma: float,
+    seed: int,
+    ridge_components: int,
+    **_only_in_the_key: object,
+) -> Arrays:
+    fit_images, held_out = bench.sources[images]
+    x0 = torch.cat([fit_images, held_out])
+    eps = NoiseStream(sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32).normal()
+    x = x0 + sigma * eps
+    with torch.no_grad():
+        denoised = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+    count = len(fit_images)
+    found = affinity_measure.affine_residuals(
+        x[:count], denoised[:count], x[count:], denoised[count:], bench.sources[gaussian], sigma, ridge_components
+    )
+    return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+# -------------------------------------------------------------------------------------------------- transitions
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """T_m and T_s of a profile with everything they were read from.
+
+    ``identity``, ``same_class`` (S, N) booleans; ``predicted`` (S, N) classes of the outputs.
+    """
+
+    sweep: Sweep = field(repr=False)
+    identity: Tensor = field(repr=False)
+    same_class: Tensor = field(repr=False)
+    predicted: Tensor = field(repr=False)
+    identity_curve: list[Estimate]
+    class_curve: list[Estimate]
+    t_m: Estimate
+    t_s: Estimate
+    log_gap: Estimate
+
+
+def transitions(study: Study, seed: int = 0, sweep: Sweep | None = None) -> Transitions:
+    """Identity and class retention of a sweep's outputs, T_m and T_s; by default of the unconditional sweep of the profile.
+
+    Identity is sought among all images of the data set; the class is the profile's classifier's (definitions: ``measures.retention``).
+    """
+    sweep = multi_class(study, seed) if sweep is None else sweep
+    reference, level = study.reference, retention.chance_level(len(study.test.class_names))
+    inputs = {
+        "outputs": _digest(sweep.y0),
+        "starts": _digest(sweep.x0, sweep.labels),
+        "reference": _digest(reference),
+        "classifier": study.classifier_fingerprint,
+        "sigmas": list(sweep.sigmas),
+        "level": level,
+    }
+
+    def judge() -> Arrays:
+        own = retention.nearest_index(sweep.x0, reference)  # where each ground truth stands in the reference
+        identity = torch.stack([retention.identity_retained(y0, reference, own) for y0 in sweep.y0])
+        predicted = torch.stack([study.classifier.predict(y0) for y0 in sweep.y0])
+        same = retention.class_retained(predicted, sweep.labels)
+        return {
+            "identity": identity.numpy(),
+            "predicted": predicted.numpy(),
+            "identity_centres": retention.bootstrap_centres(sweep.sigmas, identity, 0.5),
+            "class_centres": retention.bootstrap_centres(sweep.sigmas, same, level),
+        }
+
+    stored = remember("transitions", inputs, judge)
+    identity, predicted = torch.from_numpy(stored["identity"]), torch.from_numpy(stored["predicted"])
+    same_class = retention.class_retained(predicted, sweep.labels)
+    centres_m, centres_s = stored["identity_centres"], stored["class_centres"]
+    return Transitions(
+        sweep,
+        identity,
+        same_class,
+        predicted,
+        retention.retention_curve(identity),
+        retention.retention_curve(same_class),
+        retention.crossing(sweep.sigmas, centres_m),
+        retention.crossing(sweep.sigmas, centres_s),
+        retention.gap(centres_m, centres_s),
+    )
+
+
+def class_spectra(study: Study) -> tuple[Tensor, Tensor]:
+    """Means (K, *sample) and covariance eigenvalues (K, D) of the training images of each class."""
+
+    def compute() -> Arrays:
+        fitted = ClassConditional.fit(study.train.images, study.train.labels).denoisers
+        return {
+            "means": torch.stack([gaussian.mean for gaussian in fitted]).numpy(),
+            "eigenvalues": torch.stack([gaussian.eigenvalues for gaussian in fitted]).numpy(),
+        }
+
+    stored = remember("class_spectra", {"data": study.train.fingerprint}, compute)
+    return torch.from_numpy(stored["means"]), torch.from_numpy(stored["eigenvalues"])
+
+
+def mixture_bench(study: Study) -> Workbench:
+    """A workbench around :func:`class_mixture`, which is fitted only when a chunk has to be computed."""
+    name = hashlib.sha256(f"class mixture of {study.train.fingerprint}".encode()).hexdigest()
+    return Workbench(partial(class_mixture, study), name, batch_size=500)
+
+
+def class_mixture(study: Study) -> GaussianMixtureDenoiser:
+    """The Gaussian mixture with a component per class, fitted to the training images."""
+    fitted = ClassConditional.fit(study.train.images, study.train.labels).denoisers
+    weights = study.train.labels.bincount().double() / len(study.train)
+    means, covariances = (torch.stack([getattr(g, name) for g in fitted]) for name in ("mean", "covariance"))
+    return GaussianMixtureDenoiser(weights, means, covariances)
+
+
+def mixture_retention(study: Study, sigmas: Sequence[float], count: int = 500, seed: int = 0) -> np.ndarray:
+    """Class retention that the class mixture predicts, per sample, (S, N): ``sum_k p(k | x_u)^2`` for x_u drawn from the mixture.
+
+    Nothing is trained and nothing is fitted to U-Turns: theory, from means and covariances.
+    """
+    inputs = {"data": study.train.fingerprint, "sigmas": [float(s) for s in sigmas], "count": count, "seed": seed}
+
+    def compute() -> Arrays:
+        mixture = class_mixture(study)
+        x0, _ = mixture.sample(sample_seeds(seed, range(count), "start"))
+        eps = NoiseStream(sample_seeds(seed, range(count), "forward"), x0.shape[1:]).normal()
+        kept = [retention.agreement(mixture.responsibilities(x0 + s * eps, s)) for s in sigmas]
+        return {"kept": torch.stack(kept).numpy()}
+
+    return remember("mixture_retention", inputs, compute)["kept"]
+
+
+def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
+    """Identity retention (S, N) booleans at the profile's ``repeat_sigmas`` for three scores from two kinds of starts.
+
+    Keys: ("network" | "empirical" | "gaussian", "training" | "held out"). The network's outputs are U-Turns; those of the empirical and
+    the Gaussian score of the training images are exact draws from their posterior, without a sampler.
+    """
+    profile, reference = study.profile, study.reference
+    starts = {"training": study.train.take(profile.ground_truths), "held out": study.ground_truths}
+    levels = profile.repeat_sigmas
+    kept = {}
+    for name, images in starts.items():
+        turned = profile_sweep(study, images, profile.sigmas if name == "held out" else levels, seed=seed)
+        outputs = torch.stack([turned.y0[turned.sigmas.index(s)] for s in levels])
+        inputs = {
+            "outputs": _digest(outputs),
+            "starts": _digest(images.images),
+            "reference": _digest(reference),
+            "data": study.train.fingerprint,
+            "levels": list(levels),
+            "seed": seed,
+        }
+
+        def judge(images: ImageSet = images, outputs: Tensor = outputs) -> Arrays:
+            own = retention.nearest_index(images.images, reference)
+            empirical = EmpiricalDenoiser(study.train.images)
+            made = {
+                "network": outputs,
+                "empirical": [posterior_draws(empirical, images.images, s, seed) for s in levels],
+                "gaussian": [posterior_draws(study.gaussian, images.images, s, seed) for s in levels],
+            }
+            return {
+                kind: torch.stack([retention.identity_retained(y0, reference, own) for y0 in rows]).numpy()
+                for kind, rows in made.items()
+            }
+
+        stored = remember("three_scores", inputs, judge)
+        kept |= {(kind, name): torch.from_numpy(stored[kind]) for kind in stored}
+    return kept
+
+
+EXPERIMENTS: dict[str, Callable[..., Arrays]] = {
+    "affinity": _compute_affinity,
+    "from_start": _compute_from_start,
+    "generation_path": _compute_generation_path,
+    "initial_laws": _compute_initial_laws,
     "u_turn": _compute_u_turn,
-    "generation_ks": _compute_generation_ks,
 }

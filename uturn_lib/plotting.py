@@ -14,18 +14,23 @@ from torch import Tensor
 
 from .files import atomic_path
 from .measures.estimate import Estimate
-from .noise import sigma_to_vp_time, vp_time_to_sigma
+from .noise import ddpm_step_to_sigma, sigma_to_ddpm_step, sigma_to_vp_time, vp_time_to_sigma
 from .profiles import figure_folder
 
 COLOURS = {
     "u_turn": "#0072B2",  # U-Turn outputs and their correlation
     "identity": "#009E73",  # E|D|^2 / E|x_0|^2
-    "gaussian": "#E69F00",  # Gaussian approximation or prediction
+    "gaussian": "#E69F00",  # Gaussian approximation or prediction, and what starts from it
+    "g_turn": "#E69F00",
+    "artificial": "#CC79A7",  # artificial start
+    "network": "#0072B2",  # where scores are compared: the network is what U-Turns use,
+    "empirical": "#6A3D9A",  # the memorising score,
+    "mixture": "#8C564B",  # a Gaussian for each class
     "identity_retention": "#56B4E9",  # and T_m, which is read off it
     "T_m": "#56B4E9",
     "class_retention": "#D55E00",  # and T_s, which is read off it
     "T_s": "#D55E00",
-    "calibrated": "#CC79A7",  # a calibrated variant of a measure
+    "calibrated": "#8C564B",  # a calibrated variant of a measure
     "published": "#000000",  # read off a publication
     "exact": "#000000",  # closed form
     "data": "#999999",  # ground truth, chance, tolerance
@@ -46,7 +51,9 @@ def use_style() -> None:
             "savefig.dpi": 160,
             "axes.grid": True,
             "grid.alpha": 0.25,
-            "legend.frameon": False,
+            "legend.frameon": True,
+            "legend.framealpha": 0.85,
+            "legend.edgecolor": "none",
             "pdf.fonttype": 42,
             "figure.constrained_layout.use": True,
             "axes.titlesize": 10,
@@ -70,15 +77,21 @@ def curve(
     axes.fill_between(x, low, high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
 
 
-def sigma_axis(axes: Axes, label: str = TURN_LABEL, vp_time: bool = False) -> None:
-    """Logarithmic noise level; with ``vp_time`` the time of the variance-preserving SDE is shown on top."""
+def sigma_axis(axes: Axes, label: str = TURN_LABEL, vp_time: bool = False, ddpm_step: bool = False) -> None:
+    """Logarithmic noise level; on top, if wanted, the time of the variance-preserving SDE or the step of a DDPM with 1,000 of them."""
     axes.set_xscale("log")
     axes.set_xlabel(label)
     if vp_time:
-        top = axes.secondary_xaxis("top", functions=(_to_time, _from_time))
-        top.set_xlabel("VP time $t$,  $\\sigma^2 = e^{2t} - 1$")
-        top.set_xticks([0.1, 0.5, 1, 2, 3, 4], ["0.1", "0.5", "1", "2", "3", "4"])
-        top.minorticks_off()
+        _top_axis(axes, (_to_time, _from_time), "VP time $t$,  $\\sigma^2 = e^{2t} - 1$", [0.1, 0.5, 1, 2, 3, 4])
+    if ddpm_step:
+        _top_axis(axes, (_to_step, _from_step), "DDPM step (linear schedule, of 1000)", [20, 50, 100, 200, 400, 700])
+
+
+def _top_axis(axes: Axes, functions: tuple, label: str, ticks: Sequence[float]) -> None:
+    top = axes.secondary_xaxis("top", functions=functions)
+    top.set_xlabel(label, fontsize=8)
+    top.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
+    top.minorticks_off()
 
 
 def _to_time(sigma):
@@ -89,8 +102,16 @@ def _from_time(time):
     return vp_time_to_sigma(np.maximum(time, 1e-12))
 
 
-def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str) -> None:
-    """A vertical line at T_m or T_s with its interval as a band, unless it lies off the grid."""
+def _to_step(sigma):
+    return sigma_to_ddpm_step(np.maximum(sigma, 1e-9))
+
+
+def _from_step(step):
+    return ddpm_step_to_sigma(np.maximum(step, 1e-9))
+
+
+def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str | None) -> None:
+    """A vertical line at T_m or T_s with its interval as a band, unless it lies off the grid; in the legend under ``name``, if any."""
     if np.isfinite(estimate.value) and estimate.value > 0:
         axes.axvspan(estimate.low, estimate.high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
         axes.axvline(
@@ -98,7 +119,7 @@ def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str) ->
             color=COLOURS[quantity],
             linestyle="--",
             linewidth=1.2,
-            label=f"{name} = {estimate.value:.2g}",
+            label=f"{name} = {estimate.value:.2g}" if name else None,
         )
 
 
@@ -121,6 +142,69 @@ def image_grid(
     axes.xaxis.tick_top()
     axes.grid(False)
     sns.despine(ax=axes, left=True, bottom=True)
+
+
+def frame_images(axes: Axes, colours: Sequence[Sequence[str | None]], height: int, width: int, gap: int = 2) -> None:
+    """Coloured frames around the images of :func:`image_grid`; ``colours`` [row][column], None for no frame."""
+    for r, row in enumerate(colours):
+        for k, colour in enumerate(row):
+            if colour is not None:
+                place = (k * (width + gap) - 0.5, r * (height + gap) - 0.5)
+                axes.add_patch(plt.Rectangle(place, width, height, fill=False, edgecolor=colour, linewidth=1.6))
+
+
+def retention_frames(identity: Tensor, same_class: Tensor, before: int = 1) -> list[list[str | None]]:
+    """Frame colours [row][column] from retention (columns, rows): nearest to its ground truth, same class, other class.
+
+    The first ``before`` columns (the ground truths) get no frame.
+    """
+    names = ("data", "class_retention", "identity_retention")
+    levels = same_class.long() + identity.long() * (1 + (~same_class).long())
+    return [[None] * before + [COLOURS[names[int(level)]] for level in row] for row in levels.T]
+
+
+def mark_on_grid(
+    axes: Axes,
+    estimate: Estimate,
+    quantity: str,
+    name: str,
+    sigmas: Sequence[float],
+    rows: int,
+    size: int,
+    before: int = 1,
+    gap: int = 2,
+) -> None:
+    """A dashed line across an image grid where T lies between its columns of ``sigmas``, if it was seen on them."""
+    if not sigmas[0] < estimate.value < sigmas[-1]:
+        return
+    place = np.interp(np.log(estimate.value), np.log(sigmas), np.arange(before, before + len(sigmas)))
+    x, bottom = place * (size + gap) + size / 2, rows * (size + gap)
+    axes.axvline(x, color=COLOURS[quantity], linestyle="--", linewidth=1.6)
+    axes.text(
+        x, bottom + size / 10, name, color=COLOURS[quantity], ha="center", va="top", fontsize=10, fontweight="bold"
+    )
+
+
+def frame_legend(figure: Figure) -> None:
+    """What the frames of :func:`retention_frames` mean, below the figure."""
+    entries = [
+        plt.Line2D(
+            [],
+            [],
+            marker="s",
+            linestyle="",
+            markerfacecolor="none",
+            markeredgewidth=1.6,
+            color=COLOURS[quantity],
+            label=text,
+        )
+        for quantity, text in (
+            ("identity_retention", "nearest to its GT"),
+            ("class_retention", "same class"),
+            ("data", "other class"),
+        )
+    ]
+    figure.legend(handles=entries, loc="outside lower center", ncols=3, fontsize=8)
 
 
 def save_figure(figure: Figure, profile: str, name: str) -> Path:

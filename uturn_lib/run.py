@@ -11,10 +11,9 @@ import ast
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from . import checks, claims
 from .profiles import ROOT, figure_folder, load_profile
 
 NOTEBOOKS = ROOT / "notebooks"
+JOBS = 2  # notebooks at a time
 
 # For the notebooks' processes: a waiting thread spins only briefly before it sleeps. On a machine that does other work as well,
 # threads that spin were seen to slow the many small tensor operations of the exact cases tenfold; sleeping at once costs a third
@@ -65,8 +65,10 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
         checks.one_of(f"parameter of {notebook.stem}", name, known)
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
-    """Run one notebook with papermill; raises ``RuntimeError`` with the failing cell's error."""
+def execute(
+    notebook: Path, output: Path, parameters: dict[str, Any], environment: dict[str, str] | None = None
+) -> None:
+    """Run one notebook with papermill, ``environment`` added to its process; raises ``RuntimeError`` with the failing cell's error."""
     import papermill
     from jupyter_client import AsyncKernelManager
     from papermill.exceptions import PapermillExecutionError
@@ -78,6 +80,11 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
 
         transport = "ipc"
         ip = str(Path(sockets.name) / "kernel")
+
+        async def start_kernel(self, **options: Any) -> None:
+            arguments = [*options.pop("extra_arguments", []), "--log-level=CRITICAL"]  # or it reports its own shutdown
+            await super().start_kernel(**options, extra_arguments=arguments, env=os.environ | (environment or {}))
+            KERNELS.add(self)
 
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -97,35 +104,75 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
         sockets.cleanup()
 
 
-@contextmanager
-def reporting(bar: tqdm, file: Path) -> Iterator[None]:
-    """Show on ``bar`` what the notebook's process writes to its progress file."""
-    stop = threading.Event()
+# The notebooks' processes that are alive, so that an interruption can end them.
+KERNELS: set[Any] = set()
 
-    def watch() -> None:
-        while not stop.wait(0.5):
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def execute_all(tasks: list[tuple[Path, Path]], parameters: dict[str, Any], jobs: int) -> Iterator[tuple[Path, float]]:
+    """Run notebooks, (source, output) each, ``jobs`` at a time; yields each with its seconds as it is done.
+
+    Two notebooks at a time keep the cores busy while one of them draws; they share sweeps through the cache, piece by piece. Each process gets
+    its share of the cores. The first failure stops the rest.
+    """
+    jobs = min(jobs, len(tasks))
+    threads = str(max(1, cores() // jobs))
+    with tempfile.TemporaryDirectory(prefix="uturn-progress-") as folder:
+
+        def work(number: int) -> tuple[Path, float]:
+            begun = time.monotonic()
+            source, output = tasks[number]
+            report = Path(folder) / source.stem
+            environment = {"OMP_NUM_THREADS": threads, "UTURN_PROGRESS_FILE": str(report)}
             try:
-                done, total, text = file.read_text(encoding="utf-8").split(" ", 2)
-                bar.set_postfix_str(f"{text} {done}/{total}", refresh=True)
-            except (FileNotFoundError, ValueError):
-                continue  # not written yet, or just being written
+                execute(source, output, parameters, environment)
+            finally:
+                report.unlink(missing_ok=True)
+            return source, time.monotonic() - begun
 
-    os.environ["UTURN_PROGRESS_FILE"] = str(file)
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        os.environ.pop("UTURN_PROGRESS_FILE", None)
-        file.unlink(missing_ok=True)
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            waiting = {pool.submit(work, number) for number in range(len(tasks))}
+            with tqdm(total=len(tasks), unit="figure", dynamic_ncols=True, disable=None) as bar:
+                while waiting:
+                    done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                    for task in done:
+                        source, seconds = task.result()
+                        bar.write(f"  {source.stem}: {seconds:.0f} s")
+                        bar.update()
+                        yield source, seconds
+                    if sys.stderr.isatty():  # in a log file a line per figure is enough
+                        bar.set_postfix_str(_running(Path(folder)), refresh=True)
+        finally:  # also after an interruption or a failure: nothing goes on behind the reader's back
+            pool.shutdown(wait=False, cancel_futures=True)
+            for kernel in list(KERNELS):
+                process = getattr(kernel.provisioner, "process", None)
+                if process is not None and process.poll() is None:
+                    process.kill()
+            KERNELS.clear()
 
 
-def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any]) -> None:
+def _running(folder: Path) -> str:
+    """What the notebooks at work report in their progress files."""
+    texts = []
+    for file in sorted(folder.iterdir()):
+        try:
+            done, total, text = file.read_text(encoding="utf-8").split(" ", 2)
+            texts.append(f"{file.name.split('_')[0]}: {text} {done}/{total}")
+        except (FileNotFoundError, ValueError):
+            continue  # just done, or just being written
+    return " | ".join(texts)
+
+
+def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int = JOBS) -> None:
     """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
     load_profile(profile)
     where = checks.pick_device(device)
+    jobs = checks.positive_int("jobs", jobs)
     notebooks = find_notebooks(names)
     common = {"profile": profile, "device": str(where)}
     for notebook in notebooks:
@@ -133,21 +180,13 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     if parameters and "UTURN_FIGURES" not in os.environ:
         os.environ["UTURN_FIGURES"] = "figures/custom"  # the figures of the defaults stay as they are
     executed = ROOT / ".cache" / "executed" / profile
-    executed.mkdir(parents=True, exist_ok=True)
     print(
         f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}",
         flush=True,
     )
     start = time.monotonic()
-    with (
-        tqdm(notebooks, unit="figure", dynamic_ncols=True) as bar,
-        reporting(bar, executed / f"progress-{os.getpid()}.txt"),
-    ):
-        for notebook in bar:
-            bar.set_description(notebook.stem)
-            begun = time.monotonic()
-            execute(notebook, executed / notebook.name, common | parameters)
-            bar.write(f"  {notebook.stem}: {time.monotonic() - begun:.0f} s")
+    for _ in execute_all([(path, executed / path.name) for path in notebooks], common | parameters, jobs):
+        pass
     print(f"done in {time.monotonic() - start:.0f} s", flush=True)
     print_claims(profile)
 
@@ -161,16 +200,14 @@ def print_claims(profile: str) -> None:
         print(f"  {entry['id']} ({entry['source']}, {entry['figure']}) {entry['verdict']}: {entry['measured']}")
 
 
-def refresh(names: list[str]) -> None:
+def refresh(names: list[str], jobs: int = JOBS) -> None:
     """Execute the committed notebooks in place with their default parameters, and put their claims into the README."""
     import nbformat
 
-    for notebook in find_notebooks(names):
-        begun = time.monotonic()
-        temporary = ROOT / ".cache" / "executed" / "refresh" / notebook.name
-        os.environ["UTURN_PROGRESS"] = "off"
-        execute(notebook, temporary, {})
-        document = nbformat.read(temporary, as_version=4)
+    os.environ["UTURN_PROGRESS"] = "off"
+    folder = ROOT / ".cache" / "executed" / "refresh"
+    for notebook, _ in execute_all([(path, folder / path.name) for path in find_notebooks(names)], {}, jobs):
+        document = nbformat.read(folder / notebook.name, as_version=4)
         document.metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
@@ -179,9 +216,8 @@ def refresh(names: list[str]) -> None:
             # Times and execution status change with every run; tags are what we keep.
             cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         nbformat.write(document, notebook)
-        print(f"{notebook.stem}: {time.monotonic() - begun:.0f} s", flush=True)
     readme = ROOT / "README.md"
-    readme.write_text(with_claims(readme.read_text(encoding="utf-8"), claims.table("laptop")), encoding="utf-8")
+    readme.write_text(with_claims(readme.read_text(encoding="utf-8"), claims.summary("laptop")), encoding="utf-8")
 
 
 def with_claims(text: str, table: str) -> str:
@@ -202,13 +238,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
     try:
         if options.command == "refresh":
-            refresh(options.names)
+            refresh(options.names, options.jobs)
         else:
-            figures(options.names, options.profile, options.device, parse_parameters(options.parameter))
+            figures(options.names, options.profile, options.device, parse_parameters(options.parameter), options.jobs)
     except KeyboardInterrupt:
         print("interrupted; what was computed is kept, and the same command continues from there", file=sys.stderr)
         return 130

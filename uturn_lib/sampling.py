@@ -37,12 +37,20 @@ class Step:
 
     ``index`` counts from 0 (sigma_max) to n (sigma = 0, where ``denoised`` is ``x`` itself). Where "edm" adds churn,
     ``denoised`` is taken just after the noise was added, at the level raised by it: the only call the sampler makes there.
+    ``asked_x`` and ``asked_sigma`` are what the denoiser was given; without churn they are ``x`` and ``sigma``.
     """
 
     index: int
     sigma: float
     x: Tensor
     denoised: Tensor
+    asked_x: Tensor = None
+    asked_sigma: float = None
+
+    def __post_init__(self) -> None:
+        if self.asked_x is None:
+            object.__setattr__(self, "asked_x", self.x)
+            object.__setattr__(self, "asked_sigma", self.sigma)
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,7 @@ def _heun(
         if start > t:
             state = x + math.sqrt(start**2 - t**2) * churn.s_noise * noise()
         at_start = call(state, start) if denoised is None else denoised
-        yield Step(i, t, x, at_start)
+        yield Step(i, t, x, at_start, state, start)
         slope = (state - at_start) / start
         x = state + (u - start) * slope
         if u > 0:

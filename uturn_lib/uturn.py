@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .denoisers import Denoiser, GaussianDenoiser, sigma_range
+from .denoisers import Denoiser, EmpiricalDenoiser, GaussianDenoiser, sigma_range
 from .noise import turn_sigmas
 from .sampling import METHODS, Churn, Step, reverse
 from .seeding import NoiseStream, sample_seeds
@@ -130,6 +130,59 @@ def artificial_start(
         raise ValueError("sample_shape is needed: the denoiser does not know the shape of its samples")
     start = sigma_u * NoiseStream(sample_seeds(seed, indices, "start"), shape).normal()
     return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
+
+
+def posterior_draws(
+    denoiser: GaussianDenoiser | EmpiricalDenoiser,
+    x0: Tensor,
+    sigma_u: float,
+    seed: int = 0,
+    indices: Sequence[int] | None = None,
+) -> Tensor:
+    """Exact U-Turns without a sampler: y_0 drawn from p(. | x_u), x_u as in :func:`u_turn` with the same ``seed``.
+
+    For an empirical score the output is training image i with its weight; for a Gaussian one, mode k of y_0 is Gaussian around D(x_u) with
+    variance ``lambda sigma_u^2 / (lambda + sigma_u^2)``. ``x0`` (B, *sample), result alike.
+    """
+    sigma_u, indices = checks.noise_level("sigma_u", sigma_u), _check_indices(indices, len(x0))
+    eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device, x0.dtype).normal()
+    x_u, seeds = x0 + sigma_u * eps, sample_seeds(seed, indices, "posterior")
+    if isinstance(denoiser, EmpiricalDenoiser):
+        return denoiser.images[denoiser.posterior_index(x_u, sigma_u, seeds)]
+    values = denoiser.eigenvalues
+    spread = sigma_u * (values / (values + sigma_u**2).clamp(min=1e-300)).sqrt()
+    modes = NoiseStream(seeds, (len(values),)).normal() * spread
+    return (denoiser(x_u, sigma_u).double() + (modes @ denoiser.eigenvectors.T).reshape(x0.shape)).to(x0.dtype)
+
+
+INITIAL_LAWS = {
+    "noise": "N(0, sigma^2), the usual start",
+    "mean": "N(mu, sigma^2), centred on the data",
+    "gaussian": "N(mu, Sigma + sigma^2), the Gaussian of the noisy data",
+    "data": "x_0 + sigma eps, the noisy data themselves",
+    "uniform": "uniform pixels of variance sigma^2, not Gaussian at all",
+}
+
+
+def initial_state(law: str, eps: Tensor, sigma: float, gaussian: GaussianDenoiser, x0: Tensor | None = None) -> Tensor:
+    """A start at ``sigma`` of one of the ``INITIAL_LAWS``, from the same standard normal ``eps`` (B, *sample): starts of different
+    laws are paired, as close to each other as their laws allow coordinate by coordinate.
+
+    ``gaussian`` holds mu and Sigma; ``x0`` (B, *sample) is needed by "data". Float64. Our construction, for claim C5.
+    """
+    checks.one_of("law", law, INITIAL_LAWS)
+    checks.samples("eps", eps, gaussian.sample_shape)
+    sigma, eps = checks.noise_level("sigma", sigma), eps.double()
+    if law == "data":
+        if x0 is None or x0.shape != eps.shape:
+            raise ValueError("x0: law 'data' needs one image per sample")
+        return x0.double() + sigma * eps
+    if law == "uniform":  # the same ranks: F^-1(Phi(eps))
+        return sigma * 12**0.5 * (torch.special.ndtr(eps) - 0.5)
+    if law == "gaussian":
+        modes = eps.flatten(1) @ gaussian.eigenvectors * (gaussian.eigenvalues + sigma**2).sqrt()
+        return gaussian.mean + (modes @ gaussian.eigenvectors.T).reshape(eps.shape)
+    return sigma * eps + (gaussian.mean if law == "mean" else 0.0)
 
 
 def forward_path(x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Sequence[int] | None = None) -> Tensor:

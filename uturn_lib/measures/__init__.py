@@ -1,5 +1,15 @@
 """What is read off samples. Everything here takes plain tensors and knows nothing of networks."""
 
-from . import correlation, estimate, exchangeability, gaussianity, quality, retention
+from . import affinity, correlation, estimate, exchangeability, gaussianity, norms, quality, retention, theory
 
-__all__ = ["correlation", "estimate", "exchangeability", "gaussianity", "quality", "retention"]
+__all__ = [
+    "affinity",
+    "correlation",
+    "estimate",
+    "exchangeability",
+    "gaussianity",
+    "norms",
+    "quality",
+    "retention",
+    "theory",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -40,10 +41,13 @@ def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float,
     return float(ordered[low]), float(ordered[high])
 
 
+@lru_cache(maxsize=8)  # many quantities of the same samples are resampled alike
 def resample_counts(count: int, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
     """How often each of ``count`` samples occurs in each bootstrap resample, (R, count): a mean over it is one product."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+    counts = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+    counts.flags.writeable = False
+    return counts
 
 
 def replicate_mean(values: Tensor | np.ndarray) -> Estimate:
@@ -75,3 +79,10 @@ def bootstrap_ratio(
     counts = resample_counts(len(numerator), seed, resamples)
     ratios = (counts @ numerator) / (counts @ denominator)
     return Estimate(float(numerator.sum() / denominator.sum()), *interval(ratios, confidence))
+
+
+def bootstrap_median(values: Tensor | np.ndarray, scale: float = 1.0, seed: int = 0) -> Estimate:
+    """Median of ``values`` (N,) divided by ``scale`` (a fixed unit), with its interval."""
+    values = np.asarray(values, dtype=float) / scale
+    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    return Estimate(float(np.median(values)), *interval(np.median(values[draws], axis=1)))

@@ -1,8 +1,10 @@
-"""What a U-Turn keeps: the identity of its ground truth (T_m) and its class (T_s)."""
+"""What a U-Turn keeps: the identity of its ground truth (T_m) and its class (T_s), on average and for each ground truth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +20,12 @@ def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 1024) -> Tens
     flat, data = samples.flatten(1).double(), reference.flatten(1).double()
     norms = data.square().sum(1)
     return torch.cat([(norms - 2 * part @ data.T).argmin(1) for part in flat.split(chunk)])
+
+
+def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
+    """Distance (N,) from each of ``samples`` (N, *sample), which are in ``reference`` (M, *sample), to the nearest *other* image of it."""
+    distances = torch.cdist(samples.flatten(1).double(), reference.flatten(1).double())
+    return distances.topk(2, dim=1, largest=False).values[:, 1].numpy()
 
 
 def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tensor:
@@ -66,13 +74,34 @@ def transition(sigmas: Sequence[float], retained: Tensor | np.ndarray, level: fl
     Returns 0 (or inf) as value or end where the crossing lies below (above) the grid: it was not seen.
     Raises ``ValueError`` for shapes that do not match, values outside [0, 1] or a level outside [0.5, 1).
     """
+    return crossing(sigmas, bootstrap_centres(sigmas, retained, level, seed))
+
+
+def bootstrap_centres(
+    sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, seed: int = 0
+) -> np.ndarray:
+    """Centres (1 + R,) in log sigma of the logistic fitted to the data (first) and to its bootstrap resamples.
+
+    The same ``seed`` draws the same ground truths, so that two quantities of the same N samples are resampled together.
+    Parameters and errors as :func:`transition`.
+    """
     sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
     _check_curve(sigmas, retained, level)
     curves = np.concatenate([retained.mean(1)[None], bootstrap_curves(retained, seed)])
-    centres = fit_centres(np.log(sigmas), curves, floor=2 * level - 1)
+    return fit_centres(np.log(sigmas), curves, floor=2 * level - 1)
+
+
+def crossing(sigmas: Sequence[float], centres: np.ndarray) -> Estimate:
+    """Noise level with interval from the centres of :func:`bootstrap_centres`; 0 or inf beyond the grid."""
     levels = np.exp(centres)
     levels[levels > sigmas[-1]], levels[levels < sigmas[0]] = np.inf, 0.0
     return Estimate(float(levels[0]), *interval(levels[1:]))
+
+
+def gap(identity_centres: np.ndarray, class_centres: np.ndarray) -> Estimate:
+    """``log T_s - log T_m`` from the centres of both, resampled together."""
+    gaps = class_centres - identity_centres
+    return Estimate(float(gaps[0]), *interval(gaps[1:]))
 
 
 def log_gap(
@@ -86,15 +115,7 @@ def log_gap(
 
     ``identity`` and ``classes``: (S, N) retention of the same N ground truths.
     """
-    log_sigmas = np.log(np.asarray(sigmas, dtype=float))
-    centres = []
-    for retained, level in ((identity, 0.5), (classes, class_level)):
-        retained = np.asarray(retained, dtype=float)
-        _check_curve(np.exp(log_sigmas), retained, level)
-        curves = np.concatenate([retained.mean(1)[None], bootstrap_curves(retained, seed)])
-        centres.append(fit_centres(log_sigmas, curves, floor=2 * level - 1))
-    gaps = centres[1] - centres[0]
-    return Estimate(float(gaps[0]), *interval(gaps[1:]))
+    return gap(bootstrap_centres(sigmas, identity, 0.5, seed), bootstrap_centres(sigmas, classes, class_level, seed))
 
 
 def bootstrap_curves(retained: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -104,7 +125,14 @@ def bootstrap_curves(retained: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def fit_centres(log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, zooms: int = 4) -> np.ndarray:
-    """Maximum-likelihood centres (R,), in log sigma, of the logistic for each mean curve of ``curves`` (R, S).
+    """Maximum-likelihood centres (R,), in log sigma, of the logistic for each mean curve of ``curves`` (R, S): see :func:`fit_logistic`."""
+    return fit_logistic(log_sigmas, curves, floor, zooms)[0]
+
+
+def fit_logistic(
+    log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, zooms: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maximum-likelihood centres and widths (R,), in log sigma, of the logistic for each mean curve of ``curves`` (R, S).
 
     The likelihood is evaluated on a grid of (centre, width) and the grid is refined around each curve's best point: no
     starting value, no failure to converge, and all curves at once. Centres may lie outside ``log_sigmas`` by half its range.
@@ -124,7 +152,7 @@ def fit_centres(log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, 
         best = fit.argmax(1)[:, None]
         centre, width = np.take_along_axis(near_centre, best, 1)[:, 0], np.take_along_axis(near_width, best, 1)[:, 0]
         centre_step, width_step = centre_step / 3, width_step / 3
-    return centre
+    return centre, width
 
 
 def _log_likelihood(curves: np.ndarray, log_sigmas: np.ndarray, centre, width, floor: float) -> np.ndarray:
@@ -133,6 +161,98 @@ def _log_likelihood(curves: np.ndarray, log_sigmas: np.ndarray, centre, width, f
     if curves.ndim == 2:
         return curves @ np.log(chance).T + (1 - curves) @ np.log1p(-chance).T
     return (curves * np.log(chance) + (1 - curves) * np.log1p(-chance)).sum(-1)
+
+
+# ------------------------------------------------------------------------------------------ one ground truth at a time
+
+
+def individual_centres(log_sigmas: np.ndarray, rates: np.ndarray, floor: float, width: float) -> np.ndarray:
+    """Maximum-likelihood centres (N,) in log sigma, one per ground truth, at a common ``width``.
+
+    ``rates`` (S, N): fraction retained over the repeats. A grid over the axis and half a step of the levels around it, refined by
+    a parabola: a ground truth that is kept (or lost) everywhere gets the end of the grid.
+    """
+    edge = np.diff(log_sigmas).mean() / 2
+    centres = np.linspace(log_sigmas[0] - edge, log_sigmas[-1] + edge, 241)
+    fit = _log_likelihood(rates.T, log_sigmas, centres[:, None], width, floor)  # (N, centres)
+    best = fit.argmax(1).clip(1, len(centres) - 2)
+    left, middle, right = (fit[np.arange(len(fit)), best + shift] for shift in (-1, 0, 1))
+    curvature = left - 2 * middle + right
+    shift = np.where(curvature < 0, 0.5 * (left - right) / np.where(curvature < 0, curvature, 1), 0.0)
+    return centres[best] + shift.clip(-1, 1) * (centres[1] - centres[0])
+
+
+@dataclass(frozen=True)
+class Heterogeneity:
+    """Do ground truths have transitions of their own? (claim C3)
+
+    ``levels`` (N,): T of each ground truth; ``spread``: standard deviation of log T over ground truths with its bootstrap interval;
+    ``expected``: the spread that a curve common to all would show with this many repeats; ``null`` (draws,): its simulated values;
+    ``p_value``: share of them at least as large as ``spread`` (parametric bootstrap); ``p_permutation``: the same when whole repeats are
+    dealt out to the ground truths at random; ``own_spread``: what is left of the spread after the chance part is taken away.
+    """
+
+    levels: np.ndarray = field(repr=False)
+    spread: Estimate
+    expected: float
+    null: np.ndarray = field(repr=False)
+    p_value: float
+    p_permutation: float
+    own_spread: float
+
+
+def heterogeneity(
+    sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, draws: int = 1000, seed: int = 0
+) -> Heterogeneity:
+    """Test whether the transition differs between ground truths, from R repeats of each, independent at every level.
+
+    ``retained`` (S, N, R) booleans. Null hypothesis: one retention curve for all. Its rates are the pooled ones at each level (no
+    logistic is assumed); repeats are drawn from them ``draws`` times, and the spread of the fitted log T over ground truths is compared.
+    Raises ``ValueError`` for another shape. Our construction.
+    """
+    retained = np.asarray(retained)
+    if retained.ndim != 3 or len(retained) != len(sigmas) or retained.shape[1] < 2 or retained.shape[2] < 2:
+        raise ValueError(f"retained has shape {retained.shape}; ({len(sigmas)}, N >= 2, R >= 2) is needed")
+    log_sigmas, floor, rng = np.log(np.asarray(sigmas, dtype=float)), 2 * level - 1, np.random.default_rng(seed)
+    _, count, repeats = retained.shape
+    pooled = retained.mean((1, 2))
+    width = float(fit_logistic(log_sigmas, pooled[None], floor)[1][0])
+    fit = partial(individual_centres, log_sigmas, floor=floor, width=width)
+
+    centres = fit(retained.mean(2))
+    simulated = rng.binomial(repeats, pooled[:, None, None], size=(len(sigmas), draws, count)) / repeats
+    null = fit(simulated.reshape(len(sigmas), -1)).reshape(draws, count).std(1, ddof=1)
+    flat = retained.reshape(len(sigmas), -1)
+    dealt = [flat[:, rng.permutation(flat.shape[1])].reshape(retained.shape).mean(2) for _ in range(draws)]
+    shuffled = fit(np.concatenate(dealt, axis=1)).reshape(draws, count).std(1, ddof=1)
+
+    found = float(centres.std(ddof=1))
+    resampled = centres[rng.integers(count, size=(1000, count))].std(1, ddof=1)
+    return Heterogeneity(
+        np.exp(centres),
+        Estimate(found, *interval(resampled)),
+        float(null.mean()),
+        null,
+        float((1 + (null >= found).sum()) / (1 + draws)),
+        float((1 + (shuffled >= found).sum()) / (1 + draws)),
+        float(np.sqrt(max(0.0, found**2 - (null**2).mean()))),
+    )
+
+
+def class_counts(predicted: Tensor, classes: int) -> Tensor:
+    """How many of the R outputs fall into each class: ``predicted`` (..., R) -> (..., K)."""
+    return torch.nn.functional.one_hot(predicted.long(), classes).sum(-2)
+
+
+def class_entropy(counts: Tensor) -> Tensor:
+    """Entropy in bits of the class distribution behind ``counts`` (..., K), with the Miller-Madow correction for few outputs.
+
+    The plug-in entropy of R draws is too small by about (seen classes - 1) / (2 R ln 2) bits; that much is added.
+    """
+    total = counts.sum(-1, keepdim=True).clamp(min=1)
+    share = counts.double() / total
+    plug_in = -torch.special.xlogy(share, share).sum(-1) / np.log(2)
+    return plug_in + ((counts > 0).sum(-1) - 1).clamp(min=0) / (2 * total[..., 0] * np.log(2))
 
 
 def retention_curve(retained: Tensor | np.ndarray, seed: int = 0) -> list[Estimate]:

@@ -1,0 +1,144 @@
+"""Pieces of work, each kept on disk by everything it depends on, and shared between processes.
+
+A cache file is an npz that holds the result arrays and, as the JSON text ``parameters``, all inputs: data and network
+fingerprints, noise level, steps, method, seed, sample indices, and the version of the computation. The file's name is the hash
+of that text, so a changed input can never meet an old result.
+
+Several processes may work on the same list of pieces (two notebooks that need the same sweep, or the tasks of a cluster): a
+piece that another one is computing is left for last, and then read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from .files import atomic_path
+from .profiles import cache_folder
+from .progress import track
+
+# Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
+VERSIONS = {
+    "affinity": 1,
+    "class_spectra": 1,
+    "features": 1,
+    "from_start": 1,
+    "generation_path": 1,
+    "initial_laws": 1,
+    "mixture_retention": 1,
+    "paths": 1,
+    "three_scores": 1,
+    "transitions": 1,
+    "u_turn": 1,
+}
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One piece of work: the name of the experiment and its inputs (JSON types only)."""
+
+    experiment: str
+    inputs: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Canonical JSON of everything the result depends on."""
+        return json.dumps(
+            {"experiment": self.experiment, "version": VERSIONS[self.experiment], **self.inputs}, sort_keys=True
+        )
+
+    @property
+    def name(self) -> str:
+        """Hash of the inputs."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:32]
+
+    @property
+    def path(self) -> Path:
+        """Where the result is kept."""
+        return cache_folder() / self.experiment / f"{self.name}.npz"
+
+    @property
+    def lock(self) -> FileLock:
+        """Held by the process that computes the chunk; the system releases it when that process dies."""
+        folder = cache_folder() / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{self.experiment}-{self.name}.lock")
+
+
+def read_cached(chunk: Chunk) -> Arrays | None:
+    """The stored result, or None. A damaged file is removed and counts as missing."""
+    if not chunk.path.is_file():
+        return None
+    try:
+        with np.load(chunk.path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        if str(arrays.pop("parameters")) != chunk.text:
+            raise ValueError("it was computed from other inputs")
+        return arrays
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+        warnings.warn(f"{chunk.path} is damaged and will be computed again: {error}", stacklevel=2)
+        chunk.path.unlink(missing_ok=True)
+        return None
+
+
+def run_chunk(compute: Callable[[Chunk], Arrays], chunk: Chunk, wait: bool = True) -> Arrays | None:
+    """The result of a chunk, from the cache or computed and stored.
+
+    With ``wait=False`` a chunk that another process is computing gives None instead.
+    """
+    arrays = read_cached(chunk)
+    if arrays is not None:
+        return arrays
+    try:
+        with chunk.lock.acquire(timeout=-1 if wait else 0):
+            arrays = read_cached(chunk)  # it may have been stored while we waited
+            if arrays is None:
+                arrays = compute(chunk)
+                with atomic_path(chunk.path) as temporary:
+                    np.savez(temporary, parameters=np.array(chunk.text), **arrays)
+            return arrays
+    except Timeout:
+        return None
+
+
+def run_chunks(
+    compute: Callable[[Chunk], Arrays], chunks: list[Chunk], description: str, executor: Executor | None = None
+) -> list[Arrays]:
+    """All results in order. ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers."""
+    if executor is not None:
+        return list(track(executor.map(partial(run_chunk, compute), chunks), description, total=len(chunks)))
+    results: dict[int, Arrays] = {}
+    for number, arrays in track(_in_any_order(compute, chunks), description, total=len(chunks)):
+        results[number] = arrays
+    return [results[number] for number in range(len(chunks))]
+
+
+def _in_any_order(compute: Callable[[Chunk], Arrays], chunks: list[Chunk]) -> Iterator[tuple[int, Arrays]]:
+    """Number and result of every chunk; those that other processes are computing come last."""
+    elsewhere = []
+    for number, chunk in enumerate(chunks):
+        arrays = run_chunk(compute, chunk, wait=False)
+        if arrays is None:
+            elsewhere.append(number)
+        else:
+            yield number, arrays
+    for number in elsewhere:
+        yield number, run_chunk(compute, chunks[number])
+
+
+def remember(experiment: str, inputs: dict[str, Any], compute: Callable[[], Arrays]) -> Arrays:
+    """The result of a single computation, from the cache or made by ``compute`` and stored under ``inputs``."""
+    return run_chunk(lambda chunk: compute(), Chunk(experiment, inputs))
