@@ -35,6 +35,33 @@ def test_mnist_pixels_are_mlxtends():
     np.testing.assert_allclose(ours, np.sort(rows.sum(1)), atol=0.5)
 
 
+def test_parsed_mnist_is_kept_and_a_damaged_copy_is_replaced():
+    from uturn_lib.profiles import cache_folder
+
+    data._mnist_digits.cache_clear()
+    first, _ = data._mnist_digits()
+    kept = cache_folder() / "data" / "mnist.npz"
+    whole = kept.read_bytes()
+    for damage in (b"", whole[:-100], whole[:-5000] + bytes(5000)):
+        kept.write_bytes(damage)
+        data._mnist_digits.cache_clear()
+        again, _ = data._mnist_digits()
+        assert np.array_equal(first, again) and kept.read_bytes() == whole
+    data._mnist_digits.cache_clear()
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    train, test = load_data("digits", "train"), load_data("digits", "test")
+    assert (len(train), len(test)) == (1500, 297) and train.sample_shape == (1, 8, 8)
+    both = (torch.cat([train.images, test.images])[:, 0] + 1) * 8
+    source = load_digits()
+    order = lambda rows: np.array(sorted(map(tuple, rows.reshape(len(rows), -1).tolist())))  # noqa: E731
+    np.testing.assert_array_equal(order(both.numpy()), order(source.images))
+    assert torch.equal(torch.cat([train.labels, test.labels]).bincount(), torch.tensor(np.bincount(source.target)))
+
+
 def test_take_is_balanced_and_nested():
     test = load_data("mnist", "test")
     large, small = test.take(150), test.take(40)

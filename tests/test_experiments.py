@@ -11,12 +11,11 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import claims, experiments, plotting
+from uturn_lib import cache, experiments, plotting
 from uturn_lib.data import ImageSet
 from uturn_lib.files import atomic_path
 from uturn_lib.measures import correlation
-from uturn_lib.measures.estimate import Estimate
-from uturn_lib.profiles import ROOT, figure_folder
+from uturn_lib.profiles import PROFILES, ROOT, cache_folder, figure_folder
 
 
 def starts_from(gaussian, count=12):
@@ -86,9 +85,9 @@ def test_every_input_is_in_the_key(gaussian, mixture, change):
 
 
 def test_the_version_of_the_computation_is_in_the_key(monkeypatch):
-    chunk = experiments.Chunk("u_turn", {"seed": 0})
+    chunk = cache.Chunk("u_turn", {"seed": 0})
     before = chunk.path
-    monkeypatch.setitem(experiments.VERSIONS, "u_turn", experiments.VERSIONS["u_turn"] + 1)
+    monkeypatch.setitem(cache.VERSIONS, "u_turn", cache.VERSIONS["u_turn"] + 1)
     assert chunk.path != before
 
 
@@ -97,7 +96,7 @@ def test_a_damaged_result_is_computed_again(gaussian, kind):
     counted = Counted(gaussian)
     bench, starts = experiments.Workbench.around(counted), starts_from(gaussian, 4)
     good = experiments.u_turn_sweep(bench, starts, (0.5,), steps=10)
-    (file,) = (p for p in experiments.cache_folder().rglob("*.npz"))
+    (file,) = (p for p in cache_folder().rglob("*.npz"))
     if kind == "other inputs":
         with np.load(file) as stored:
             arrays = dict(stored) | {"parameters": np.array("{}")}
@@ -112,7 +111,7 @@ def test_a_damaged_result_is_computed_again(gaussian, kind):
 
 def test_results_are_readable_without_us(gaussian):
     experiments.u_turn_sweep(experiments.Workbench.around(gaussian), starts_from(gaussian, 3), (0.5,), steps=10)
-    (file,) = experiments.cache_folder().rglob("*.npz")
+    (file,) = cache_folder().rglob("*.npz")
     with np.load(file, allow_pickle=False) as stored:
         parameters = json.loads(str(stored["parameters"]))
         assert stored["y0"].shape == (3, 6)
@@ -129,7 +128,7 @@ def test_nothing_is_left_when_a_chunk_fails(gaussian):
         experiments.u_turn_sweep(
             experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6
         )
-    kept = list(experiments.cache_folder().rglob("*"))
+    kept = list(cache_folder().rglob("*"))
     done = [path for path in kept if path.suffix == ".npz"]
     assert len(done) == 2 and all(
         not path.name.startswith(".") for path in kept if path.is_file()
@@ -156,15 +155,15 @@ experiments.u_turn_sweep(experiments.Workbench.around(Slow(gaussian)), starts_fr
     environment = os.environ | {"UTURN_PROGRESS": "off"}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, cwd=ROOT)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(experiments.cache_folder().rglob("[!.]*.npz"))) < 3:
+    while time.monotonic() < deadline and len(list(cache_folder().rglob("[!.]*.npz"))) < 3:
         time.sleep(0.02)
     process.kill()
     process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in experiments.cache_folder().rglob("[!.]*.npz")}
+    finished = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("[!.]*.npz")}
     assert 3 <= len(finished) < 20
     assert subprocess.run([sys.executable, str(script)], env=environment, cwd=ROOT, timeout=120).returncode == 0
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
-    assert len(list(experiments.cache_folder().rglob("[!.]*.npz"))) == 20
+    assert len(list(cache_folder().rglob("[!.]*.npz"))) == 20
 
 
 def test_an_executor_changes_nothing(gaussian, monkeypatch, tmp_path):
@@ -174,6 +173,60 @@ def test_an_executor_changes_nothing(gaussian, monkeypatch, tmp_path):
     with ThreadPoolExecutor(3) as executor:
         spread = experiments.u_turn_sweep(bench, starts, (0.5, 3.0), steps=12, chunk=4, executor=executor)
     torch.testing.assert_close(serial.y0, spread.y0, atol=1e-6, rtol=0)
+
+
+def test_two_processes_share_a_sweep(tmp_path):
+    """Each piece is computed once, by one of them, and both end with the same results."""
+    program = """
+import sys, time, torch
+sys.path.insert(0, "tests")
+from test_experiments import Counted, experiments, starts_from
+from uturn_lib import GaussianDenoiser
+class Slow(Counted):
+    def __call__(self, x, sigma, labels=None):
+        time.sleep(0.002)
+        return super().__call__(x, sigma, labels)
+slow = Slow(GaussianDenoiser(torch.zeros(6), torch.eye(6)))
+sweep = experiments.u_turn_sweep(experiments.Workbench.around(slow), starts_from(slow.denoiser, 40), (1.0,), steps=20, chunk=2)
+print(slow.calls, float(sweep.y0.sum()))
+"""
+    environment = os.environ | {"UTURN_CACHE": str(tmp_path / "shared"), "UTURN_PROGRESS": "off"}
+    both = [
+        subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0].split() for process in both]
+    alone = next(iter(cache_folder().parent.glob("shared/u_turn")))
+    assert len(list(alone.glob("[!.]*.npz"))) == 20
+    from uturn_lib.noise import proportional_steps
+
+    assert sum(int(calls) for calls, _ in outputs) == 20 * proportional_steps(1.0, 20)
+    assert outputs[0][1] == outputs[1][1]
+
+
+def test_what_another_process_computes_is_left_for_last(monkeypatch):
+    """A locked chunk is not waited for while there is other work."""
+    chunks = [cache.Chunk("paths", {"number": number}) for number in range(3)]
+    order, lock = [], chunks[0].lock
+    lock.acquire()
+
+    def compute(chunk):
+        order.append(chunk.inputs["number"])
+        if len(order) == 2:
+            lock.release()
+        return {"value": np.array(chunk.inputs["number"])}
+
+    results = cache.run_chunks(compute, chunks, "test")
+    assert order == [1, 2, 0] and [int(result["value"]) for result in results] == [0, 1, 2]
+
+
+def test_independent_levels_have_their_own_noise(gaussian):
+    bench, starts = experiments.Workbench.around(gaussian), starts_from(gaussian, 400)
+    for independent, expected in ((False, 1.0), (True, 0.0)):
+        sweep = experiments.u_turn_sweep(bench, starts, (50.0, 60.0), 12, chunk=400, independent=independent)
+        a, b = (y0 - y0.mean(0) for y0 in sweep.y0)  # far beyond the data: the output knows the noise only
+        found = float((a * b).sum() / (a.norm() * b.norm()))
+        assert abs(found - expected) < (0.1 if independent else 0.05)
 
 
 def test_the_pipeline_reproduces_the_closed_form_on_gaussian_data(gaussian):
@@ -224,13 +277,14 @@ def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
 
     from uturn_lib import GaussianMixtureDenoiser
     from uturn_lib.measures import retention
-    from uturn_lib.profiles import PROFILES
 
     pair = GaussianMixtureDenoiser([0.5, 0.5], [[-2.0], [2.0]], [0.09, 0.09])
     x0, labels = pair.sample(range(500))
     toy = ImageSet("toy", "test", x0, labels, ("left", "right"), "made here", "none", "toy")
 
     class Sign:
+        fingerprint = "the sign of the coordinate"
+
         def predict(self, images):
             return (images[:, 0] > 0).long()
 
@@ -264,11 +318,34 @@ def gaussian_bench():
 
 
 def test_generation_ks_is_at_the_null_rate_for_gaussian_data():
-    sigmas, statistics = experiments.generation_ks(gaussian_bench(), 256, steps=12, sets=3, sigma_max=20.0)
-    assert sigmas[0] == 20.0 and sigmas[-1] == 0 and statistics.shape == (3, 13, 300)
-    rate = (statistics > 0.06).mean(axis=(0, 2))
+    path = experiments.generation_path(gaussian_bench(), 256, steps=12, sets=3, sigma_max=20.0)
+    assert path.sigmas[0] == 20.0 and path.sigmas[-1] == 0 and path.ks.shape == (3, 13, 300)
+    rate = (path.ks > 0.06).mean(axis=(0, 2))
     assert np.abs(rate - 0.026).max() < 4 * (0.026 * 0.974 / 900) ** 0.5  # Gaussian at every step, from noise to data
-    assert np.abs(np.corrcoef(statistics[:, 0])[np.triu_indices(3, 1)]).max() < 4 / 300**0.5  # the sets are independent
+    assert np.abs(np.corrcoef(path.ks[:, 0])[np.triu_indices(3, 1)]).max() < 4 / 300**0.5  # the sets are independent
+
+
+def test_norms_and_correlations_along_a_generation_follow_their_formulas():
+    """Isotropic Gaussian data: |sigma s| and |D| concentrate on the root of their mean square, and the schedule alone gives the
+    correlation with the first state as long as the noise is longer than the data."""
+    from uturn_lib import GaussianDenoiser
+    from uturn_lib.measures import norms
+
+    data = GaussianDenoiser(torch.full((400,), 0.5), 0.25 * torch.eye(400))
+    path = experiments.generation_path(experiments.Workbench.around(data), 200, steps=256, sets=1)
+    for step in (110, 160, 220):
+        sigma = path.raised[step]
+        for found, expected in (
+            (path.score_norm[0, step], norms.gaussian_score_norm(data.eigenvalues, sigma)),
+            (path.denoised_norm[0, step], norms.gaussian_denoised_norm(data.eigenvalues, sigma, 100.0)),
+        ):
+            # the mean of norms is below the root of the mean square by about var / (2 mean)
+            error = 4 * found.std() / 200**0.5 + found.var() / found.mean()
+            assert abs(found.mean() - expected) < error + 0.01 * expected
+    first = path.with_first[0].sum(1) / path.with_first[0, 0].sum()
+    schedule = correlation.schedule_correlation(path.sigmas, path.raised[:-1])
+    assert np.abs(first - schedule)[:10].max() < 0.02
+    assert (path.raised[:-1] >= path.sigmas[:-1]).all() and (path.raised > path.sigmas).any()
 
 
 @pytest.mark.parametrize(
@@ -284,11 +361,11 @@ def test_generation_ks_is_at_the_null_rate_for_gaussian_data():
 def test_every_input_of_the_ks_generation_is_in_its_key(change):
     bench = gaussian_bench()
     good = dict(count=16, steps=4, sets=2, sigma_max=10.0)
-    experiments.generation_ks(bench, **good)
+    experiments.generation_path(bench, **good)
     calls = bench.denoiser.calls
-    experiments.generation_ks(bench, **good)
+    experiments.generation_path(bench, **good)
     assert bench.denoiser.calls == calls
-    experiments.generation_ks(bench, **(good | change))
+    experiments.generation_path(bench, **(good | change))
     assert bench.denoiser.calls > calls
 
 
@@ -316,52 +393,7 @@ def test_unknown_profile_and_device():
         experiments.prepare("laptop", "gpu")
 
 
-# ------------------------------------------------------------------------------------- claims, files, figures
-
-
-def test_claims_are_decided_by_their_rules():
-    sigmas, at = (0.1, 1.0, 80.0), lambda v: Estimate(v, v - 0.02, v + 0.02)
-    curve = [at(0.99), at(0.5), at(0.0)]
-    assert claims.memorization("f", "laptop", sigmas, curve, Estimate(1.0, 0.8, 1.2)).verdict == "holds"
-    assert (
-        claims.memorization("f", "laptop", sigmas, [at(0.9), *curve[1:]], Estimate(1.0, 0.8, 1.2)).verdict
-        == "does not hold"
-    )
-    assert claims.memorization("f", "laptop", sigmas, curve, Estimate(1.0, 0.0, 1.2)).verdict == "does not hold"
-    t_s = Estimate(2.0, 1.8, 2.2)
-    assert claims.speciation("f", "laptop", 10, [at(0.1)], t_s, Estimate(0.5, 0.2, 0.8)).verdict == "holds"
-    assert claims.speciation("f", "laptop", 10, [at(0.1)], t_s, Estimate(0.5, -0.1, 0.8)).verdict == "does not hold"
-    assert claims.speciation("f", "laptop", 10, [at(0.3)], t_s, Estimate(0.5, 0.2, 0.8)).verdict == "does not hold"
-
-    def test(off, unexplained=None):
-        measured = [at(0.5 + off), at(0.2)]
-        claim = claims.gaussian_test(
-            "f", "laptop", (1.5, 3.0), measured, [0.5, 0.19], Estimate(1, 1, 1), t_s, unexplained
-        )
-        return claim.verdict
-
-    assert (test(0.04), test(0.04, 0.01), test(0.04, 0.03), test(0.06, 0.01)) == (
-        "not testable here",
-        "holds",
-        "does not hold",
-        "does not hold",
-    )
-    assert claims.identity_holds("f", "laptop", (1.0, 2.0), [at(0.01), at(0.03)]).verdict == "does not hold"
-    assert claims.exchangeable("f", "laptop", [0.004, 0.5, 0.9]).verdict == "holds"
-    assert claims.exchangeable("f", "laptop", [0.003, 0.5, 0.9]).verdict == "does not hold"
-    with pytest.raises(ValueError, match="claim = 'C99'"):
-        claims.make_claim("C99", "f", "laptop", "", "holds")
-
-
-def test_claims_are_merged_and_hold_plain_json():
-    path = claims.record(
-        claims.make_claim("C1", "fig09", "laptop", "first", "holds", T_m=Estimate(1.0, 0.0, float("inf")))
-    )
-    claims.record(claims.make_claim("C2", "fig09", "laptop", "other", "holds"))
-    claims.record(claims.make_claim("C1", "fig09", "laptop", "second", "does not hold"))
-    entries = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert [(entry["id"], entry["measured"]) for entry in entries] == [("C1", "second"), ("C2", "other")]
-    assert all(entry["rule"] and entry["source"] in ("paper", "ours") for entry in entries)
+# --------------------------------------------------------------------------------------------- files, figures
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path):

@@ -162,20 +162,6 @@ def test_transition_finds_the_centre_of_a_noiseless_curve():
             assert found.value == pytest.approx(centre, rel=5e-3)
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.1])
-def test_transition_interval_covers_the_truth(floor):
-    rng = np.random.default_rng(1)
-    curve = retention.logistic_curve(np.log(SIGMAS), math.log(2.3), 0.4, floor)
-    covered = 0
-    for trial in range(60):
-        # ground truths differ: each has its own centre, all its levels are drawn around it
-        shift = rng.normal(0, 0.3, 100)
-        own = retention.logistic_curve(np.log(SIGMAS)[:, None], math.log(2.3) + shift, 0.25, floor)
-        retained = rng.random((14, 100)) < own
-        covered += retention.transition(SIGMAS, retained, (1 + floor) / 2, seed=trial).contains(2.3)
-    assert covered >= 52 and curve.min() >= floor
-
-
 def test_transition_says_when_it_was_not_seen():
     assert retention.transition(SIGMAS, np.ones((14, 20))).value == math.inf
     assert retention.transition(SIGMAS, np.zeros((14, 20))).value == 0.0

@@ -70,7 +70,7 @@ def affine_residuals(
     guesses = {
         "gaussian": shrink * a_test,
         "components": slopes * a_test + offsets,
-        "ridge": ridge.predict(a_test[:, :leading]),
+        "ridge": ridge.predict(a_test[:, :leading]).reshape(b_test.shape),  # one target comes back flat
     }
     residuals = {name: ((b_test - guess) ** 2).sum(1) for name, guess in guesses.items()}
     return residuals | {"total": ((b_test - b_test.mean(0)) ** 2).sum(1), "slopes": slopes[::-1].copy()}

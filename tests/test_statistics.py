@@ -1,0 +1,173 @@
+"""Statistics of single ground truths and of image sets: intervals, null hypotheses, planted effects."""
+
+import numpy as np
+import pytest
+import torch
+
+from uturn_lib.measures import quality, retention
+from uturn_lib.measures.estimate import bootstrap_median, resample_counts
+
+SIGMAS = np.geomspace(0.5, 20, 10)
+LOG = np.log(SIGMAS)
+
+
+# --------------------------------------------------------------------------------------------- ground truths
+
+
+def repeats_of(centres, floor, repeats, rng, width=0.25):
+    rates = retention.logistic_curve(LOG[:, None], np.asarray(centres), width, floor)
+    return rng.random((len(SIGMAS), len(centres), repeats)) < rates[..., None]
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_individual_centres_of_noiseless_curves_are_exact(floor):
+    centres = np.log([0.8, 1.7, 3.0, 6.5, 15.0])
+    rates = retention.logistic_curve(LOG[:, None], centres, 0.3, floor)
+    np.testing.assert_allclose(retention.individual_centres(LOG, rates, floor, 0.3), centres, atol=2e-3)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_heterogeneity_is_not_seen_where_there_is_none(floor):
+    """p-values under the null hypothesis are uniform, up to the pooled rates being estimated."""
+    rng = np.random.default_rng(0)
+    found = [
+        retention.heterogeneity(SIGMAS, repeats_of([1.0] * 15, floor, 12, rng), (1 + floor) / 2, draws=200, seed=seed)
+        for seed in range(60)
+    ]
+    for p in (np.array([h.p_value for h in found]), np.array([h.p_permutation for h in found])):
+        assert (p < 0.05).sum() <= 9 and 0.35 < p.mean() < 0.65  # 3 expected, 9 has probability 0.002
+
+
+def test_heterogeneity_is_found_and_measured_where_it_is():
+    rng = np.random.default_rng(1)
+    centres = rng.normal(1.0, 0.3, 40)
+    found = retention.heterogeneity(SIGMAS, repeats_of(centres, 0.0, 16, rng), draws=400)
+    assert found.p_value < 0.01 and found.p_permutation < 0.01
+    assert found.own_spread == pytest.approx(centres.std(ddof=1), rel=0.15)
+    assert found.expected < found.spread.low and np.corrcoef(np.log(found.levels), centres)[0, 1] > 0.95
+
+
+def test_bad_repeats_are_refused():
+    with pytest.raises(ValueError, match="retained has shape"):
+        retention.heterogeneity(SIGMAS, np.ones((10, 5)))
+    with pytest.raises(ValueError, match="retained has shape"):
+        retention.heterogeneity(SIGMAS, np.ones((10, 1, 5)))
+
+
+def test_class_entropy_of_known_laws():
+    predicted = torch.tensor([[0, 0, 0, 0], [0, 1, 2, 3], [1, 1, 3, 3]])
+    counts = retention.class_counts(predicted, 5)
+    assert counts.tolist() == [[4, 0, 0, 0, 0], [1, 1, 1, 1, 0], [0, 2, 0, 2, 0]]
+    correction = torch.tensor([0, 3, 1]) / (8 * np.log(2))
+    torch.testing.assert_close(retention.class_entropy(counts), torch.tensor([0.0, 2.0, 1.0]).double() + correction)
+    law = torch.tensor([0.6, 0.3, 0.1])
+    drawn = torch.multinomial(law.expand(20_000, 3), 40, replacement=True, generator=torch.Generator().manual_seed(0))
+    exact = float(-(law * law.log2()).sum())
+    assert abs(float(retention.class_entropy(retention.class_counts(drawn, 3)).mean()) - exact) < 0.01
+
+
+def test_nearest_strangers_leaves_the_image_itself_out():
+    reference = torch.tensor([[0.0, 0.0], [3.0, 4.0], [10.0, 0.0]])
+    np.testing.assert_allclose(retention.nearest_strangers(reference[:2], reference), [5.0, 5.0])
+
+
+# ------------------------------------------------------------------------------------------------------ quality
+
+
+def gaussian_features(count, seed, shift=0.0):
+    return torch.randn(count, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+
+
+def test_the_jackknife_gives_the_spread_of_the_frechet_distance():
+    reference = gaussian_features(5000, 10**6)
+    found = [quality.frechet_estimate(gaussian_features(240, seed, 0.5), reference) for seed in range(60)]
+    values = np.array([e.value for e in found])
+    halves = np.array([(e.high - e.low) / 2 for e in found])
+    assert found[0].value == pytest.approx(quality.frechet_distance(gaussian_features(240, 0, 0.5), reference))
+    ratio = np.sqrt((halves**2).mean()) / 2.069 / values.std()  # Student's t for 23 degrees of freedom
+    assert 0.8 < ratio < 1.5
+    covered = np.mean([e.contains(values.mean()) for e in found])
+    assert covered >= 0.85
+
+
+def test_the_jackknife_gives_the_spread_of_the_kernel_distance():
+    reference = gaussian_features(2000, 10**6)
+    found = [quality.kernel_estimate(gaussian_features(240, seed, 0.5), reference) for seed in range(40)]
+    values = np.array([e.value for e in found])
+    halves = np.array([(e.high - e.low) / 2 for e in found])
+    assert 0.75 < np.sqrt((halves**2).mean()) / 2.069 / values.std() < 1.5
+    assert found[0].value == pytest.approx(quality.kernel_distance(gaussian_features(240, 0, 0.5), reference))
+
+
+def test_kernel_distance_is_the_double_sum():
+    a, b = gaussian_features(7, 0), gaussian_features(9, 1)
+    kernel = lambda x, y: float((x @ y / 6 + 1) ** 3)  # noqa: E731
+    within_a = np.mean([kernel(a[i], a[j]) for i in range(7) for j in range(7) if i != j])
+    within_b = np.mean([kernel(b[i], b[j]) for i in range(9) for j in range(9) if i != j])
+    between = np.mean([kernel(x, y) for x in a for y in b])
+    assert quality.kernel_distance(a, b) == pytest.approx(within_a + within_b - 2 * between, rel=1e-10)
+
+
+def test_paired_differences_are_sharper_than_their_parts():
+    reference, a = gaussian_features(5000, 10**6), gaussian_features(300, 3)
+    found = quality.frechet_difference(a + 0.02, a, reference)
+    single = quality.frechet_estimate(a, reference)
+    assert found.high - found.low < (single.high - single.low) / 2
+    assert found.value == pytest.approx(
+        quality.frechet_distance(a + 0.02, reference) - quality.frechet_distance(a, reference), abs=1e-9
+    )
+    swapped = quality.frechet_difference(a, a + 0.02, reference)
+    assert (swapped.value, swapped.low) == (pytest.approx(-found.value), pytest.approx(-found.high))
+
+
+def test_groups_are_runs_of_neighbours():
+    member = quality.group_of(240, 24)
+    assert (member.bincount() == 10).all() and (member.diff() >= 0).all()
+    assert quality.group_of(10, 4).bincount().tolist() == [3, 2, 3, 2]
+    with pytest.raises(ValueError, match="groups = 24"):
+        quality.frechet_estimate(torch.randn(10, 3), torch.randn(30, 3))
+
+
+def test_the_minimum_of_the_kernel_distance_is_found_or_at_the_edge():
+    sigmas, reference = (0.1, 1.0, 10.0, 80.0), gaussian_features(1000, 10**6)
+    base = gaussian_features(240, 0)
+    inside = [base + shift for shift in (1.0, 0.5, 0.0, 1.0)]
+    falling = [base + shift for shift in (1.5, 1.0, 0.5, 0.0)]
+    for sets, expected in ((inside, 10.0), (falling, 80.0)):
+        found = quality.kernel_minimum(sigmas, quality.kernel_curve(sets, reference)[1])
+        assert (found.value, found.low, found.high) == (expected, expected, expected)
+    flat = [gaussian_features(240, seed) for seed in range(4)]  # nothing to choose: the interval spans levels
+    found = quality.kernel_minimum(sigmas, quality.kernel_curve(flat, reference)[1])
+    assert found.low < found.high
+
+
+def test_nearness_tells_copies_from_strangers():
+    generator = torch.Generator().manual_seed(0)
+    truths, strangers, others = (torch.randn(200, 1, 4, 4, generator=generator) for _ in range(3))
+    assert quality.nearness(others, truths, strangers).contains(1.0)
+    assert quality.nearness(truths + 0.01 * others, truths, strangers).high < 0.05
+
+
+def test_image_distances():
+    a = torch.zeros(2, 1, 2, 2)
+    b = torch.tensor([3.0, 4.0])[:, None, None, None].expand(2, 1, 2, 2)
+    assert quality.paired_distance(a, b).tolist() == [6.0, 8.0]
+    assert quality.nearest_distance(a, b).tolist() == [6.0, 6.0]
+    assert quality.unrelated_distance(torch.cat([a[:1], b])) == pytest.approx(6.0)  # 6, 8 and 2
+    with pytest.raises(ValueError, match="paired"):
+        quality.paired_distance(a, b[:1])
+    with pytest.raises(ValueError, match="at least 2"):
+        quality.unrelated_distance(a[:1])
+
+
+def test_the_bootstrap_of_a_median_covers_it():
+    rng = np.random.default_rng(0)
+    covered = sum(bootstrap_median(rng.exponential(2.0, 101), 2.0, seed).contains(np.log(2)) for seed in range(100))
+    assert covered >= 88
+
+
+def test_resamples_are_shared_and_cannot_be_spoiled():
+    counts = resample_counts(30, 5)
+    assert counts is resample_counts(30, 5) and (counts.sum(1) == 30).all()
+    with pytest.raises(ValueError, match="read-only"):
+        counts[0, 0] = 9
