@@ -41,7 +41,8 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@echo "2/2 nbval: runs the notebooks and compares the marked outputs"
 	@rm -rf .cache/nbval  # nbval must compute, not read what an older version of the code has left
 	@UTURN_PROGRESS=off UTURN_CACHE=.cache/nbval UTURN_FIGURES=.cache/nbval/figures GOMP_SPINCOUNT=20000 \
-	  $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
+	  OMP_NUM_THREADS=$$($(BIN)/python -c 'from uturn_lib.run import cores; print(max(1, cores() // 2))') \
+	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -215,3 +215,21 @@ def test_intervals_of_t_m_and_t_s_are_honest():
         for number, (kept, level) in enumerate(zip(retained(*turns(150)), (0.75, 0.5), strict=True)):
             covered[number] += retention.transition(sigmas, kept, level, seed=repetition).contains(truths[number])
     assert (covered >= 90).all(), covered
+
+
+def test_balanced_sets_hold_every_class_alike(study):
+    x = torch.cat([study.test.images[study.test.labels == 1][:30], study.test.images[study.test.labels == 0][:12]])
+    chosen = study.balanced(x, 10)
+    assert len(chosen.unique()) == 20 and study.predict(x[chosen]).tolist() == [0, 1] * 10
+    short = study.balanced(x, 15)  # the second class has 12 only: three of the first fill the gap
+    assert len(short.unique()) == 30 and study.predict(x[short]).sum() == 18
+    with pytest.raises(ValueError, match="per_class = 30"):
+        study.balanced(x, 30)
+
+
+def test_shortened_runs_converge_to_the_full_run(study):
+    """With more steps the artificial start at sigma_max has the variances of the data, to second order."""
+    runs = experiments.shortened_runs(study, [8, 32])
+    assert runs.shape == (2, 400, 1, 1, 4)
+    error = [float((run.flatten(1).double().var(0) / VARIANCES - 1).abs().max()) for run in runs]
+    assert error[1] < 0.3 and error[1] < error[0]

@@ -98,7 +98,7 @@ def test_readme_shows_the_committed_claims(monkeypatch):
 
     monkeypatch.delenv("UTURN_FIGURES")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "| C1 |" in text and run.with_claims(text, claims.table("laptop")) == text
+    assert "| C1 |" in text and run.with_claims(text, claims.summary("laptop")) == text
 
 
 def test_committed_claims_were_made_with_the_shipped_network():

@@ -59,7 +59,9 @@ def test_class_entropy_of_known_laws():
     counts = retention.class_counts(predicted, 5)
     assert counts.tolist() == [[4, 0, 0, 0, 0], [1, 1, 1, 1, 0], [0, 2, 0, 2, 0]]
     correction = torch.tensor([0, 3, 1]) / (8 * np.log(2))
-    torch.testing.assert_close(retention.class_entropy(counts), torch.tensor([0.0, 2.0, 1.0]).double() + correction)
+    torch.testing.assert_close(
+        retention.class_entropy(counts), (torch.tensor([0.0, 2.0, 1.0]).double() + correction).clamp(max=np.log2(5))
+    )
     law = torch.tensor([0.6, 0.3, 0.1])
     drawn = torch.multinomial(law.expand(20_000, 3), 40, replacement=True, generator=torch.Generator().manual_seed(0))
     exact = float(-(law * law.log2()).sum())
@@ -171,3 +173,37 @@ def test_resamples_are_shared_and_cannot_be_spoiled():
     assert counts is resample_counts(30, 5) and (counts.sum(1) == 30).all()
     with pytest.raises(ValueError, match="read-only"):
         counts[0, 0] = 9
+
+
+# ---------------------------------------------------------------------------------------------------- hierarchy
+
+
+def test_leaving_to_all_classes_alike_is_not_called_a_hierarchy():
+    rng = np.random.default_rng(0)
+    labels = torch.arange(20) % 10
+    p_values = []
+    for seed in range(40):
+        predicted = np.where(rng.random((1, 20, 16)) < 0.6, labels[None, :, None], rng.integers(0, 10, (1, 20, 16)))
+        counts = retention.class_counts(torch.tensor(predicted), 10)
+        p_values.append(retention.leaving_concentration(counts, labels, draws=300, seed=seed).p_value[0])
+    assert (np.array(p_values) < 0.05).sum() <= 7 and 0.35 < np.mean(p_values) < 0.75
+
+
+def test_leaving_to_a_neighbour_is_a_hierarchy():
+    rng = np.random.default_rng(0)
+    labels = torch.arange(20) % 10
+    away = np.where(rng.random((20, 16)) < 0.8, (labels[:, None] + 1) % 10, rng.integers(0, 10, (20, 16)))
+    predicted = np.stack([np.where(rng.random((20, 16)) < keep, labels[:, None], away) for keep in (1.0, 0.7)])
+    counts = retention.class_counts(torch.tensor(predicted), 10)
+    found = retention.leaving_concentration(counts, labels)
+    assert found.p_value[0] == 1.0 and found.leaving[0] == 0 and np.isnan(found.seen[0])  # nobody leaves
+    assert found.p_value[1] < 0.001 and found.seen[1] < found.expected[1]
+    expected = [9 * (1 - (8 / 9) ** n) for n in (16 - counts[1, np.arange(20), labels]).numpy() if n >= 2]
+    assert found.expected[1] == pytest.approx(np.mean(expected), rel=0.01)  # classes seen in n even draws of 9
+
+
+def test_crossing_without_a_fit():
+    curve = 1 / (1 + (SIGMAS / 3.0) ** 4)
+    assert retention.crossing_between(SIGMAS, curve, 0.5) == pytest.approx(3.0, rel=0.02)
+    assert np.isnan(retention.crossing_between(SIGMAS, np.ones(10), 0.5))
+    assert retention.crossing_between([1.0, 10.0, 100.0], [1.0, 0.0, 0.0], 0.5) == pytest.approx(10**0.5)

@@ -30,9 +30,9 @@ from .progress import track
 
 # Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
 VERSIONS = {
-    "affinity": 1,
+    "affinity": 2,
     "class_spectra": 1,
-    "features": 1,
+    "features": 2,
     "from_start": 1,
     "generation_path": 1,
     "initial_laws": 1,

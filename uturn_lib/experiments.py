@@ -104,9 +104,38 @@ class Study(Workbench):
     def features(self, images: Tensor) -> Tensor:
         """The classifier's features (..., F) of ``images`` (..., C, H, W), remembered by content."""
         flat = images.reshape(-1, *images.shape[-3:])
-        inputs = {"images": _digest(flat), "classifier": self.classifier_fingerprint}
-        found = remember("features", inputs, lambda: {"features": self.classifier.extract(flat).numpy()})["features"]
-        return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
+        return torch.from_numpy(self._judged(flat)["features"]).reshape(*images.shape[:-3], -1)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The classifier's classes (...) of ``images`` (..., C, H, W), remembered by content."""
+        flat = images.reshape(-1, *images.shape[-3:])
+        return torch.from_numpy(self._judged(flat)["predicted"]).reshape(images.shape[:-3])
+
+    def _judged(self, flat: Tensor) -> Arrays:
+        def judge() -> Arrays:
+            return {
+                "features": self.classifier.extract(flat).numpy(),
+                "predicted": self.classifier.predict(flat).numpy(),
+            }
+
+        return remember("features", {"images": _digest(flat), "classifier": self.classifier_fingerprint}, judge)
+
+    def balanced(self, images: Tensor, per_class: int) -> Tensor:
+        """Indices of ``per_class`` of ``images`` (N, C, H, W) from each class (the classifier's), classes in turn, first come first served.
+
+        Where a class has too few the next unused images fill the gap. Sets of the same size and nearly the same class balance can be compared;
+        how the classes of small sets happen to fall would otherwise be most of their distance.
+        """
+        predicted, classes = self.predict(images), len(self.test.class_names)
+        if per_class * classes > len(images):
+            raise ValueError(
+                f"per_class = {per_class}: {classes} classes need {per_class * classes} of {len(images)} images"
+            )
+        members = [(predicted == k).nonzero().flatten()[:per_class].tolist() for k in range(classes)]
+        used = {index for rows in members for index in rows}
+        spare = (index for index in range(len(images)) if index not in used)
+        filled = [rows + [next(spare) for _ in range(per_class - len(rows))] for rows in members]
+        return torch.tensor(filled).T.flatten()
 
     @property
     def classifier_fingerprint(self) -> str:
@@ -293,10 +322,17 @@ def conditional(study: Study, seed: int = 0) -> Sweep:
     return profile_sweep(study, seed=seed, conditional=True)
 
 
-def deterministic(study: Study, seed: int = 0) -> Sweep:
-    """Ground truths through the probability-flow ODE (profile: ``ode_ground_truths``, ``ode_steps``), single score of all classes."""
-    starts = study.test.take(study.profile.ode_ground_truths)
-    return profile_sweep(study, starts, steps=study.profile.ode_steps, method="ode", seed=seed)
+def deterministic(
+    study: Study,
+    seed: int = 0,
+    sigmas: Sequence[float] | None = None,
+    count: int | None = None,
+    steps: int | None = None,
+) -> Sweep:
+    """Ground truths through the probability-flow ODE, single score of all classes; by default the profile's ``ode_ground_truths`` and
+    ``ode_steps`` at all its levels."""
+    starts = study.test.take(count or study.profile.ode_ground_truths)
+    return profile_sweep(study, starts, sigmas, steps=steps or study.profile.ode_steps, method="ode", seed=seed)
 
 
 def fresh_u_turn(bench: Workbench, x0: Tensor, sigma_u: float, steps: int, method: str, seed: int = 0) -> Tensor:
@@ -362,24 +398,27 @@ def start_sweep(
     labels: Tensor | None = None,
     count: int | None = None,
     seed: int = 0,
+    steps: Sequence[int] | None = None,
 ) -> Tensor:
     """Outputs (S, N, *sample) of ``kind`` "artificial" (N(0, sigma_u^2)) or "gaussian" (G-Turn) starts at every level.
 
-    ``labels`` (N,) for class-conditional samples. By default as many as there are ground truths, at ``profile.quality_sigmas``.
+    ``labels`` (N,) for class-conditional samples. By default as many as there are ground truths, at ``profile.quality_sigmas``, with
+    steps as dense as those of the full run; ``steps`` (S,) sets them otherwise.
     """
     checks.one_of("kind", kind, ("artificial", "gaussian"))
     profile = study.profile
     count, sigmas = count or profile.ground_truths, sigmas or profile.quality_sigmas
     blocks = _blocks(count, profile.chunk)
+    steps = steps or [proportional_steps(sigma, profile.steps, profile.sigma_max) for sigma in sigmas]
     chunks = []
-    for sigma in sigmas:
+    for sigma, number in zip(sigmas, steps, strict=True):
         for block in blocks:
             inputs = {
                 "denoiser": study.fingerprint,
                 "grid": GRID,
                 "gaussian": study.gaussian.fingerprint if kind == "gaussian" else None,
                 "sigma_u": float(sigma),
-                "steps": proportional_steps(sigma, profile.steps, profile.sigma_max),
+                "steps": number,
                 "seed": seed,
                 "labels": None if labels is None else labels[block.start : block.stop].tolist(),
                 "first": block.start,
@@ -414,6 +453,12 @@ def _compute_from_start(
     else:
         turned = g_turn(study.denoiser, study.gaussian, count, sigma_u, **options)
     return {"y0": turned.y0.cpu().numpy()}
+
+
+def shortened_runs(study: Study, steps: Sequence[int], labels: Tensor | None = None, seed: int = 0) -> Tensor:
+    """Full runs from sigma_max with fewer steps, (len(steps), N, *sample): what the same number of calls gives without a late start."""
+    levels = [study.profile.sigma_max] * len(steps)
+    return start_sweep(study, "artificial", levels, labels, seed=seed, steps=list(steps))
 
 
 def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: int = 0) -> Tensor:

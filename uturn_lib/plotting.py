@@ -30,7 +30,12 @@ COLOURS = {
     "T_m": "#56B4E9",
     "class_retention": "#D55E00",  # and T_s, which is read off it
     "T_s": "#D55E00",
-    "calibrated": "#8C564B",  # a calibrated variant of a measure
+    "calibrated": "#999933",  # a calibrated variant of a measure
+    "difference": "#332288",  # C - C_G
+    "sde": "#555555",  # the stochastic sampler, where the deterministic one is the subject
+    "denoised_norm": "#44AA99",  # |D|, and what is read off the end of the path
+    "few_classes": "#44AA99",
+    "many_classes": "#882255",
     "published": "#000000",  # read off a publication
     "exact": "#000000",  # closed form
     "data": "#999999",  # ground truth, chance, tolerance
@@ -38,6 +43,7 @@ COLOURS = {
 SIGMA_LABEL = r"noise level $\sigma$"
 TURN_LABEL = r"turn $\sigma_u$"
 PAGE = 7.0  # inches: the width of a page
+GAP = 4  # pixels between the images of a grid
 
 
 def use_style() -> None:
@@ -77,14 +83,18 @@ def curve(
     axes.fill_between(x, low, high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
 
 
-def sigma_axis(axes: Axes, label: str = TURN_LABEL, vp_time: bool = False, ddpm_step: bool = False) -> None:
-    """Logarithmic noise level; on top, if wanted, the time of the variance-preserving SDE or the step of a DDPM with 1,000 of them."""
+def sigma_axis(
+    axes: Axes, label: str = TURN_LABEL, vp_time: bool = False, ddpm_step: bool | Sequence[float] = False
+) -> None:
+    """Logarithmic noise level; on top, if wanted, the time of the variance-preserving SDE or the step of a DDPM with 1,000 of them
+    (``ddpm_step``: True, or the steps to mark)."""
     axes.set_xscale("log")
     axes.set_xlabel(label)
     if vp_time:
         _top_axis(axes, (_to_time, _from_time), "VP time $t$,  $\\sigma^2 = e^{2t} - 1$", [0.1, 0.5, 1, 2, 3, 4])
     if ddpm_step:
-        _top_axis(axes, (_to_step, _from_step), "DDPM step (linear schedule, of 1000)", [20, 50, 100, 200, 400, 700])
+        steps = [20, 50, 100, 200, 400, 700] if ddpm_step is True else ddpm_step
+        _top_axis(axes, (_to_step, _from_step), "DDPM step (linear schedule, of 1000)", steps)
 
 
 def _top_axis(axes: Axes, functions: tuple, label: str, ticks: Sequence[float]) -> None:
@@ -124,7 +134,7 @@ def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str | N
 
 
 def image_grid(
-    axes: Axes, images: Tensor, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), gap: int = 2
+    axes: Axes, images: Tensor, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), gap: int = GAP
 ) -> None:
     """Images (R, K, C, H, W) in [-1, 1] as R rows and K columns with labels."""
     rows, columns, channels, height, width = images.shape
@@ -144,7 +154,7 @@ def image_grid(
     sns.despine(ax=axes, left=True, bottom=True)
 
 
-def frame_images(axes: Axes, colours: Sequence[Sequence[str | None]], height: int, width: int, gap: int = 2) -> None:
+def frame_images(axes: Axes, colours: Sequence[Sequence[str | None]], height: int, width: int, gap: int = GAP) -> None:
     """Coloured frames around the images of :func:`image_grid`; ``colours`` [row][column], None for no frame."""
     for r, row in enumerate(colours):
         for k, colour in enumerate(row):
@@ -172,14 +182,14 @@ def mark_on_grid(
     rows: int,
     size: int,
     before: int = 1,
-    gap: int = 2,
+    gap: int = GAP,
 ) -> None:
     """A dashed line across an image grid where T lies between its columns of ``sigmas``, if it was seen on them."""
     if not sigmas[0] < estimate.value < sigmas[-1]:
         return
     place = np.interp(np.log(estimate.value), np.log(sigmas), np.arange(before, before + len(sigmas)))
     x, bottom = place * (size + gap) + size / 2, rows * (size + gap)
-    axes.axvline(x, color=COLOURS[quantity], linestyle="--", linewidth=1.6)
+    axes.axvline(x, color="black", linestyle="--", linewidth=1.2)
     axes.text(
         x, bottom + size / 10, name, color=COLOURS[quantity], ha="center", va="top", fontsize=10, fontweight="bold"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import logging
 import os
 import sys
 import tempfile
@@ -73,6 +74,7 @@ def execute(
     from jupyter_client import AsyncKernelManager
     from papermill.exceptions import PapermillExecutionError
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are raised, and said once
     sockets = tempfile.TemporaryDirectory(prefix="uturn-")
 
     class LocalKernelManager(AsyncKernelManager):

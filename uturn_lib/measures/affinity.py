@@ -1,7 +1,7 @@
 """How affine is a denoiser? Held-out regression of D(x, sigma) on x at a fixed noise level (claim C4).
 
-For data of mean mu and covariance Sigma the best affine guess of D from x = x_0 + sigma eps is known without any fit: by
-Tweedie's formula Cov(D, x) = Cov(x_0, x) = Sigma, so the least-squares matrix is
+For data of mean mu and covariance Sigma the best affine guess of D from x = x_0 + sigma eps is known without any fit: D is the
+conditional mean of x_0, so Cov(D, x) = Cov(x_0, x) = Sigma, and the least-squares matrix is
 
     A = Cov(D, x) Cov(x)^-1 = Sigma (Sigma + sigma^2)^-1,
 
@@ -12,7 +12,7 @@ data. Hence three guesses, from stiff to free:
 gaussian    D_G of the Gaussian fitted to the data: no regression at all
 components  one slope and one offset per principal component, least squares: 2 numbers each, nothing to regularise
 ridge       a full matrix from the leading components to D, ridge penalty chosen by leave-one-out (scikit-learn):
-            sees couplings between components, which an exact D cannot have but a network might
+            sees linear couplings between components, which an exact D cannot have but a network might
 ==========  =====================================================================================================
 
 And what no affine guess can reach is the correlation's excess over its Gaussian approximation, for an exact denoiser:
@@ -30,7 +30,7 @@ from ..denoisers import GaussianDenoiser
 from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resample_counts
 
 BASES = ("gaussian", "components", "ridge")
-PENALTIES = np.logspace(-2, 4, 7)  # relative to the mean variance of x along a component
+PENALTIES = np.logspace(-2, 7, 10)  # relative to the mean variance of x along a component
 
 
 def affine_residuals(

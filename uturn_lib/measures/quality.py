@@ -122,7 +122,7 @@ def kernel_curve(
 def kernel_minimum(sigmas: Sequence[float], values: np.ndarray) -> Estimate:
     """The level of ``sigmas`` (S,) at which the kernel distance is smallest, with its interval, from :func:`kernel_curve`'s values.
 
-    The minimum is taken on the grid (claim C8). Halves of the data are noisier than the whole: the interval is cautious.
+    The minimum is taken on the grid (claim C8). The spread of halves drawn without replacement is that of the whole set.
     """
     best = np.asarray(sigmas, dtype=float)[values.argmin(0)]
     return Estimate(float(best[0]), *interval(best[1:]))

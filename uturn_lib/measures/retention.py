@@ -104,6 +104,20 @@ def gap(identity_centres: np.ndarray, class_centres: np.ndarray) -> Estimate:
     return Estimate(float(gaps[0]), *interval(gaps[1:]))
 
 
+def crossing_between(sigmas: Sequence[float], curve: Sequence[float], level: float) -> float:
+    """The last noise level at which ``curve`` (S,) falls through ``level``, interpolated in log sigma; nan if it never does.
+
+    No curve is fitted: a check on :func:`transition`. ``sigmas`` increase.
+    """
+    curve = np.asarray(curve, dtype=float)
+    above = np.flatnonzero((curve[:-1] >= level) & (curve[1:] < level))
+    if not len(above):
+        return float("nan")
+    i, log_sigmas = above[-1], np.log(np.asarray(sigmas, dtype=float))
+    part = (curve[i] - level) / (curve[i] - curve[i + 1])
+    return float(np.exp(log_sigmas[i] + part * (log_sigmas[i + 1] - log_sigmas[i])))
+
+
 def log_gap(
     sigmas: Sequence[float],
     identity: Tensor | np.ndarray,
@@ -244,15 +258,53 @@ def class_counts(predicted: Tensor, classes: int) -> Tensor:
     return torch.nn.functional.one_hot(predicted.long(), classes).sum(-2)
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """Where do outputs go that leave the class of their ground truth? Per level: ``leaving`` how many do, ``seen`` mean number of different
+    classes among those of one ground truth, ``expected`` the same if they went to all other classes alike, ``p_value`` of as few or fewer."""
+
+    leaving: np.ndarray
+    seen: np.ndarray
+    expected: np.ndarray
+    p_value: np.ndarray
+
+
+def leaving_concentration(counts: Tensor, labels: Tensor, draws: int = 2000, seed: int = 0) -> Leaving:
+    """Test for a hierarchy of speciations: do outputs leave to a few classes first? (claim C3)
+
+    ``counts`` (S, N, K) from :func:`class_counts`, ``labels`` (N,). Null hypothesis: an output that leaves its class falls into each of the K - 1
+    others alike. The number of outputs that leave is kept for every ground truth; only ground truths from which at least two leave say
+    anything. Simulated; p-values are one-sided. Our construction.
+    """
+    counts = np.asarray(counts).copy()
+    levels, truths, classes = counts.shape
+    counts[:, np.arange(truths), np.asarray(labels)] = 0
+    leaving, rng = counts.sum(2), np.random.default_rng(seed)
+    found = {"seen": [], "expected": [], "p_value": []}
+    for row, number in zip(counts, leaving, strict=True):
+        able = number >= 2
+        if not able.any():
+            found["seen"].append(np.nan), found["expected"].append(np.nan), found["p_value"].append(1.0)
+            continue
+        seen = (row[able] > 0).sum(1).mean()
+        even = np.full(classes - 1, 1 / (classes - 1))
+        null = np.mean([(rng.multinomial(n, even, size=draws) > 0).sum(1) for n in number[able]], axis=0)
+        found["seen"].append(seen)
+        found["expected"].append(null.mean())
+        found["p_value"].append((1 + (null <= seen + 1e-9).sum()) / (1 + draws))
+    return Leaving(leaving.sum(1), **{name: np.array(values) for name, values in found.items()})
+
+
 def class_entropy(counts: Tensor) -> Tensor:
     """Entropy in bits of the class distribution behind ``counts`` (..., K), with the Miller-Madow correction for few outputs.
 
-    The plug-in entropy of R draws is too small by about (seen classes - 1) / (2 R ln 2) bits; that much is added.
+    The plug-in entropy of R draws is too small by about (seen classes - 1) / (2 R ln 2) bits; that much is added, up to log2 K.
     """
     total = counts.sum(-1, keepdim=True).clamp(min=1)
     share = counts.double() / total
     plug_in = -torch.special.xlogy(share, share).sum(-1) / np.log(2)
-    return plug_in + ((counts > 0).sum(-1) - 1).clamp(min=0) / (2 * total[..., 0] * np.log(2))
+    corrected = plug_in + ((counts > 0).sum(-1) - 1).clamp(min=0) / (2 * total[..., 0] * np.log(2))
+    return corrected.clamp(max=np.log2(counts.shape[-1]))
 
 
 def retention_curve(retained: Tensor | np.ndarray, seed: int = 0) -> list[Estimate]:
