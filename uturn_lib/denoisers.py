@@ -211,8 +211,11 @@ class GaussianMixtureDenoiser(_Exact):
         stream = NoiseStream(seeds, self.sample_shape)
         labels = torch.searchsorted(self.weights.cumsum(0), stream.uniform()).clamp(max=len(self.weights) - 1)
         noise = stream.normal().flatten(1)
-        roots = torch.stack([c.eigenvectors * c.eigenvalues.sqrt() for c in self.components])  # (K, D, D)
-        draws = torch.einsum("bij,bj->bi", roots[labels], noise)
+        draws = torch.empty_like(noise)
+        for k, component in enumerate(
+            self.components
+        ):  # one root at a time: a root per sample would not fit for images
+            draws[labels == k] = noise[labels == k] * component.eigenvalues.sqrt() @ component.eigenvectors.T
         return self.means[labels] + draws.reshape(-1, *self.sample_shape), labels
 
 
