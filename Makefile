@@ -47,8 +47,8 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
-train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/)
-	@$(BIN)/python -m uturn_lib.training --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour)
+	@$(BIN)/python -m uturn_lib.training --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)' $(if $(MINUTES),--minutes '$(MINUTES)')
 
 bench: $(STAMP)  ## measure speed as ratios within one run; results in benchmarks/
 	@$(BIN)/python benchmarks/bench.py --device '$(DEVICE_OR_AUTO)'

@@ -96,3 +96,49 @@ def test_augmentation_keeps_digits_digits():
     moved = training.augment(test.images, torch.Generator().manual_seed(0))
     assert moved.min() >= -1.001 and moved.max() <= 1.001 and (moved - test.images).abs().mean() > 0.02
     assert (load_classifier("mnist-classifier", "cpu").predict(moved) == test.labels).double().mean() > 0.95
+
+
+def test_a_time_limit_leaves_a_state_to_go_on_from(tmp_path):
+    endless = replace(TINY, stages=(Stage(10**7, 1e-3, 0.3, warmup_images=64, decay=False),))
+    trainer = Trainer(endless, tmp_path, torch.device("cpu"))
+    trainer.run(minutes=0.02)
+    assert 0 < trainer.step < endless.steps and trainer.log[-1]["images"] == trainer.step * endless.batch
+    again = Trainer(endless, tmp_path, torch.device("cpu"))
+    assert again.resume() and again.step == trainer.step
+    torch.testing.assert_close(weights(again), weights(trainer))
+
+
+def test_without_decay_the_rate_stays_after_the_warm_up(tmp_path):
+    constant = replace(TINY, stages=(Stage(100 * 32, 2e-3, 0.3, warmup_images=64, decay=False),))
+    trainer = Trainer(constant, tmp_path, torch.device("cpu"))
+    assert [trainer.learning_rate(step) for step in (0, 1, 2, 99)] == [1e-3, 2e-3, 2e-3, 2e-3]
+
+
+def test_flips_mirror_half_of_the_images_and_nothing_else(tmp_path):
+    plain, flipping = (Trainer(replace(TINY, flips=flips), tmp_path, torch.device("cpu")) for flips in (False, True))
+    mirrored = 0
+    for step in range(8):
+        (a, *rest), (b, *others) = plain.batch(step), flipping.batch(step)
+        assert all(torch.equal(x, y) for x, y in zip(rest, others, strict=True))
+        kept, turned = ((b == x).flatten(1).all(1) for x in (a, a.flip(-1)))
+        assert (kept | turned).all()
+        mirrored += int((~kept).sum())
+    assert 90 < mirrored < 166  # of 256, a half expected
+
+
+def test_a_profile_may_have_a_recipe_per_device():
+    cpu, cuda = (training.recipe_for("cifar10", torch.device(kind)) for kind in ("cpu", "cuda"))
+    assert (cpu[0], cuda[0]) == ("cifar10-cpu", "cifar10-cuda") and cpu[1] is not cuda[1]
+    assert training.recipe_for("laptop", torch.device("cuda"))[0] == "laptop"
+    with pytest.raises(ValueError, match="profile = 'desktop' is not known.*'cifar10'.*'laptop'"):
+        training.recipe_for("desktop", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name, low, high", [("cifar10-cpu", 2.5e6, 4.5e6), ("cifar10-cuda", 15e6, 25e6)])
+def test_cifar10_networks_have_the_intended_size(name, low, high):
+    from uturn_lib.networks import make_unet
+
+    recipe = RECIPES[name]
+    with torch.device("meta"):
+        unet = make_unet((3, 32, 32), 10, recipe.unshuffle, **recipe.unet)
+    assert low < sum(p.numel() for p in unet.parameters()) < high
