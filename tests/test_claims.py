@@ -148,3 +148,20 @@ def test_the_committed_ledger_judges_every_claim_of_the_paper(monkeypatch):
         assert (entry["statement"], entry["source"], entry["rule"]) == claims.STATEMENTS[entry["id"]]
         assert list((ROOT / "figures" / "laptop").glob(f"{entry['figure']}_*.png"))
     assert (ROOT / "figures" / "laptop" / "CLAIMS.md").read_text() == claims.page("laptop")
+
+
+def test_nan_never_holds():
+    nan = Estimate(float("nan"), float("nan"), float("nan"))
+    assert claims.exchangeable("f", "laptop", [0.5, float("nan")]).verdict == "does not hold"
+    assert (
+        claims.insensitive("f", "laptop", {"a": at(0.01), "b": nan}, {"a": at(0), "b": nan}, at(1)).verdict != "holds"
+    )
+    pair = [at(0.1), nan, at(0.1)]
+    assert claims.halves_agree("f", "laptop", (1, 2, 3), pair, [at(0.1)] * 3).verdict != "holds"
+    unseen = Estimate(np.inf, np.inf, np.inf)
+    claim = claims.gaussian_test("f", "laptop", (1.0, 5.0), [at(0.5)] * 2, [0.5] * 2, at(1), unseen, [at(0)] * 2)
+    assert claim.verdict == "not testable here"
+    with pytest.raises(ValueError, match="one value per level"):
+        claims.memorization("f", "laptop", (0.1, 1, 10), [at(1), at(0)], at(1))
+    with pytest.raises(ValueError, match="claims is empty"):
+        claims.record()

@@ -233,3 +233,64 @@ def test_shortened_runs_converge_to_the_full_run(study):
     assert runs.shape == (2, 400, 1, 1, 4)
     error = [float((run.flatten(1).double().var(0) / VARIANCES - 1).abs().max()) for run in runs]
     assert error[1] < 0.3 and error[1] < error[0]
+
+
+def test_exact_u_turns_of_the_empirical_score_are_its_weights(study):
+    from uturn_lib import EmpiricalDenoiser
+    from uturn_lib.uturn import forward_path
+
+    stored, starts = study.train, study.train.take(40)
+    own = retention.nearest_index(starts.images, stored.images)
+    returned, kept = experiments.empirical_retention(stored, starts, (0.1, 1.0, 30.0), own=own)
+    memory = EmpiricalDenoiser(stored.images)
+    for level, sigma in enumerate((0.1, 1.0, 30.0)):
+        weights = memory.weights(forward_path(starts.images, [sigma])[0].float(), sigma).double()
+        np.testing.assert_allclose(returned[level], weights[torch.arange(40), own], atol=1e-5)
+        same = (stored.labels == starts.labels[:, None]).double()
+        np.testing.assert_allclose(kept[level], (weights * same).sum(1), atol=1e-5)
+    assert returned[0].mean() > returned[1].mean() > returned[2].mean() and abs(kept[2].mean() - 0.5) < 0.05
+    held_out = experiments.empirical_retention(stored, study.test.take(30), (0.1,))
+    assert (held_out[0] == 0).all() and held_out[1].mean() > 0.9
+
+
+def test_the_nearest_image_does_not_depend_on_the_pieces(study):
+    x, reference = study.test.images[:50] * 1.1, study.train.images
+    direct = torch.cdist(x.flatten(1).double(), reference.flatten(1).double()).argmin(1)
+    for chunk in (1, 7, 600, 10_000):
+        assert torch.equal(retention.nearest_index(x, reference, chunk), direct)
+
+
+def test_bad_sweeps_are_refused_before_the_first_call(study):
+    class Never:
+        sample_shape, num_classes, fingerprint = (1, 1, 4), 0, "never"
+
+        def __call__(self, *_):
+            raise AssertionError("the denoiser was called")
+
+    bench = replace(study, make_denoiser=Never, fingerprint="never")
+    bench.__dict__["gaussian"] = study.gaussian
+    for call, message in (
+        (lambda: experiments.shortened_runs(bench, []), "at least one"),
+        (lambda: experiments.shortened_runs(bench, [4, -1]), "steps = -1"),
+        (lambda: experiments.start_sweep(bench, "artificial", [1.0], steps=[5, 6]), "2 numbers for 1"),
+        (lambda: experiments.start_sweep(bench, "artificial", count=0), "count = 0"),
+        (lambda: experiments.start_sweep(bench, "artificial", labels=torch.zeros(3, dtype=int)), "labels have shape"),
+        (lambda: experiments.initial_laws(bench, ["noise", "unifrom"]), "law = 'unifrom'"),
+        (
+            lambda: experiments.empirical_retention(study.train, study.test, (1.0,), own=torch.zeros(3, dtype=int)),
+            "labels",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(TypeError, match="denoiser is a Never"):
+        posterior_draws(Never(), study.test.images, 1.0)
+    with pytest.raises(ValueError, match="NaN"):
+        posterior_draws(study.gaussian, study.test.images * float("nan"), 1.0)
+
+
+def test_the_split_of_the_regression_is_in_its_key(study):
+    im = study.train.images
+    first = experiments.affinity(study, study.gaussian, im[:100], im[100:300], (1.0,))
+    second = experiments.affinity(study, study.gaussian, im[:200], im[200:300], (1.0,))
+    assert first.total.shape == (1, 200) and second.total.shape == (1, 100)

@@ -207,3 +207,49 @@ def test_crossing_without_a_fit():
     assert retention.crossing_between(SIGMAS, curve, 0.5) == pytest.approx(3.0, rel=0.02)
     assert np.isnan(retention.crossing_between(SIGMAS, np.ones(10), 0.5))
     assert retention.crossing_between([1.0, 10.0, 100.0], [1.0, 0.0, 0.0], 0.5) == pytest.approx(10**0.5)
+
+
+# ---------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_transition_that_was_not_seen_has_no_finite_gap():
+    falling = np.array([[1] * 6, [1, 1, 1, 0, 0, 0], [0] * 6], dtype=float)
+    never, sigmas = np.ones((3, 6)), [0.1, 1.0, 10.0]
+    assert retention.log_gap(sigmas, falling, never, 0.55).value == np.inf
+    unknown = retention.log_gap(sigmas, never, never, 0.55)
+    assert np.isnan(unknown.value) and not unknown.low > 0
+    with pytest.raises(ValueError, match="must be equal"):
+        retention.log_gap(sigmas, falling, np.ones((3, 9)), 0.55)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: retention.nearest_index(torch.full((1, 4), NAN), torch.zeros(3, 4)), "samples holds NaN"),
+        (lambda: retention.nearest_index(torch.zeros(1, 4), torch.full((3, 4), NAN)), "reference holds NaN"),
+        (lambda: retention.nearest_index(torch.zeros(1, 4), torch.zeros(0, 4)), "reference has shape"),
+        (lambda: retention.nearest_index(torch.zeros(1, 4), torch.zeros(3, 4), 0), "chunk = 0"),
+        (lambda: retention.identity_retained(torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor([0])), "own_index"),
+        (lambda: retention.identity_retained(torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([3])), "own_index"),
+        (lambda: retention.heterogeneity([0.1, NAN, 10], np.ones((3, 4, 5))), "sigmas must be"),
+        (lambda: retention.heterogeneity([0.1, 1, 10], np.ones((3, 4, 5)), level=1.5), "level = 1.5"),
+        (lambda: retention.leaving_concentration(torch.ones(1, 2, 3), torch.tensor([0])), "labels have shape"),
+        (lambda: quality.kernel_estimate(torch.randn(2, 3), torch.randn(9, 3), 2), "groups = 2"),
+        (lambda: quality.kernel_curve([], torch.randn(9, 3)), "sets is empty"),
+        (lambda: quality.kernel_minimum([1, 2], np.full((2, 5), NAN)), "must be finite"),
+        (lambda: quality.kernel_minimum([1], np.ones((2, 5))), "one row for each"),
+        (lambda: bootstrap_median([1.0, NAN]), "finite numbers"),
+        (lambda: bootstrap_median([1.0, 2.0], scale=0), "scale = 0"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_one_feature_is_enough_for_a_distance():
+    a = torch.tensor([[0.0], [1.0], [2.0], [5.0]])
+    assert quality.frechet_distance(a, a + 3) == pytest.approx(9.0)

@@ -32,6 +32,7 @@ from .progress import track
 VERSIONS = {
     "affinity": 2,
     "class_spectra": 1,
+    "empirical_retention": 1,
     "features": 2,
     "from_start": 1,
     "generation_path": 1,

@@ -140,6 +140,12 @@ def make_claim(id: str, figure: str, profile: str, measured: str, verdict: str, 
     )
 
 
+def _same_length(**sequences: Sequence) -> None:
+    if len({len(sequence) for sequence in sequences.values()}) != 1:
+        sizes = ", ".join(f"{name} {len(sequence)}" for name, sequence in sequences.items())
+        raise ValueError(f"one value per level is needed, got {sizes}")
+
+
 def decide(condition: bool | None) -> str:
     """True: holds; False: does not hold; None: not testable here."""
     return VERDICTS[2] if condition is None else VERDICTS[0] if condition else VERDICTS[1]
@@ -149,6 +155,7 @@ def memorization(
     figure: str, profile: str, sigmas: Sequence[float], identity: Sequence[Estimate], t_m: Estimate
 ) -> Claim:
     """C1 from the identity retention at each level and T_m."""
+    _same_length(sigmas=sigmas, identity=identity)
     first, last = identity[0], identity[-1]
     inside = sigmas[0] < t_m.low and t_m.high < sigmas[-1]
     measured = (
@@ -209,6 +216,8 @@ def gaussian_test(
     correlation_half = abs(beyond.value) <= 0.02 and not abs(between.value) > 0.05
     text = f"largest C - C_Gauss {_signed(beyond)} beyond T_s, {_signed(between)} on [T_m, T_s]"
     values = {"beyond": beyond, "between": between, "T_m": t_m, "T_s": t_s}
+    if math.isnan(beyond.value):
+        return make_claim("C4", figure, profile, "no level of the grid lies beyond T_s", decide(None), **values)
     if unexplained is None:
         return make_claim("C4", figure, profile, text, decide(None if correlation_half else False), **values)
     left = _largest(u for s, u in zip(sigmas, unexplained, strict=True) if s >= t_s.value)
@@ -250,7 +259,12 @@ def exchangeable(figure: str, profile: str, p_values: Sequence[float]) -> Claim:
     """O3 from the p-values of the tests."""
     measured = f"smallest p = {min(p_values):.2f} in {len(p_values)} tests"
     return make_claim(
-        "O3", figure, profile, measured, decide(min(p_values) >= 0.01 / len(p_values)), smallest_p=min(p_values)
+        "O3",
+        figure,
+        profile,
+        measured,
+        decide(all(p >= 0.01 / len(p_values) for p in p_values)),
+        smallest_p=min(p_values),
     )
 
 
@@ -266,7 +280,7 @@ def individual_transitions(figure: str, profile: str, memory: Heterogeneity, spe
         figure,
         profile,
         "; ".join(texts),
-        decide(max(memory.p_value, species.p_value) < 0.01),
+        decide(memory.p_value < 0.01 and species.p_value < 0.01),
         spread_T_m=memory.spread,
         spread_T_s=species.spread,
         p_T_m=memory.p_value,
@@ -291,7 +305,7 @@ def insensitive(
         f"(law: {worst}); Frechet distance changes by at most {_signed(changed[farthest])} (law: {farthest}; paired), the half-width that the rule "
         f"compares it with is {half:.2f}"
     )
-    holds = moved[worst].value < 0.05 and abs(changed[farthest].value) < half
+    holds = all(m.value < 0.05 for m in moved.values()) and all(abs(c.value) < half for c in changed.values())
     return make_claim("C5", figure, profile, measured, decide(holds), moved=moved[worst], changed=changed[farthest])
 
 
@@ -409,7 +423,9 @@ def halves_agree(
         f"at {len(rows)} levels up to sigma = {sigmas[-1]:g}; farthest apart at sigma = {sigma:g}: {a.value:.3f} [{a.low:.3f}, {a.high:.3f}] against "
         f"{b.value:.3f} [{b.low:.3f}, {b.high:.3f}]; resolved to +-{widest:.2f} at worst"
     )
-    return make_claim("O5", figure, profile, measured, decide(worst <= 1), unexplained=a, excess=b)
+    return make_claim(
+        "O5", figure, profile, measured, decide(all(row[0] <= 1 for row in rows)), unexplained=a, excess=b
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- ledger
@@ -417,8 +433,12 @@ def halves_agree(
 
 def record(*claims: Claim) -> Path:
     """Put the claims of a figure into the profile's claims.json, in place of its older ones, and write CLAIMS.md beside it."""
+    if not claims:
+        raise ValueError("claims is empty; at least one is needed")
     profile = load_profile(claims[0].profile)
     path = figure_folder(profile.name) / "claims.json"
+    if {claim.profile for claim in claims} != {profile.name}:
+        raise ValueError(f"claims of several profiles: {sorted({claim.profile for claim in claims})}")
     made_with = {"data": profile.dataset, "network": shipped_fingerprint(profile.checkpoint)}
     figures = {claim.figure for claim in claims}
     lock = cache_folder() / "claims.lock"

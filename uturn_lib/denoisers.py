@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -122,10 +122,13 @@ class GaussianDenoiser(_Exact):
         checks.samples("images", images)
         if len(images) < 2:
             raise ValueError(f"images has {len(images)} samples; at least 2 are needed for a covariance")
-        flat = images.double().flatten(1)
-        mean = flat.mean(0)
-        centred = flat - mean
-        return cls(mean.reshape(images.shape[1:]), centred.T @ centred / (len(flat) - 1))
+        flat = images.flatten(1)
+        mean = sum(part.double().sum(0) for part in flat.split(4096)) / len(flat)
+        covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=flat.device)
+        for part in flat.split(4096):  # in float64, but never all images at once
+            centred = part.double() - mean
+            covariance.addmm_(centred.T, centred)
+        return cls(mean.reshape(images.shape[1:]), covariance / (len(flat) - 1))
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """D(x, sigma), shape of ``x``."""
@@ -263,12 +266,12 @@ class EmpiricalDenoiser(_Exact):
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """D(x, sigma), shape of ``x``; at sigma = 0 the nearest image."""
-        parts = [weights.to(self.flat.dtype) @ self.flat for _, weights in self._weights(x, sigma, labels)]
+        parts = [weights.to(self.flat.dtype) @ self.flat for _, weights in self.weight_blocks(x, sigma, labels)]
         return torch.cat(parts).to(device=x.device, dtype=x.dtype).reshape(x.shape)
 
     def weights(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """Posterior probability of each image given ``x``, shape (B, N), dtype and device of ``x``; rows sum to 1."""
-        return torch.cat([part for _, part in self._weights(x, sigma, labels)]).to(device=x.device, dtype=x.dtype)
+        return torch.cat([part for _, part in self.weight_blocks(x, sigma, labels)]).to(device=x.device, dtype=x.dtype)
 
     def posterior_index(
         self, x: Tensor, sigma: float | Tensor, seeds: Sequence[int], labels: Tensor | None = None
@@ -278,7 +281,7 @@ class EmpiricalDenoiser(_Exact):
             raise ValueError(f"{len(seeds)} seeds for {len(x)} samples; one per sample is needed")
         uniform = NoiseStream(seeds, (), device=self.flat.device).uniform()
         draws = []
-        for rows, part in self._weights(x, sigma, labels):
+        for rows, part in self.weight_blocks(x, sigma, labels):
             cumulative = part.double().cumsum(1)
             target = uniform[rows, None] * cumulative[:, -1:]
             draws.append(torch.searchsorted(cumulative, target, right=True)[:, 0].clamp(max=len(self.images) - 1))
@@ -292,8 +295,10 @@ class EmpiricalDenoiser(_Exact):
         normalisation = size * (sigma[:, 0].log() + LOG_2PI / 2) + math.log(len(self.flat))
         return (-squared / (2 * sigma**2)).logsumexp(1) - normalisation
 
-    def _weights(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None):
-        """Yield (rows, weights) for blocks of rows of ``x``; weights (rows, N) in the working precision."""
+    def weight_blocks(
+        self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (rows, weights) for blocks of rows of ``x``: the weights (rows, N) that :meth:`weights` returns whole."""
         flat, sigma = self._flat(x, sigma)
         labels = checks.labels(labels, len(x), self.num_classes)
         device = self.flat.device

@@ -46,7 +46,7 @@ from .noise import SIGMA_MIN, karras_sigmas, proportional_steps, turn_sigmas
 from .profiles import Profile, load_profile
 from .sampling import Churn, final, reverse
 from .seeding import NoiseStream, sample_seeds
-from .uturn import artificial_start, g_turn, initial_state, posterior_draws, u_turn
+from .uturn import INITIAL_LAWS, artificial_start, g_turn, initial_state, posterior_draws, u_turn
 
 # The reverse legs are run on Karras grids with these constants; they are part of every key.
 GRID = {"sigma_min": SIGMA_MIN, "rho": 7.0}
@@ -126,6 +126,7 @@ class Study(Workbench):
         Where a class has too few the next unused images fill the gap. Sets of the same size and nearly the same class balance can be compared;
         how the classes of small sets happen to fall would otherwise be most of their distance.
         """
+        checks.positive_int("per_class", per_class)
         predicted, classes = self.predict(images), len(self.test.class_names)
         if per_class * classes > len(images):
             raise ValueError(
@@ -150,7 +151,7 @@ class Study(Workbench):
         """The held-out images that are turned: class-balanced, the same for every figure."""
         return self.test.take(self.profile.ground_truths)
 
-    @property
+    @cached_property
     def reference(self) -> Tensor:
         """All images (train, then test) among which a nearest neighbour is sought, (M, C, H, W)."""
         return torch.cat([self.train.images, self.test.images])
@@ -309,7 +310,8 @@ def profile_sweep(
     """:func:`u_turn_sweep` at the profile's scale; by default over its ground truths and levels."""
     profile = study.profile
     options = {"steps": profile.steps, "sigma_max": profile.sigma_max, "chunk": profile.chunk} | options
-    return u_turn_sweep(study, starts or study.ground_truths, tuple(sigmas or profile.sigmas), **options)
+    sigmas = profile.sigmas if sigmas is None else sigmas
+    return u_turn_sweep(study, starts or study.ground_truths, tuple(float(s) for s in sigmas), **options)
 
 
 def multi_class(study: Study, seed: int = 0) -> Sweep:
@@ -407,9 +409,18 @@ def start_sweep(
     """
     checks.one_of("kind", kind, ("artificial", "gaussian"))
     profile = study.profile
-    count, sigmas = count or profile.ground_truths, sigmas or profile.quality_sigmas
+    count = profile.ground_truths if count is None else checks.positive_int("count", count)
+    sigmas = [float(s) for s in (profile.quality_sigmas if sigmas is None else sigmas)]
+    if labels is not None:
+        labels = checks.labels(torch.as_tensor(labels), count, len(study.train.class_names))
     blocks = _blocks(count, profile.chunk)
-    steps = steps or [proportional_steps(sigma, profile.steps, profile.sigma_max) for sigma in sigmas]
+    if steps is None:
+        steps = [proportional_steps(sigma, profile.steps, profile.sigma_max) for sigma in sigmas]
+    steps = [checks.positive_int("steps", number) for number in steps]
+    if not sigmas or len(steps) != len(sigmas):
+        raise ValueError(
+            f"steps: {len(steps)} numbers for {len(sigmas)} noise levels; at least one, and one of each, is needed"
+        )
     chunks = []
     for sigma, number in zip(sigmas, steps, strict=True):
         for block in blocks:
@@ -468,6 +479,8 @@ def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: i
     """
     profile = study.profile
     images = study.train.take(profile.ground_truths).images
+    for law in laws:
+        checks.one_of("law", law, INITIAL_LAWS)
     name, blocks = _register(study, images), _blocks(len(images), profile.chunk)
     chunks = [
         Chunk(
@@ -660,6 +673,7 @@ def affinity(
         "denoiser": bench.fingerprint,
         "gaussian": gaussian.fingerprint,
         "images": _register(bench, fit_images, held_out),
+        "fit": len(fit_images),
         "seed": seed,
         "ridge_components": ridge_components,
     }
@@ -755,7 +769,7 @@ def transitions(study: Study, seed: int = 0, sweep: Sweep | None = None) -> Tran
         retention.retention_curve(same_class),
         retention.crossing(sweep.sigmas, centres_m),
         retention.crossing(sweep.sigmas, centres_s),
-        retention.gap(centres_m, centres_s),
+        retention.gap(sweep.sigmas, centres_m, centres_s),
     )
 
 
@@ -842,6 +856,45 @@ def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
         stored = remember("three_scores", inputs, judge)
         kept |= {(kind, name): torch.from_numpy(stored[kind]) for kind in stored}
     return kept
+
+
+def empirical_retention(
+    stored: ImageSet, starts: ImageSet, sigmas: Sequence[float], seed: int = 0, own: Tensor | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The exact U-Turn of the score that memorises ``stored``: (return probability, class retention), each (S, N) in [0, 1].
+
+    Given x_u = x_0 + sigma_u eps the output is stored image i with probability w_i(x_u): nothing is sampled but the noise. The return
+    probability of a start is the weight of its own image, ``own`` (N,) in ``stored`` (None for starts that are not stored: zeros); its class
+    retention is the weight of all images of its class.
+    """
+    checks.ground_truth("starts", starts.images, stored.sample_shape, (float("-inf"), float("inf")))
+    if own is not None:
+        own = checks.labels(torch.as_tensor(own), len(starts), len(stored))
+    inputs = {
+        "stored": stored.fingerprint,
+        "starts": _digest(starts.images, starts.labels),
+        "own": None if own is None else _digest(own),
+        "seed": seed,
+    }
+    empirical = EmpiricalDenoiser(stored.images)
+    eps = NoiseStream(
+        sample_seeds(seed, range(len(starts)), "forward"), starts.sample_shape, dtype=torch.float32
+    ).normal()
+
+    def compute(chunk: Chunk) -> Arrays:
+        sigma, returned, kept = chunk.inputs["sigma"], [], []
+        rows_of = empirical.weight_blocks(starts.images + sigma * eps, sigma)
+        for rows, weights in rows_of:
+            same = stored.labels == starts.labels[rows, None]
+            kept.append((weights * same).sum(1))
+            returned.append(torch.zeros(len(weights)) if own is None else weights.gather(1, own[rows, None])[:, 0])
+        return {"returned": torch.cat(returned).numpy(), "kept": torch.cat(kept).numpy()}
+
+    chunks = [Chunk("empirical_retention", inputs | {"sigma": float(sigma)}) for sigma in sigmas]
+    results = run_chunks(compute, chunks, "exact U-Turns of the empirical score")
+    return tuple(
+        np.stack([result[name] for result in results]).astype(float).clip(0, 1) for name in ("returned", "kept")
+    )
 
 
 EXPERIMENTS: dict[str, Callable[..., Arrays]] = {

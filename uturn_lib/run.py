@@ -46,7 +46,7 @@ def find_notebooks(names: list[str]) -> list[Path]:
                 f"figure = {name!r} is not known; choose among {', '.join(path.stem.split('_')[0] for path in known)}"
             )
         chosen += matches
-    return chosen or known
+    return list(dict.fromkeys(chosen)) or known
 
 
 def parse_parameters(pairs: list[list[str]]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def execute_all(tasks: list[tuple[Path, Path]], parameters: dict[str, Any], jobs
     Two notebooks at a time keep the cores busy while one of them draws; they share sweeps through the cache, piece by piece. Each process gets
     its share of the cores. The first failure stops the rest.
     """
-    jobs = min(jobs, len(tasks))
+    jobs = min(checks.positive_int("jobs", jobs), len(tasks))
     threads = str(max(1, cores() // jobs))
     with tempfile.TemporaryDirectory(prefix="uturn-progress-") as folder:
 
@@ -180,6 +180,8 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     jobs = checks.positive_int("jobs", jobs)
     notebooks = find_notebooks(names)
     common = {"profile": profile, "device": str(where)}
+    for name in common.keys() & parameters.keys():
+        raise ValueError(f"parameter {name!r} is set by --{name}, not by -p")
     for notebook in notebooks:
         check_parameters(notebook, common | parameters)
     if parameters and "UTURN_FIGURES" not in os.environ:
@@ -246,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         if options.command == "refresh":
             refresh(options.names, options.jobs)

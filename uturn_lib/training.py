@@ -377,6 +377,7 @@ def train_profile(profile: str, device: torch.device, output: Path, minutes: flo
     from .cards import write_classifier_card, write_denoiser_card
 
     name, recipe = recipe_for(profile, device)
+    output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     trainer = Trainer(recipe, RUNS / name, device)
     print(
         f"{'going on' if trainer.resume() else 'starting'} at {trainer.step * recipe.batch:,} of {recipe.images:,} images; "
@@ -422,7 +423,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the last saved state", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

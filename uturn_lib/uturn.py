@@ -144,11 +144,18 @@ def posterior_draws(
     For an empirical score the output is training image i with its weight; for a Gaussian one, mode k of y_0 is Gaussian around D(x_u) with
     variance ``lambda sigma_u^2 / (lambda + sigma_u^2)``. ``x0`` (B, *sample), result alike.
     """
+    if not isinstance(denoiser, (GaussianDenoiser, EmpiricalDenoiser)):
+        raise TypeError(
+            f"denoiser is a {type(denoiser).__name__}; exact draws are known for Gaussian and Empirical ones"
+        )
+    checks.ground_truth("x0", x0, denoiser.sample_shape, (float("-inf"), float("inf")))
     sigma_u, indices = checks.noise_level("sigma_u", sigma_u), _check_indices(indices, len(x0))
+    if len(x0) == 0:
+        return x0
     eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device, x0.dtype).normal()
     x_u, seeds = x0 + sigma_u * eps, sample_seeds(seed, indices, "posterior")
     if isinstance(denoiser, EmpiricalDenoiser):
-        return denoiser.images[denoiser.posterior_index(x_u, sigma_u, seeds)]
+        return denoiser.images[denoiser.posterior_index(x_u, sigma_u, seeds)].to(x0.dtype)
     values = denoiser.eigenvalues
     spread = sigma_u * (values / (values + sigma_u**2).clamp(min=1e-300)).sqrt()
     modes = NoiseStream(seeds, (len(values),)).normal() * spread
@@ -176,6 +183,7 @@ def initial_state(law: str, eps: Tensor, sigma: float, gaussian: GaussianDenoise
     if law == "data":
         if x0 is None or x0.shape != eps.shape:
             raise ValueError("x0: law 'data' needs one image per sample")
+        checks.ground_truth("x0", x0, gaussian.sample_shape, (float("-inf"), float("inf")))
         return x0.double() + sigma * eps
     if law == "uniform":  # the same ranks: F^-1(Phi(eps))
         return sigma * 12**0.5 * (torch.special.ndtr(eps) - 0.5)

@@ -24,8 +24,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from .. import checks
 from ..denoisers import GaussianDenoiser
 from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resample_counts
 
@@ -54,6 +56,10 @@ def affine_residuals(
             f"x {tuple(x.shape)}, denoised {tuple(denoised.shape)}, x_test {tuple(x_test.shape)} and denoised_test "
             f"{tuple(denoised_test.shape)} do not belong together"
         )
+    checks.noise_level("sigma", sigma)
+    checks.positive_int("ridge_components", ridge_components)
+    if not all(torch.isfinite(value).all() for value in (x, denoised, x_test, denoised_test)):
+        raise ValueError("x or denoised holds NaN or infinite values")
     if len(x) < 3 or len(x_test) < 3:
         raise ValueError(f"{len(x)} samples to fit and {len(x_test)} to judge; at least 3 each are needed")
     from sklearn.linear_model import RidgeCV
@@ -96,8 +102,15 @@ def affine_scale(
     ``residual``, ``total`` (S, M) at increasing ``sigmas``. log(1 - R^2) is interpolated in log sigma at its last crossing; inf when
     the last level is still above the tolerance, 0 when every level is below. Raises ``ValueError`` for shapes that do not match.
     """
-    sigmas = np.asarray(sigmas, dtype=float)
-    if residual.shape != total.shape or len(residual) != len(sigmas) or not 0 < tolerance < 1:
+    sigmas, residual, total = (np.asarray(value, dtype=float) for value in (sigmas, residual, total))
+    fits = (
+        residual.ndim == 2 and residual.shape == total.shape and len(residual) == len(sigmas) and residual.shape[1] > 0
+    )
+    if fits and not (np.isfinite(residual).all() and np.isfinite(total).all()):
+        raise ValueError("residual or total holds NaN or infinite values")
+    if fits and not ((sigmas > 0).all() and (np.diff(sigmas) > 0).all()):
+        raise ValueError(f"sigmas must be positive and increase, got {sigmas.tolist()}")
+    if not fits or not 0 < tolerance < 1:
         raise ValueError(
             f"residual {residual.shape} and total {total.shape} must be (S, M) with S = {len(sigmas)}, tolerance in (0, 1)"
         )

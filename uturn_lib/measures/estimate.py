@@ -33,6 +33,14 @@ class Estimate:
         return asdict(self)
 
 
+def _finite(name: str, values: Tensor | np.ndarray) -> np.ndarray:
+    """``values`` as a 1-D float array; ``ValueError`` when it is empty, of another shape, or holds NaN or infinity."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all():
+        raise ValueError(f"{name} has shape {array.shape}; a non-empty row of finite numbers is needed")
+    return array
+
+
 def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The central part ``confidence`` of bootstrap ``values`` (R,); infinite values are kept where they fall."""
     tail = (1 - confidence) / 2
@@ -64,6 +72,7 @@ def replicate_mean(values: Tensor | np.ndarray) -> Estimate:
 
 def bootstrap_mean(values: Tensor | np.ndarray, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
     """Mean of ``values`` (N,) with its interval."""
+    values = _finite("values", values)
     return bootstrap_ratio(values, np.ones(len(values)), seed, confidence)
 
 
@@ -74,7 +83,11 @@ def bootstrap_ratio(
 
     For a ``confidence`` above 95 % (several comparisons at once) more resamples are drawn, so that the tails are filled.
     """
-    numerator, denominator = np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)
+    numerator, denominator = _finite("numerator", numerator), _finite("denominator", denominator)
+    if len(numerator) != len(denominator):
+        raise ValueError(f"numerator has {len(numerator)} values, denominator {len(denominator)}; they must be paired")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence = {confidence} must lie between 0 and 1")
     resamples = int(RESAMPLES * max(1.0, (1 - CONFIDENCE) / (1 - confidence)))
     counts = resample_counts(len(numerator), seed, resamples)
     ratios = (counts @ numerator) / (counts @ denominator)
@@ -83,6 +96,8 @@ def bootstrap_ratio(
 
 def bootstrap_median(values: Tensor | np.ndarray, scale: float = 1.0, seed: int = 0) -> Estimate:
     """Median of ``values`` (N,) divided by ``scale`` (a fixed unit), with its interval."""
-    values = np.asarray(values, dtype=float) / scale
+    if not scale > 0:
+        raise ValueError(f"scale = {scale} must be positive")
+    values = _finite("values", values) / scale
     draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     return Estimate(float(np.median(values)), *interval(np.median(values[draws], axis=1)))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import checks
 from .estimate import Estimate, bootstrap_ratio
+from .theory import checked_eigenvalues
 
 
 def normalised_norm(norms: Tensor, reference: Tensor, seed: int = 0) -> Estimate:
@@ -29,7 +30,7 @@ def gaussian_score_norm(eigenvalues: Tensor, sigma: float) -> float:
     data have no variance keep their unit share at every sigma > 0.
     """
     sigma = checks.noise_level("sigma", sigma)
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64).clamp(min=0)
+    values = checked_eigenvalues(eigenvalues)
     share = torch.where(
         values + sigma**2 > 0, sigma**2 / (values + sigma**2).clamp(min=1e-300), torch.zeros_like(values)
     )
@@ -39,6 +40,6 @@ def gaussian_score_norm(eigenvalues: Tensor, sigma: float) -> float:
 def gaussian_denoised_norm(eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0) -> float:
     """Root mean square of |D| for Gaussian data: ``(|mu|^2 + sum_k lambda_k^2 / (lambda_k + sigma^2))^(1/2)`` (our derivation)."""
     sigma = checks.noise_level("sigma", sigma)
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64).clamp(min=0)
+    values = checked_eigenvalues(eigenvalues)
     kept = values**2 / (values + sigma**2).clamp(min=1e-300)
     return float((mean_norm2 + kept.sum()) ** 0.5)

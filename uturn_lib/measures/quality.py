@@ -19,11 +19,15 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Raises ``ValueError`` for other shapes, fewer than 2 rows, or NaN.
     """
     a, b = _features(a, b)
-    return _frechet(a, b.mean(0), torch.cov(b.T))
+    return _frechet(a, b.mean(0), _covariance(b))
+
+
+def _covariance(a: Tensor) -> Tensor:
+    return torch.cov(a.T).reshape(a.shape[1], a.shape[1])  # of one feature it would be a number
 
 
 def _frechet(a: Tensor, mean: Tensor, covariance: Tensor) -> float:
-    own_mean, own = a.mean(0), torch.cov(a.T)
+    own_mean, own = a.mean(0), _covariance(a)
     root = _square_root(own)
     # tr (S_a S_b)^(1/2) = tr (S_a^(1/2) S_b S_a^(1/2))^(1/2), and the latter is symmetric: no complex square root.
     cross = torch.linalg.eigvalsh(root @ covariance @ root).clamp(min=0).sqrt().sum()
@@ -41,7 +45,7 @@ def frechet_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
     size and look at the floor.
     """
     a, b = _features(a, b)
-    mean, covariance = b.mean(0), torch.cov(b.T)
+    mean, covariance = b.mean(0), _covariance(b)
     left_out = [_frechet(part, mean, covariance) for part in _without_groups(a, groups)]
     return _jackknife(_frechet(a, mean, covariance), left_out)
 
@@ -52,7 +56,7 @@ def frechet_difference(a: Tensor, c: Tensor, b: Tensor, groups: int = 24) -> Est
     c, _ = _features(c, b)
     if len(a) != len(c):
         raise ValueError(f"a has {len(a)} rows, c {len(c)}; paired samples are needed")
-    mean, covariance = b.mean(0), torch.cov(b.T)
+    mean, covariance = b.mean(0), _covariance(b)
     pairs = zip(_without_groups(a, groups), _without_groups(c, groups), strict=True)
     left_out = [_frechet(x, mean, covariance) - _frechet(y, mean, covariance) for x, y in pairs]
     return _jackknife(_frechet(a, mean, covariance) - _frechet(c, mean, covariance), left_out)
@@ -64,8 +68,10 @@ def group_of(count: int, groups: int) -> Tensor:
 
 
 def _without_groups(rows: Tensor, groups: int) -> list[Tensor]:
-    if not 2 <= groups <= len(rows):
-        raise ValueError(f"groups = {groups} must lie between 2 and the number of samples, {len(rows)}")
+    if not 2 <= groups <= len(rows) or len(rows) < 4:
+        raise ValueError(
+            f"groups = {groups} must lie between 2 and the number of samples, {len(rows)}, of which 4 are needed"
+        )
     member = group_of(len(rows), groups)
     return [rows[member != group] for group in range(groups)]
 
@@ -103,9 +109,13 @@ def kernel_curve(
     statements about the whole curve, such as :func:`kernel_minimum`. (A bootstrap would repeat groups, and a group that is
     balanced over classes makes its copies look more alike than independent samples are.)
     """
+    if len(sets) == 0 or len({len(a) for a in sets}) != 1:
+        raise ValueError("sets is empty or its members differ in size; paired sets are needed")
     count = len(sets[0])
-    if not 2 <= groups <= count:
-        raise ValueError(f"groups = {groups} must lie between 2 and the number of samples, {count}")
+    if not 2 <= groups <= count or count < 2 * groups / (groups // 2):
+        raise ValueError(
+            f"groups = {groups} must lie between 2 and the number of samples, {count}, with two in every half"
+        )
     member = group_of(count, groups).numpy()
     order = np.random.default_rng(seed).random((RESAMPLES, groups)).argsort(1)
     halves = (order < groups // 2)[:, member]
@@ -124,6 +134,8 @@ def kernel_minimum(sigmas: Sequence[float], values: np.ndarray) -> Estimate:
 
     The minimum is taken on the grid (claim C8). The spread of halves drawn without replacement is that of the whole set.
     """
+    if len(values) != len(sigmas) or not np.isfinite(values).all():
+        raise ValueError(f"values {np.shape(values)} must be finite, one row for each of the {len(sigmas)} levels")
     best = np.asarray(sigmas, dtype=float)[values.argmin(0)]
     return Estimate(float(best[0]), *interval(best[1:]))
 

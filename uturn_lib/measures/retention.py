@@ -12,14 +12,33 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from torch import Tensor
 
+from .. import checks
 from .estimate import CONFIDENCE, Estimate, bootstrap_mean, interval, resample_counts
 
 
-def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 1024) -> Tensor:
-    """Index (N,) of the image of ``reference`` (M, *sample) nearest in Euclidean distance to each of ``samples`` (N, *sample)."""
-    flat, data = samples.flatten(1).double(), reference.flatten(1).double()
-    norms = data.square().sum(1)
-    return torch.cat([(norms - 2 * part @ data.T).argmin(1) for part in flat.split(chunk)])
+def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tensor:
+    """Index (N,) of the image of ``reference`` (M, *sample) nearest in Euclidean distance to each of ``samples`` (N, *sample).
+
+    In float64; the reference is read in pieces of ``chunk`` images, so that it need not fit a second time.
+    Raises ``ValueError`` for other shapes, an empty reference, or values that are not finite.
+    """
+    checks.positive_int("chunk", chunk)
+    if len(reference) == 0 or samples.shape[1:] != reference.shape[1:]:
+        raise ValueError(
+            f"reference has shape {tuple(reference.shape)}, samples {tuple(samples.shape)}; images of one shape are needed"
+        )
+    for name, images in (("samples", samples), ("reference", reference)):
+        if not torch.isfinite(images).all():
+            raise ValueError(f"{name} holds NaN or infinite values")
+    flat = samples.flatten(1).double()
+    best = torch.full((len(flat),), float("inf"), dtype=torch.float64, device=flat.device)
+    index = torch.zeros(len(flat), dtype=torch.int64, device=flat.device)
+    for first in range(0, len(reference), chunk):
+        data = reference[first : first + chunk].flatten(1).double()
+        distance, nearest = torch.addmm(data.square().sum(1), flat, data.T, alpha=-2).min(1)
+        closer = distance < best
+        best[closer], index[closer] = distance[closer], nearest[closer] + first
+    return index
 
 
 def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
@@ -33,13 +52,20 @@ def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tenso
 
     ``reference`` (M, *sample) must contain the ground truths; ``own_index`` (N,) says where. Definition: ours.
     """
-    return nearest_index(y0, reference) == own_index.to(y0.device)
+    own_index = torch.as_tensor(own_index).to(y0.device)
+    if own_index.shape != (len(y0),) or (
+        len(y0) and not 0 <= int(own_index.min()) <= int(own_index.max()) < len(reference)
+    ):
+        raise ValueError(
+            f"own_index has shape {tuple(own_index.shape)}; one index into the {len(reference)} reference images per sample, ({len(y0)},), is needed"
+        )
+    return nearest_index(y0, reference) == own_index
 
 
 def class_retained(predicted: Tensor, labels: Tensor) -> Tensor:
     """Does the classifier give ``y0`` the class of its ground truth? (N,) booleans. Definition: ours; equals the cloning
     probability of Biroli et al. (2024) up to the classifier's own errors."""
-    return predicted == labels
+    return torch.as_tensor(predicted) == torch.as_tensor(labels)
 
 
 def agreement(probabilities: Tensor) -> Tensor:
@@ -98,9 +124,22 @@ def crossing(sigmas: Sequence[float], centres: np.ndarray) -> Estimate:
     return Estimate(float(levels[0]), *interval(levels[1:]))
 
 
-def gap(identity_centres: np.ndarray, class_centres: np.ndarray) -> Estimate:
-    """``log T_s - log T_m`` from the centres of both, resampled together."""
-    gaps = class_centres - identity_centres
+def gap(sigmas: Sequence[float], identity_centres: np.ndarray, class_centres: np.ndarray) -> Estimate:
+    """``log T_s - log T_m`` from the centres of both, resampled together.
+
+    A centre beyond the grid was not seen: it counts as +-inf, and so does the difference; nan where neither was seen.
+    """
+    low, high = np.log(sigmas[0]), np.log(sigmas[-1])
+    if identity_centres.shape != class_centres.shape:
+        raise ValueError(f"centres have shapes {identity_centres.shape} and {class_centres.shape}; they must be paired")
+    seen = [
+        np.where(centres > high, np.inf, np.where(centres < low, -np.inf, centres))
+        for centres in (identity_centres, class_centres)
+    ]
+    with np.errstate(invalid="ignore"):
+        gaps = seen[1] - seen[0]
+    if np.isnan(gaps).any():  # an interval that would have to order unknown numbers says nothing
+        return Estimate(float(gaps[0]), float("-inf"), float("inf"))
     return Estimate(float(gaps[0]), *interval(gaps[1:]))
 
 
@@ -129,7 +168,11 @@ def log_gap(
 
     ``identity`` and ``classes``: (S, N) retention of the same N ground truths.
     """
-    return gap(bootstrap_centres(sigmas, identity, 0.5, seed), bootstrap_centres(sigmas, classes, class_level, seed))
+    if np.shape(identity) != np.shape(classes):
+        raise ValueError(f"identity has shape {np.shape(identity)}, classes {np.shape(classes)}; they must be equal")
+    return gap(
+        sigmas, bootstrap_centres(sigmas, identity, 0.5, seed), bootstrap_centres(sigmas, classes, class_level, seed)
+    )
 
 
 def bootstrap_curves(retained: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -227,6 +270,7 @@ def heterogeneity(
     retained = np.asarray(retained)
     if retained.ndim != 3 or len(retained) != len(sigmas) or retained.shape[1] < 2 or retained.shape[2] < 2:
         raise ValueError(f"retained has shape {retained.shape}; ({len(sigmas)}, N >= 2, R >= 2) is needed")
+    _check_curve(np.asarray(sigmas, dtype=float), retained.reshape(len(sigmas), -1).astype(float), level)
     log_sigmas, floor, rng = np.log(np.asarray(sigmas, dtype=float)), 2 * level - 1, np.random.default_rng(seed)
     _, count, repeats = retained.shape
     pooled = retained.mean((1, 2))
@@ -278,6 +322,7 @@ def leaving_concentration(counts: Tensor, labels: Tensor, draws: int = 2000, see
     """
     counts = np.asarray(counts).copy()
     levels, truths, classes = counts.shape
+    checks.labels(torch.as_tensor(labels), truths, classes)
     counts[:, np.arange(truths), np.asarray(labels)] = 0
     leaving, rng = counts.sum(2), np.random.default_rng(seed)
     found = {"seen": [], "expected": [], "p_value": []}
@@ -324,7 +369,8 @@ def _wilson(successes: int, count: int) -> Estimate:
 
 
 def _check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None:
-    if sigmas.ndim != 1 or len(sigmas) < 2 or not (np.diff(sigmas) > 0).all() or sigmas[0] <= 0:
+    finite = sigmas.ndim == 1 and len(sigmas) >= 2 and np.isfinite(sigmas).all()
+    if not finite or not (np.diff(sigmas) > 0).all() or sigmas[0] <= 0:
         raise ValueError(f"sigmas must be at least two positive, increasing levels, got {sigmas.tolist()}")
     if retained.ndim != 2 or len(retained) != len(sigmas) or retained.shape[1] == 0:
         raise ValueError(f"retained has shape {retained.shape}; ({len(sigmas)}, N) with N >= 1 is needed")

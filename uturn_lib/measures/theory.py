@@ -11,13 +11,26 @@ from .. import checks
 from ..noise import vp_time_to_sigma
 
 
+def checked_eigenvalues(values: Tensor) -> Tensor:
+    """``values`` (D,) as float64, rounding below zero removed; ``ValueError`` unless a row of finite numbers >= 0."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if (
+        values.ndim != 1
+        or len(values) == 0
+        or not torch.isfinite(values).all()
+        or values.min() < -1e-6 * values.max().abs()
+    ):
+        raise ValueError(f"eigenvalues has shape {tuple(values.shape)}; a row of finite numbers >= 0 is needed")
+    return values.clamp(min=0)
+
+
 def speciation_from_spectrum(eigenvalues: Tensor) -> float:
     """Speciation scale from the largest covariance eigenvalue Lambda: VP time ``t_s = log(Lambda) / 2``, converted to sigma.
 
     Source: Biroli, Bonnaire, de Bortoli, Mezard (2024). In our units ``sigma^2 = Lambda - 1``: theirs is an estimate for Lambda >> 1, in
     the units of the images (here [-1, 1]). Raises ``ValueError`` when Lambda <= 1, where the estimate says nothing.
     """
-    top = float(torch.as_tensor(eigenvalues).max())
+    top = float(checked_eigenvalues(eigenvalues).max())
     if top <= 1:
         raise ValueError(f"the largest eigenvalue is {top:g}; the estimate log(Lambda) / 2 needs more than 1")
     return float(vp_time_to_sigma(np.log(top) / 2))
@@ -25,9 +38,10 @@ def speciation_from_spectrum(eigenvalues: Tensor) -> float:
 
 def between_class_covariance(images: Tensor, labels: Tensor) -> Tensor:
     """Covariance (D, D), float64, of the class means, classes weighted by their size. ``images`` (N, *sample), ``labels`` (N,)."""
-    flat = images.double().flatten(1)
-    counts = labels.bincount().double()
-    means = torch.stack([flat[labels == k].mean(0) for k in range(len(counts))])
+    labels = checks.labels(torch.as_tensor(labels), len(images), int(torch.as_tensor(labels).max()) + 1)
+    flat, present = images.double().flatten(1), labels.unique()
+    counts = labels.bincount()[present].double()
+    means = torch.stack([flat[labels == k].mean(0) for k in present])
     centred = means - counts @ means / counts.sum()
     return (centred * (counts / counts.sum())[:, None]).T @ centred
 
@@ -49,7 +63,7 @@ def collapse_scale(eigenvalues: Tensor, count: int) -> float:
     Gaussian closed form is ours. Raises ``ValueError`` for count < 2 or data without variance.
     """
     count = checks.positive_int("count", count, minimum=2)
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64).clamp(min=0).numpy()
+    values = checked_eigenvalues(eigenvalues).numpy()
     if not values.max() > 0:
         raise ValueError("eigenvalues are all zero: the data have no variance to tell samples apart")
 
