@@ -99,6 +99,23 @@ def test_correlation_of_known_pairs():
         correlation.uturn_correlation(x0, x0[:1])
 
 
+def test_spread_and_excess_of_gaussian_data(gaussian):
+    from uturn_lib.uturn import posterior_draws
+
+    x0 = gaussian.sample(range(4000))
+    for sigma in (0.5, 2.0):
+        a, b = (posterior_draws(gaussian, x0, sigma, seed) for seed in (0, 1))
+        squares = (a - b).square().sum(1) / (2 * gaussian.eigenvalues.sum())
+        expected = correlation.gaussian_spread(gaussian.eigenvalues, sigma)
+        assert abs(float(squares.mean()) - expected) < 4 * float(squares.std()) / 4000**0.5
+        c_gauss = correlation.gaussian_correlation(gaussian.eigenvalues, sigma)
+        excess = correlation.excess_estimate(x0, a, c_gauss, gaussian.mean)
+        assert excess.low < excess.value < excess.high
+        assert abs(excess.value) < 2 * (excess.high - excess.low) / 2  # none, for Gaussian data
+        c = correlation.uturn_correlation(x0, a, gaussian.mean)
+        assert excess.value == pytest.approx((c - c_gauss) / c)
+
+
 def test_gaussian_correlation_has_its_limits():
     values = [0.1, 1.0, 10.0]
     for method in ("sde", "ode"):

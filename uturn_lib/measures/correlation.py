@@ -70,6 +70,28 @@ def gaussian_correlation(eigenvalues: Tensor, sigma: float, mean_norm2: float = 
     return float((mean_norm2 + (values * kept).sum()) / (mean_norm2 + values.sum()))
 
 
+def gaussian_spread(eigenvalues: Tensor, sigma: float) -> float:
+    """Mean squared distance between two "sde" U-Turns of the same ground truth, over that between unrelated samples, for Gaussian data.
+
+    ``sum lambda (1 - K^2) / sum lambda`` averaged over ground truths: given x_0, mode k of y_0 has variance lambda (1 - K^2) (our
+    derivation). ``eigenvalues`` (D,) of the data covariance.
+    """
+    sigma = checks.noise_level("sigma", sigma)
+    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
+    kept = values / (values + sigma**2).clamp(min=1e-300)
+    return float((values * (1 - kept**2)).sum() / values.sum())
+
+
+def excess_estimate(
+    x0: Tensor, y0: Tensor, gaussian: float, mean: Tensor | None = None, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """``(C - C_Gauss) / C`` with its bootstrap interval: for an exact score the share 1 - R^2 of D that no affine function explains
+    (our derivation, see ``measures.affinity``). ``gaussian`` is C_Gauss at the same level; C is centred when ``mean`` is given."""
+    numerator, denominator = correlation_terms(x0, y0, mean)
+    ratio = bootstrap_ratio(gaussian * denominator, numerator, seed, confidence)
+    return Estimate(1 - ratio.value, 1 - ratio.high, 1 - ratio.low)
+
+
 def churned_gaussian_correlation(eigenvalues: Tensor, sigmas: Tensor, raised: Tensor, mean_norm2: float = 0.0) -> float:
     """The same for the "edm" sampler on the grid ``sigmas`` (n + 1,), in the limit of exact ODE steps (our derivation).
 
