@@ -93,7 +93,7 @@ def test_augmentation_keeps_digits_digits():
     from uturn_lib import load_classifier, load_data
 
     test = load_data("mnist", "test")
-    moved = training.augment(test.images, torch.Generator().manual_seed(0))
+    moved = training.jitter(test.images, torch.Generator().manual_seed(0))
     assert moved.min() >= -1.001 and moved.max() <= 1.001 and (moved - test.images).abs().mean() > 0.02
     assert (load_classifier("mnist-classifier", "cpu").predict(moved) == test.labels).double().mean() > 0.95
 

@@ -178,11 +178,28 @@ class GaussianMixtureDenoiser(_Exact):
         size = means[0].numel()
         if covariances.ndim == 1:
             covariances = covariances[:, None, None] * torch.eye(size, dtype=torch.float64)
-        self.weights, self.means, self.covariances = weights, means, covariances
-        self.components = [GaussianDenoiser(mean, cov) for mean, cov in zip(means, covariances, strict=True)]
-        self.sample_shape, self.num_classes = tuple(means.shape[1:]), len(weights)
+        self._take(weights, [GaussianDenoiser(mean, cov) for mean, cov in zip(means, covariances, strict=True)])
+
+    @classmethod
+    def of(cls, weights: Tensor, components: Sequence[GaussianDenoiser]) -> GaussianMixtureDenoiser:
+        """A mixture of Gaussians at hand, whose eigenvectors are not computed again (they take minutes for images)."""
+        if len(weights) != len(components) or not len(components):
+            raise ValueError(f"{len(weights)} weights for {len(components)} components: one of each, and at least one")
+        mixture = cls.__new__(cls)
+        mixture._take(torch.as_tensor(weights, dtype=torch.float64), list(components))
+        return mixture
+
+    def _take(self, weights: Tensor, components: list[GaussianDenoiser]) -> None:
+        self.weights, self.components = weights, components
+        self.means = torch.stack([component.mean for component in components])
+        self.sample_shape, self.num_classes = components[0].sample_shape, len(weights)
         self.log_weights = weights.log()
-        self.fingerprint = _digest(weights, means, covariances)
+        self.fingerprint = _digest(weights, self.means, *(component.covariance for component in components))
+
+    @property
+    def covariances(self) -> Tensor:
+        """(K, D, D), stacked when asked for."""
+        return torch.stack([component.covariance for component in self.components])
 
     def log_joint(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """log [w_k p(x; sigma | k)], shape (B, K)."""

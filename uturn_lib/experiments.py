@@ -38,6 +38,15 @@ from .denoisers import (
     GaussianMixtureDenoiser,
     sigma_range,
 )
+from .features import (
+    NAMING,
+    FeatureExtractor,
+    Naming,
+    chosen_extractor,
+    extractor_fingerprint,
+    imagenet_extractor,
+)
+from .files import read_json
 from .measures import affinity as affinity_measure
 from .measures import retention
 from .measures.estimate import Estimate
@@ -102,9 +111,37 @@ class Study(Workbench):
         return load_classifier(self.profile.classifier, self.device)
 
     def features(self, images: Tensor) -> Tensor:
-        """The classifier's features (..., F) of ``images`` (..., C, H, W), remembered by content."""
+        """The features (..., F) of ``images`` (..., C, H, W) in which the profile measures quality, remembered by content."""
         flat = images.reshape(-1, *images.shape[-3:])
-        return torch.from_numpy(self._judged(flat)["features"]).reshape(*images.shape[:-3], -1)
+        if self.profile.features == "classifier":
+            found = self._judged(flat)["features"]
+        else:
+            inputs = {"images": _digest(flat), "extractor": extractor_fingerprint(self.profile.features)}
+            found = remember("image_features", inputs, lambda: {"features": self.extractor.extract(flat).numpy()})[
+                "features"
+            ]
+        return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
+
+    @cached_property
+    def extractor(self) -> FeatureExtractor:
+        """The network behind :meth:`features`, where it is not the classifier."""
+        return imagenet_extractor(self.profile.features, self.device)
+
+    @property
+    def naming(self) -> Naming:
+        """What may be said of distances in :meth:`features`."""
+        return NAMING[chosen_extractor(self.profile.features)]
+
+    @cached_property
+    def real_features(self) -> Tensor:
+        """Features (M, F) of the training images that generated ones are compared with."""
+        count = self.profile.feature_reference
+        return self.features(self.train.images if count is None else self.train.take(count).images)
+
+    @property
+    def quality_group(self) -> int:
+        """Images of each class in a set that is thinned to equal classes: five eighths of what there is of each class."""
+        return max(2, 5 * self.profile.ground_truths // (8 * len(self.test.class_names)))
 
     def predict(self, images: Tensor) -> Tensor:
         """The classifier's classes (...) of ``images`` (..., C, H, W), remembered by content."""
@@ -147,6 +184,14 @@ class Study(Workbench):
         return at_hand.fingerprint if at_hand is not None else shipped_fingerprint(self.profile.classifier)
 
     @property
+    def classifier_score(self) -> tuple[int, int]:
+        """On how many held-out images the profile's classifier was right, of how many (its training record)."""
+        from .networks import find_checkpoint
+
+        record = read_json(find_checkpoint(self.profile.classifier) / "config.json")["uturn"]["training"]
+        return record["held_out_correct"], record["held_out_count"]
+
+    @property
     def ground_truths(self) -> ImageSet:
         """The held-out images that are turned: class-balanced, the same for every figure."""
         return self.test.take(self.profile.ground_truths)
@@ -167,12 +212,20 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
     Raises ``ValueError`` for an unknown profile or device, ``FileNotFoundError`` for a missing checkpoint.
     """
-    from .networks import load_denoiser, shipped_fingerprint
+    from .networks import accelerate, accelerated_fingerprint, load_denoiser, shipped_fingerprint
 
-    chosen, where = load_profile(profile), checks.pick_device(device)
+    where = checks.pick_device(device)
+    chosen = load_profile(profile).on(where.type)
+    fast = where.type == "cuda"
+    fingerprint = shipped_fingerprint(chosen.checkpoint)
+
+    def make_denoiser() -> Denoiser:
+        denoiser = load_denoiser(chosen.checkpoint, where)
+        return accelerate(denoiser) if fast else denoiser
+
     return Study(
-        make_denoiser=partial(load_denoiser, chosen.checkpoint, where),
-        fingerprint=shipped_fingerprint(chosen.checkpoint),
+        make_denoiser=make_denoiser,
+        fingerprint=accelerated_fingerprint(fingerprint) if fast else fingerprint,
         device=where,
         batch_size=chosen.batch_size,
         profile=chosen,
@@ -640,6 +693,48 @@ def _compute_generation_path(
     return arrays
 
 
+@dataclass(frozen=True)
+class Deviation:
+    """Network and memorising score along N deterministic paths of the network, at S noise levels.
+
+    ``sigmas`` (S,); ``network``, ``memorising``, ``apart`` (S, N): |D_network|, |D_empirical| and |D_network - D_empirical| at the same x.
+    """
+
+    sigmas: np.ndarray
+    network: np.ndarray = field(repr=False)
+    memorising: np.ndarray = field(repr=False)
+    apart: np.ndarray = field(repr=False)
+
+
+def deviation(
+    bench: Workbench, stored: ImageSet, count: int, steps: int, sigma_max: float = 80.0, seed: int = 0
+) -> Deviation:
+    """How far the score is from the one that memorises ``stored``, along its own probability-flow paths ("ode", from noise at ``sigma_max``).
+
+    What Chen et al. (2023, arXiv 2305.19947) call the score deviation on the model's path; they step with Euler's method, this with Heun's.
+    """
+    inputs = {"denoiser": bench.fingerprint, "grid": GRID, "stored": stored.fingerprint, "count": count, "steps": steps}
+
+    def compute() -> Arrays:
+        seeds = sample_seeds(seed, range(count))
+        empirical = EmpiricalDenoiser(stored.images)
+        start = sigma_max * NoiseStream(sample_seeds(seed, range(count), "start"), stored.sample_shape).normal()
+        path = reverse(bench.denoiser, start.to(bench.device), karras_sigmas(steps, sigma_max), "ode", seeds)
+        found: dict[str, list] = {name: [] for name in ("sigmas", "network", "memorising", "apart")}
+        for step in path:
+            if step.sigma == 0:  # there D is x itself
+                break
+            believed = step.denoised.float().cpu()
+            remembered = empirical(step.x.float().cpu(), step.sigma)
+            found["sigmas"].append(step.sigma)
+            for name, images in (("network", believed), ("memorising", remembered), ("apart", believed - remembered)):
+                found[name].append(images.flatten(1).norm(dim=1).numpy())
+        return {name: np.array(values) for name, values in found.items()}
+
+    stored_arrays = remember("deviation", inputs | {"sigma_max": sigma_max, "seed": seed}, compute)
+    return Deviation(**{name: stored_arrays[name] for name in ("sigmas", "network", "memorising", "apart")})
+
+
 # ----------------------------------------------------------------------------------------------------- affinity
 
 
@@ -777,11 +872,15 @@ def class_spectra(study: Study) -> tuple[Tensor, Tensor]:
     """Means (K, *sample) and covariance eigenvalues (K, D) of the training images of each class."""
 
     def compute() -> Arrays:
-        fitted = ClassConditional.fit(study.train.images, study.train.labels).denoisers
-        return {
-            "means": torch.stack([gaussian.mean for gaussian in fitted]).numpy(),
-            "eigenvalues": torch.stack([gaussian.eigenvalues for gaussian in fitted]).numpy(),
-        }
+        images, labels = study.train.images, study.train.labels
+        means, eigenvalues = [], []
+        for k in range(
+            len(study.train.class_names)
+        ):  # one covariance at a time: all would take a gigabyte for photographs
+            fitted = GaussianDenoiser.fit(images[labels == k])
+            means.append(fitted.mean.numpy())
+            eigenvalues.append(fitted.eigenvalues.numpy())
+        return {"means": np.stack(means), "eigenvalues": np.stack(eigenvalues)}
 
     stored = remember("class_spectra", {"data": study.train.fingerprint}, compute)
     return torch.from_numpy(stored["means"]), torch.from_numpy(stored["eigenvalues"])
@@ -796,9 +895,7 @@ def mixture_bench(study: Study) -> Workbench:
 def class_mixture(study: Study) -> GaussianMixtureDenoiser:
     """The Gaussian mixture with a component per class, fitted to the training images."""
     fitted = ClassConditional.fit(study.train.images, study.train.labels).denoisers
-    weights = study.train.labels.bincount().double() / len(study.train)
-    means, covariances = (torch.stack([getattr(g, name) for g in fitted]) for name in ("mean", "covariance"))
-    return GaussianMixtureDenoiser(weights, means, covariances)
+    return GaussianMixtureDenoiser.of(study.train.labels.bincount().double() / len(study.train), fitted)
 
 
 def mixture_retention(study: Study, sigmas: Sequence[float], count: int = 500, seed: int = 0) -> np.ndarray:

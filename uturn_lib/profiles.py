@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from . import checks
 
@@ -22,6 +25,9 @@ class Profile:
     ``repeats`` of each of ``repeated`` ground truths at ``repeat_sigmas``: statistics of single ground truths;
     ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
+    ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
+    images they are compared with (None: all). ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
+    ``on_cpu``: what is smaller where there is no GPU (:meth:`on`).
     """
 
     name: str
@@ -46,8 +52,33 @@ class Profile:
     chunk: int = 80
     batch_size: int = 80
     shown: int = 10
+    features: str = "classifier"
+    feature_reference: int | None = None
+    noun: str = "image"
+    second: str = "digits"
+    second_ground_truths: int = 200
+    second_steps: int = 64
     description: str = ""
+    on_cpu: Mapping[str, Any] = field(default_factory=dict)
 
+    def on(self, device: str) -> Profile:
+        """The profile at the scale of a kind of device, "cuda" or "cpu"; the figures of a CPU run say so."""
+        return replace(self, **self.on_cpu, on_cpu={}) if device == "cpu" else self
+
+    def scale(self) -> str:
+        """The scale in words, to be printed with a run."""
+        return (
+            f"{self.ground_truths:,} ground truths at {len(self.sigmas)} levels, {self.steps} reverse steps; {self.repeated} x {self.repeats} repeats at "
+            f"{len(self.repeat_sigmas)} levels; {self.ks_sets} x {self.ks_samples} generations of {self.ks_steps} steps; "
+            f"{self.ode_ground_truths:,} by the ODE, {self.ode_steps} steps; quality against "
+            f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} training images"
+        )
+
+
+# Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that curves can be laid over each other.
+LEVELS = (0.1, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0, 30.0, 80.0)
+QUALITY_LEVELS = (1.0, 2.0, 4.0, 8.0, 14.0, 30.0, 80.0)
+REPEAT_LEVELS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0)
 
 PROFILES = {
     "laptop": Profile(
@@ -55,12 +86,55 @@ PROFILES = {
         dataset="mnist",
         checkpoint="mnist",
         classifier="mnist-classifier",
-        sigmas=(0.1, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0, 30.0, 80.0),
-        quality_sigmas=(1.0, 2.0, 4.0, 8.0, 14.0, 30.0, 80.0),
-        repeat_sigmas=(0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0),
+        sigmas=LEVELS,
+        quality_sigmas=QUALITY_LEVELS,
+        repeat_sigmas=REPEAT_LEVELS,
         ground_truths=240,
         steps=48,
+        noun="digit",
         description="5,000 MNIST digits, a network of 2 million parameters: minutes on a laptop's CPU",
+    ),
+    "cifar10": Profile(
+        name="cifar10",
+        dataset="cifar10",
+        checkpoint="cifar10",
+        classifier="cifar10-classifier",
+        sigmas=LEVELS,
+        quality_sigmas=QUALITY_LEVELS,
+        repeat_sigmas=REPEAT_LEVELS,
+        ground_truths=5000,
+        steps=128,
+        ode_steps=64,
+        ode_ground_truths=1000,
+        repeated=100,
+        repeats=64,
+        affinity_fit=20_000,
+        affinity_held_out=2000,
+        ks_sets=8,
+        ks_steps=256,
+        chunk=1000,
+        batch_size=1000,
+        features="imagenet",
+        second="cifar10",
+        second_ground_truths=400,
+        description="CIFAR-10 as in the paper; thousands of samples per point on a GPU, a smaller scale on a CPU",
+        on_cpu={
+            "ground_truths": 160,
+            "steps": 40,
+            "ode_steps": 20,
+            "ode_ground_truths": 60,
+            "repeated": 20,
+            "repeats": 12,
+            "affinity_fit": 1500,
+            "affinity_held_out": 300,
+            "ks_sets": 3,
+            "ks_steps": 32,
+            "chunk": 80,
+            "batch_size": 80,
+            "feature_reference": 5000,
+            "second_ground_truths": 40,
+            "second_steps": 24,
+        },
     ),
 }
 
@@ -69,6 +143,15 @@ def load_profile(name: str) -> Profile:
     """The profile called ``name``; ``ValueError`` lists the known ones."""
     checks.one_of("profile", name, PROFILES)
     return PROFILES[name]
+
+
+def machine(device: Any) -> str:
+    """What a ``torch.device`` is, in words that name no single machine: the graphics card, or the processor's kind and its cores in use."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def figure_folder(profile: str) -> Path:

@@ -10,6 +10,7 @@ import argparse
 import ast
 import logging
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -18,10 +19,13 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from . import checks, claims
-from .profiles import ROOT, figure_folder, load_profile
+from .features import NAMING, chosen_extractor
+from .files import write_text
+from .profiles import ROOT, Profile, figure_folder, load_profile, machine
 
 NOTEBOOKS = ROOT / "notebooks"
 JOBS = 2  # notebooks at a time
@@ -175,8 +179,8 @@ def _running(folder: Path) -> str:
 
 def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int = JOBS) -> None:
     """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
-    load_profile(profile)
     where = checks.pick_device(device)
+    scale = load_profile(profile).on(where.type)
     jobs = checks.positive_int("jobs", jobs)
     notebooks = find_notebooks(names)
     common = {"profile": profile, "device": str(where)}
@@ -191,12 +195,38 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
         f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}",
         flush=True,
     )
+    print(f"scale: {scale.scale()}", flush=True)
+    if scale.features != "classifier":  # decided once, or figures could disagree about it
+        os.environ["UTURN_FEATURES"] = chosen_extractor(scale.features)
+        print(f"quality in {NAMING[os.environ['UTURN_FEATURES']].phrase}", flush=True)
     start = time.monotonic()
     notebooks = sorted(notebooks, key=lambda path: path.stem.split("_")[0] not in FIRST)
-    for _ in execute_all([(path, executed / path.name) for path in notebooks], common | parameters, jobs):
-        pass
-    print(f"done in {time.monotonic() - start:.0f} s", flush=True)
+    tasks = [(path, executed / path.name) for path in notebooks]
+    times = {path.stem: seconds for path, seconds in execute_all(tasks, common | parameters, jobs)}
+    total = time.monotonic() - start
+    print(f"done in {total:.0f} s", flush=True)
+    if not names and not parameters:
+        write_text(figure_folder(profile) / "RUN.md", run_page(scale, where, times, total, jobs))
     print_claims(profile)
+
+
+def run_page(scale: Profile, device: torch.device, seconds: dict[str, float], total: float, jobs: int) -> str:
+    """RUN.md: on what machine, at what scale and in what time the figures beside it were made."""
+    figures = ", ".join(f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items()))
+    naming = NAMING[chosen_extractor(scale.features)]
+    return f"""# How these figures were made
+
+Written by `make figures PROFILE={scale.name}`; do not edit.
+
+| | |
+|---|---|
+| machine | {machine(device)}, {jobs} notebooks at a time |
+| versions | Python {platform.python_version()}, torch {torch.__version__} |
+| scale | {scale.scale()} |
+| quality | {naming.frechet} and {naming.kernel} in {naming.phrase} |
+| time | {total:.0f} s in all (what an earlier run had finished is not computed again) |
+| seconds per figure | {figures} |
+"""
 
 
 def print_claims(profile: str) -> None:

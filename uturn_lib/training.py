@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from . import checks
 from .data import ImageSet, load_data
 from .files import atomic_path
 from .networks import CHECKPOINTS, Classifier, EDMDenoiser, freeze, make_unet, save_classifier, save_denoiser
-from .profiles import ROOT
+from .profiles import ROOT, machine
 from .progress import bar, track
 
 RUNS = ROOT / "runs"
@@ -318,8 +318,8 @@ class Trainer:
 # ----------------------------------------------------------------------------------------------- classifier
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Small random rotations (12 degrees), scalings (10 %) and shifts (2 of 32 pixels) of images (B, C, H, W)."""
+def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Small random rotations (12 degrees), scalings (10 %) and shifts (2 of 32 pixels) of digits (B, C, H, W)."""
     count = len(images)
     angle, scale, right, down = (torch.rand(4, count, generator=generator) * 2 - 1) * torch.tensor(
         [[0.21], [0.1], [0.125], [0.125]]
@@ -330,40 +330,140 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return F.grid_sample(images + 1, grid, align_corners=False) - 1  # padding is 0, the background is -1
 
 
-def train_classifier(
-    dataset: str, epochs: int = 60, batch: int = 128, learning_rate: float = 3e-3, seed: int = 0
-) -> tuple[Classifier, dict[str, Any]]:
-    """Train the small classifier; returns it (evaluation mode, CPU) with a record of how, and its held-out accuracy."""
-    begun = time.monotonic()
-    train, test = load_data(dataset, "train"), load_data(dataset, "test")
-    torch.manual_seed(seed)
-    classifier = Classifier(train.sample_shape, len(train.class_names))
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate, weight_decay=0.02)
-    rounds = len(train) // batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * rounds)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in track(range(epochs), "training the classifier"):
-        classifier.train()
-        for chosen in torch.randperm(len(train), generator=generator)[: rounds * batch].split(batch):
+def shift_and_mirror(images: Tensor, generator: torch.Generator, pixels: int = 3) -> Tensor:
+    """Random shifts by up to ``pixels`` (the border is mirrored) and left-right flips of photographs (B, C, H, W)."""
+    count, _, height, width = images.shape
+    down, right = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator)
+    rows, columns = torch.arange(height) + down, torch.arange(width) + right  # (B, H), (B, W)
+    columns = torch.where(torch.rand(count, 1, generator=generator) < 0.5, columns.flip(1), columns)
+    padded = F.pad(images, (pixels,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    moved = padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """Everything that decides a classifier's weights; AdamW under one cycle of the learning rate."""
+
+    dataset: str
+    augmentation: Callable[[Tensor, torch.Generator], Tensor]
+    network: dict[str, Any]
+    epochs: int = 60
+    batch: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    seed: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """The recipe in JSON types."""
+        return asdict(self) | {"augmentation": self.augmentation.__name__}
+
+
+CLASSIFIERS = {
+    "mnist": ClassifierRecipe("mnist", jitter, {}),
+    "cifar10": ClassifierRecipe(
+        "cifar10",
+        shift_and_mirror,
+        {"channels": (32, 64, 128, 256), "width": 128, "body": "dense"},
+        epochs=18,
+        batch=256,
+        learning_rate=6e-3,
+        weight_decay=0.05,
+        label_smoothing=0.1,
+    ),
+}
+
+
+class ClassifierTrainer:
+    """Trains a classifier epoch by epoch; the state is saved after each, and a resumed run takes the same steps."""
+
+    def __init__(self, recipe: ClassifierRecipe, folder: Path, device: torch.device):
+        self.recipe, self.folder, self.device = recipe, folder, device
+        self.train, self.test = load_data(recipe.dataset, "train"), load_data(recipe.dataset, "test")
+        torch.manual_seed(recipe.seed)
+        self.classifier = Classifier(self.train.sample_shape, len(self.train.class_names), **recipe.network)
+        self.classifier.to(device=device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.classifier.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self.rounds = len(self.train) // recipe.batch
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, recipe.learning_rate, total_steps=recipe.epochs * self.rounds
+        )
+        self.epoch, self.seconds = 0, 0.0
+
+    def _saved(self) -> dict[str, Any]:
+        return {
+            "recipe": repr(self.recipe.record()),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "classifier": self.classifier.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def resume(self) -> bool:
+        """Continue from the saved state, if there is one for this recipe."""
+        path = self.folder / "state.pt"
+        if not path.is_file():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != repr(self.recipe.record()):
+            raise ValueError(f"{path} belongs to another recipe; remove {self.folder} to train anew")
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.classifier.load_state_dict(state["classifier"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        return True
+
+    def run_epoch(self) -> None:
+        """Every training image once, in an order and with changes drawn from (seed, epoch)."""
+        recipe = self.recipe
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + self.epoch)
+        torch.manual_seed(recipe.seed * 1_000_003 + self.epoch)  # for dropout
+        self.classifier.train()
+        order = torch.randperm(len(self.train), generator=generator)[: self.rounds * recipe.batch]
+        for chosen in track(order.split(recipe.batch), f"classifier, epoch {self.epoch + 1} of {recipe.epochs}"):
+            images = recipe.augmentation(self.train.images[chosen], generator).to(self.device)
+            logits = self.classifier(images.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(
-                classifier(augment(train.images[chosen], generator)), train.labels[chosen], label_smoothing=0.05
+                logits, self.train.labels[chosen].to(self.device), label_smoothing=recipe.label_smoothing
             )
-            optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
-            schedule.step()
-    freeze(classifier, torch.device("cpu"))
-    correct = int((classifier.predict(test.images) == test.labels).sum())
-    return classifier, {
-        "dataset": dataset,
-        "epochs": epochs,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "minutes": round((time.monotonic() - begun) / 60, 1),
-        "held_out_correct": correct,
-        "held_out_count": len(test),
-    }
+            self.optimizer.step()
+            self.schedule.step()
+        self.epoch += 1
+
+    def run(self) -> None:
+        """Train to the end of the recipe."""
+        while self.epoch < self.recipe.epochs:
+            begun = time.monotonic()
+            self.run_epoch()
+            self.seconds += time.monotonic() - begun
+            with atomic_path(self.folder / "state.pt") as temporary:
+                torch.save(self._saved(), temporary)
+
+    def finished(self) -> tuple[Classifier, dict[str, Any]]:
+        """The classifier (evaluation mode) with a record of how it was made and of its held-out accuracy."""
+        freeze(self.classifier, self.device)
+        correct = int((self.classifier.predict(self.test.images) == self.test.labels).sum())
+        return self.classifier, self.recipe.record() | {
+            "minutes": round(self.seconds / 60, 1),
+            "machine": machine(self.device),
+            "held_out_correct": correct,
+            "held_out_count": len(self.test),
+        }
+
+
+def train_classifier(dataset: str, device: torch.device | None = None) -> tuple[Classifier, dict[str, Any]]:
+    """Train (or go on training) the classifier of ``dataset``; returns it with its record. State in runs/."""
+    checks.one_of("dataset", dataset, CLASSIFIERS)
+    trainer = ClassifierTrainer(CLASSIFIERS[dataset], RUNS / f"{dataset}-classifier", device or torch.device("cpu"))
+    trainer.resume()
+    trainer.run()
+    return trainer.finished()
 
 
 # --------------------------------------------------------------------------------------------- command line
@@ -391,13 +491,13 @@ def train_profile(profile: str, device: torch.device, output: Path, minutes: flo
         "recipe": asdict(recipe),
         "images_seen": trainer.step * recipe.batch,
         "minutes": round(trainer.seconds / 60, 1),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device.type}",
+        "machine": machine(device),
         "torch": torch.__version__,
         "data_fingerprint": trainer.train.fingerprint,
         "loss": trainer.log,
     }
     save_denoiser(trainer.average, folder, record)
-    classifier, record = train_classifier(recipe.dataset)
+    classifier, record = train_classifier(recipe.dataset, device)
     save_classifier(classifier, output / f"{recipe.dataset}-classifier", record)
     write_classifier_card(output / f"{recipe.dataset}-classifier", recipe.dataset)
     write_denoiser_card(folder, output / f"{recipe.dataset}-classifier", recipe.dataset, device)

@@ -27,11 +27,17 @@ def _covariance(a: Tensor) -> Tensor:
 
 
 def _frechet(a: Tensor, mean: Tensor, covariance: Tensor) -> float:
-    own_mean, own = a.mean(0), _covariance(a)
-    root = _square_root(own)
-    # tr (S_a S_b)^(1/2) = tr (S_a^(1/2) S_b S_a^(1/2))^(1/2), and the latter is symmetric: no complex square root.
-    cross = torch.linalg.eigvalsh(root @ covariance @ root).clamp(min=0).sqrt().sum()
-    distance = (own_mean - mean).square().sum() + own.trace() + covariance.trace() - 2 * cross
+    own_mean = a.mean(0)
+    rows = (a - own_mean) / (len(a) - 1) ** 0.5  # S_a = rows^T rows
+    # tr (S_a S_b)^(1/2) is the sum of the roots of the eigenvalues of S_a S_b, which are those of a symmetric matrix: rows S_b rows^T (N, N) where there
+    # are fewer samples than features, S_a^(1/2) S_b S_a^(1/2) (F, F) otherwise. No complex square root in either.
+    if len(a) < a.shape[1]:
+        product = rows @ covariance @ rows.T
+    else:
+        root = _square_root(_covariance(a))
+        product = root @ covariance @ root
+    cross = torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum()
+    distance = (own_mean - mean).square().sum() + rows.square().sum() + covariance.trace() - 2 * cross
     return max(0.0, float(distance))
 
 
@@ -90,8 +96,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     ``a`` (N, F), ``b`` (M, F). It is called KID only with Inception features. Errors as :func:`frechet_distance`.
     """
     a, b = _features(a, b)
-    kernel_bb, m = _kernel(b, b), len(b)
-    within_b = float((kernel_bb.sum() - kernel_bb.trace()) / (m * (m - 1)))
+    within_b = _within(b)
     return float(_resampled_kernel_distance(a, b, within_b, np.ones((1, len(a))))[0])
 
 
@@ -122,8 +127,7 @@ def kernel_curve(
     left_out = member != np.arange(groups)[:, None]
     counts = np.concatenate([np.ones((1, count)), left_out, halves])
     _, b = _features(sets[0], b)
-    kernel_bb, m = _kernel(b, b), len(b)
-    within_b = float((kernel_bb.sum() - kernel_bb.trace()) / (m * (m - 1)))
+    within_b = _within(b)
     values = np.stack([_resampled_kernel_distance(*_features(a, b), within_b, counts) for a in sets])
     estimates = [_jackknife(float(row[0]), row[1 : groups + 1]) for row in values]
     return estimates, np.delete(values, slice(1, groups + 1), axis=1)
@@ -155,6 +159,13 @@ def _resampled_kernel_distance(a: Tensor, b: Tensor, within_b: float, counts: np
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+def _within(b: Tensor, rows: int = 2048) -> float:
+    """Mean kernel of two different samples of ``b``, a block of rows at a time: all pairs of 50,000 would take 20 GB."""
+    total = sum(float(_kernel(part, b).sum()) for part in b.split(rows))
+    own = float(((b.square().sum(1) / b.shape[1] + 1) ** 3).sum())
+    return (total - own) / (len(b) * (len(b) - 1))
 
 
 def _square_root(matrix: Tensor) -> Tensor:

@@ -43,8 +43,11 @@ def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tens
 
 def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
     """Distance (N,) from each of ``samples`` (N, *sample), which are in ``reference`` (M, *sample), to the nearest *other* image of it."""
-    distances = torch.cdist(samples.flatten(1).double(), reference.flatten(1).double())
-    return distances.topk(2, dim=1, largest=False).values[:, 1].numpy()
+    flat, nearest = samples.flatten(1).double(), torch.zeros(len(samples), 0, dtype=torch.float64)
+    for part in reference.split(4096):  # the whole reference need not fit a second time
+        distances = torch.cat([nearest, torch.cdist(flat, part.flatten(1).double())], dim=1)
+        nearest = distances.topk(min(2, distances.shape[1]), dim=1, largest=False).values
+    return nearest[:, 1].numpy()
 
 
 def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tensor:
