@@ -208,3 +208,19 @@ def test_bad_parameters_are_refused_by_name():
         EmpiricalDenoiser(torch.zeros(2, 3), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="empty"):
         EmpiricalDenoiser(torch.zeros(0, 3))
+
+
+def test_a_mixture_of_gaussians_at_hand_is_the_mixture_of_their_moments():
+    generator = torch.Generator().manual_seed(0)
+    roots = torch.randn(3, 4, 4, generator=generator).double()
+    means, covariances = torch.randn(3, 4, generator=generator).double(), roots @ roots.mT
+    whole = GaussianMixtureDenoiser([0.2, 0.3, 0.5], means, covariances)
+    made = GaussianMixtureDenoiser.of(
+        torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64),
+        [GaussianDenoiser(m, c) for m, c in zip(means, covariances, strict=True)],
+    )
+    x = torch.randn(6, 4, generator=generator).double()
+    assert torch.equal(whole(x, 1.3), made(x, 1.3)) and whole.fingerprint == made.fingerprint
+    assert torch.equal(made.covariances, covariances)
+    with pytest.raises(ValueError, match="2 weights for 3 components"):
+        GaussianMixtureDenoiser.of([0.5, 0.5], made.components)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import cache, experiments, plotting
+from uturn_lib import EmpiricalDenoiser, cache, experiments, load_data, plotting
 from uturn_lib.data import ImageSet
 from uturn_lib.files import atomic_path
 from uturn_lib.measures import correlation
@@ -430,3 +430,43 @@ def test_the_time_axis_on_top_stands_over_the_right_noise_levels():
         above, below = top.transData.transform((t, 0))[0], axes.transData.transform((vp_time_to_sigma(t), 0))[0]
         assert abs(above - below) < 1.0, t  # pixels
     plotting.plt.close(figure)
+
+
+def test_a_memorising_score_does_not_deviate_from_itself():
+    stored = load_data("digits", "train").take(50)
+    memory = EmpiricalDenoiser(stored.images)
+    found = experiments.deviation(experiments.Workbench.around(memory), stored, count=6, steps=10)
+    assert found.sigmas[0] == pytest.approx(80) and (np.diff(found.sigmas) < 0).all() and found.sigmas[-1] > 0
+    assert found.apart.shape == (10, 6) and np.abs(found.apart).max() < 1e-4
+    assert found.network == pytest.approx(found.memorising, abs=1e-4)
+    lengths = stored.images.flatten(1).norm(dim=1).numpy()
+    assert all(np.abs(lengths - end).min() < 1e-3 for end in found.network[-1])  # it ends on a stored image
+
+
+def test_the_deviation_of_a_mean_is_the_distance_from_the_nearest_image():
+    """A denoiser that always answers 0 moves x towards 0 and stays |y| away from the memorising one, whose answer is a stored image y."""
+
+    class Nothing:
+        sample_shape, num_classes, fingerprint = (1, 8, 8), 0, "nothing"
+
+        def __call__(self, x, sigma, labels=None):
+            return torch.zeros_like(x)
+
+    stored = load_data("digits", "train").take(50)
+    found = experiments.deviation(experiments.Workbench.around(Nothing()), stored, count=4, steps=10)
+    assert np.abs(found.network).max() == 0 and found.apart == pytest.approx(found.memorising, rel=1e-6)
+
+
+def test_leading_components_keep_most_of_the_variance_of_real_features():
+    from dataclasses import replace as changed
+
+    study = experiments.prepare("laptop", "cpu")
+    whole = study.real_features
+    few = changed(study, profile=changed(study.profile, feature_components=8))
+    part = few.real_features
+    assert part.shape == (len(whole), 8) and few.features(study.test.images[:3][None]).shape == (1, 3, 8)
+    best = torch.linalg.eigvalsh(torch.cov(whole.double().T))[-8:].sum()
+    assert float(torch.cov(part.double().T).trace()) == pytest.approx(float(best), rel=1e-4)
+    covariance = torch.cov(part.double().T)
+    assert float((covariance - covariance.diagonal().diag()).abs().max()) < 1e-3 * float(best)
+    assert "8 leading" in few.naming.phrase

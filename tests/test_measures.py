@@ -267,3 +267,31 @@ def test_bad_features_are_refused():
         quality.frechet_distance(torch.full((4, 2), float("nan")), torch.zeros(4, 2))
     with pytest.raises(ValueError, match="shape"):
         quality.kernel_distance(torch.zeros(1, 2), torch.zeros(4, 2))
+
+
+def test_few_samples_in_many_dimensions_take_the_short_way_to_the_same_distance():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(12, 40, generator=generator).double(), 2 * torch.randn(200, 40, generator=generator).double() + 1
+    own, other = torch.cov(a.T), torch.cov(b.T)
+    product = np.linalg.eigvals((own @ other).numpy()).clip(min=0)
+    expected = (
+        float((a.mean(0) - b.mean(0)).square().sum() + own.trace() + other.trace()) - 2 * np.sqrt(product).real.sum()
+    )
+    assert quality.frechet_distance(a, b) == pytest.approx(expected, rel=1e-7)
+
+
+def test_the_kernel_within_a_set_is_summed_in_blocks():
+    b = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)).double()
+    kernel = (b @ b.T / 7 + 1) ** 3
+    expected = float(kernel.sum() - kernel.trace()) / (50 * 49)
+    for rows in (1, 7, 50, 1000):
+        assert quality._within(b, rows) == pytest.approx(expected, rel=1e-12)
+
+
+def test_nearest_strangers_are_found_piece_by_piece():
+    from uturn_lib.measures import retention
+
+    images = torch.randn(9000, 6, generator=torch.Generator().manual_seed(0))
+    distances = torch.cdist(images[:20].double(), images.double())
+    distances[torch.arange(20), torch.arange(20)] = torch.inf
+    assert retention.nearest_strangers(images[:20], images) == pytest.approx(distances.amin(1).numpy(), abs=1e-6)

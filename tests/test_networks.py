@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -225,3 +226,51 @@ def test_shipped_network_denoises_better_than_the_gaussian_of_the_data(shipped):
         noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
         error = [(method(noisy, sigma) - clean).square().mean() for method in (denoiser, gaussian)]
         assert error[0] < 0.9 * error[1]
+
+
+def test_half_precision_on_disk_is_single_precision_in_use(tiny_network, tmp_path):
+    save_denoiser(tiny_network, tmp_path / "half", dtype=torch.float16)
+    save_denoiser(tiny_network, tmp_path / "single")
+    half, single = (load_denoiser(tmp_path / name, "cpu") for name in ("half", "single"))
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
+    x = torch.randn(4, *tiny_network.sample_shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(half(x, 1.0), single(x, 1.0), atol=5e-3, rtol=0)
+    assert not torch.equal(half(x, 1.0), single(x, 1.0)) and half.fingerprint != single.fingerprint
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(tiny_network, tmp_path):
+    large = copy.deepcopy(tiny_network)
+    next(large.unet.parameters()).data.view(-1)[0] = 1e6
+    with pytest.raises(ValueError, match="cannot hold"):
+        save_denoiser(large, tmp_path / "half", dtype=torch.float16)
+    assert not (tmp_path / "half" / "config.json").exists()
+
+
+def test_an_accelerated_denoiser_rounds_and_says_so(tiny_network, tmp_path):
+    from uturn_lib.networks import accelerate, accelerated_fingerprint
+
+    save_denoiser(tiny_network, tmp_path / "net")
+    plain, fast = (load_denoiser(tmp_path / "net", "cpu") for _ in range(2))
+    accelerate(fast, compiled=False)
+    assert fast.fingerprint == accelerated_fingerprint(plain.fingerprint) != plain.fingerprint
+    x = torch.randn(8, *tiny_network.sample_shape, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.05, 1.0, 50.0):
+        exact, rounded = plain(x, sigma), fast(x, sigma)
+        assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+        c_out = sigma * 0.5 / (sigma**2 + 0.25) ** 0.5
+        assert (exact - rounded).abs().mean() < 0.02 * c_out  # 8 bits in each of a few dozen layers
+    with pytest.raises(ValueError, match="precision"):
+        accelerate(plain, torch.float64)
+
+
+@pytest.mark.parametrize("body, channels", [("separable", (4, 8)), ("dense", (4, 8, 12))])
+def test_both_kinds_of_classifier_are_read_back(body, channels, tmp_path):
+    torch.manual_seed(0)
+    classifier = Classifier((3, 16, 16), 4, channels=channels, width=6, body=body).eval()
+    save_classifier(classifier, tmp_path)
+    images = torch.rand(5, 3, 16, 16) * 2 - 1
+    again = load_classifier(tmp_path, "cpu")
+    torch.testing.assert_close(again(images), classifier(images))
+    assert again.features(images).shape == (5, 6)
+    with pytest.raises(ValueError, match="body = 'deep'"):
+        Classifier((3, 16, 16), 4, body="deep")

@@ -253,3 +253,26 @@ def test_what_cannot_be_judged_is_refused(call, message):
 def test_one_feature_is_enough_for_a_distance():
     a = torch.tensor([[0.0], [1.0], [2.0], [5.0]])
     assert quality.frechet_distance(a, a + 3) == pytest.approx(9.0)
+
+
+def test_errors_of_the_classifier_are_taken_out():
+    """A classifier that errs evenly, simulated: the curve comes back, and T_s with it."""
+    rng = np.random.default_rng(0)
+    sigmas, classes, accuracy = np.geomspace(0.1, 80, 14), 10, 0.85
+    truth = retention.logistic_curve(np.log(sigmas), np.log(4.0), 0.35, 0.1)
+    seen = truth * accuracy + (1 - truth) * (1 - accuracy) / (classes - 1)
+    assert retention.without_errors(seen, accuracy, classes) == pytest.approx(truth, abs=1e-12)
+    kept = rng.random((14, 4000)) < seen[:, None]
+    naive = retention.transition(sigmas, kept, retention.chance_level(classes))
+    corrected = retention.error_free_transition(sigmas, kept, 8500, 10_000, classes)
+    assert naive.high < 4.0 and corrected.contains(4.0)
+    few = retention.error_free_transition(sigmas, kept, 85, 100, classes)
+    assert few.high - few.low > corrected.high - corrected.low  # an error rate known less well
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 0.05, 1.2])
+def test_an_accuracy_that_is_none_is_refused(accuracy):
+    with pytest.raises(ValueError, match="accuracy"):
+        retention.without_errors(np.ones(3), accuracy, 10)
+    with pytest.raises(ValueError, match="right"):
+        retention.error_free_transition([1.0, 2.0], np.ones((2, 3)), 11, 10, 10)

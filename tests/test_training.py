@@ -142,3 +142,49 @@ def test_cifar10_networks_have_the_intended_size(name, low, high):
     with torch.device("meta"):
         unet = make_unet((3, 32, 32), 10, recipe.unshuffle, **recipe.unet)
     assert low < sum(p.numel() for p in unet.parameters()) < high
+
+
+def test_shifts_and_mirrors_are_views_of_the_padded_image():
+    image = torch.arange(2 * 3 * 8 * 8.0).reshape(2, 3, 8, 8)
+    padded = torch.nn.functional.pad(image, (3, 3, 3, 3), mode="reflect")
+    allowed = []
+    for one in padded:
+        crops = [one[:, i : i + 8, j : j + 8] for i in range(7) for j in range(7)]
+        allowed.append({tuple(view.flatten().tolist()) for crop in crops for view in (crop, crop.flip(-1))})
+    seen = [set(), set()]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        for number, view in enumerate(training.shift_and_mirror(image, generator)):
+            seen[number].add(tuple(view.flatten().tolist()))
+    assert all(views <= among and len(views) > 80 for views, among in zip(seen, allowed, strict=True))  # of 98
+
+
+SMALL = replace(
+    training.CLASSIFIERS["cifar10"],
+    dataset="digits",
+    network={"channels": (6, 12), "width": 8, "body": "dense"},
+    epochs=3,
+    batch=50,
+)
+
+
+def classifier_weights(trainer):
+    return torch.cat([value.flatten().double() for value in trainer.classifier.state_dict().values()])
+
+
+def test_an_interrupted_classifier_ends_where_an_uninterrupted_one_does(tmp_path):
+    whole = training.ClassifierTrainer(SMALL, tmp_path / "whole", torch.device("cpu"))
+    before = classifier_weights(whole).clone()
+    whole.run()
+    first = training.ClassifierTrainer(replace(SMALL), tmp_path / "parts", torch.device("cpu"))
+    assert torch.equal(classifier_weights(first), before)
+    first.run(until=1)
+    first.run_epoch()  # lost with the interruption
+    second = training.ClassifierTrainer(SMALL, tmp_path / "parts", torch.device("cpu"))
+    assert second.resume() and second.epoch == 1
+    second.run()
+    torch.testing.assert_close(classifier_weights(second), classifier_weights(whole), atol=1e-5, rtol=1e-4)
+    classifier, record = second.finished()
+    assert record["held_out_correct"] == int((classifier.predict(second.test.images) == second.test.labels).sum())
+    with pytest.raises(ValueError, match="another recipe"):
+        training.ClassifierTrainer(replace(SMALL, seed=1), tmp_path / "parts", torch.device("cpu")).resume()

@@ -32,6 +32,8 @@ from .progress import track
 VERSIONS = {
     "affinity": 2,
     "class_spectra": 1,
+    "deviation": 1,
+    "image_features": 1,
     "empirical_retention": 1,
     "features": 2,
     "from_start": 1,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .data import load_data
+from .features import NAMING, chosen_extractor, imagenet_extractor
 from .files import atomic_path, read_json, sha256
 from .measures.quality import frechet_distance, kernel_distance
 from .networks import Classifier, EDMDenoiser, load_classifier, load_denoiser
@@ -16,6 +17,26 @@ from .uturn import artificial_start
 
 SAMPLES = 1000
 STEPS = 64
+
+CLASSIFIER_FEATURES = ("mnist",)  # data whose quality is judged in features of their own classifier
+PROFILE_OF = {"mnist": "laptop"}
+AIMS = {
+    "mnist": {
+        "frechet": " (aim: at most 3 times the floor)",
+        "class": " (aim: at least 95 %)",
+        "speed": " (aim: at least 500)",
+    }
+}
+CHANGES = {
+    "jitter": "small rotations, scalings, shifts",
+    "shift_and_mirror": "shifts of up to 3 pixels, mirror images",
+}
+LIMITS = {
+    "mnist": "Trained on 4,500 digits on a CPU, for teaching and for tests of the method. It is no state-of-the-art generator.",
+    "cifar10": "How many images it has seen says what it can do: the network of Karras et al. (2022) has 14 times the parameters of the CPU recipe's and saw 200 million "
+    "images. A few hundred thousand images teach colours, textures and rough shapes, no clean objects: free samples are far from real images (table above), while U-Turns "
+    "from small and middle noise levels, where most of the image is given, are much better. Statements about large sigma_u inherit this.",
+}
 
 
 def calls_per_second(denoiser: EDMDenoiser, batch: int = 64, rounds: int = 9) -> float:
@@ -36,39 +57,98 @@ def calls_per_second(denoiser: EDMDenoiser, batch: int = 64, rounds: int = 9) ->
 def measure_denoiser(
     denoiser: EDMDenoiser, classifier: Classifier, dataset: str, samples: int = SAMPLES, steps: int = STEPS
 ) -> dict[str, Any]:
-    """Class accuracy of conditional samples, feature distances of unconditional ones with their floor, and speed."""
+    """Class accuracy of conditional samples, feature distances of both kinds of samples with their floor, speed; and the samples."""
     train, test = load_data(dataset, "train"), load_data(dataset, "test")
     labels = torch.arange(samples) % len(train.class_names)
-    sigma_max = denoiser.sigma_range[1]
-    conditional = artificial_start(denoiser, samples, sigma_max, steps, labels=labels, seed=1).y0
-    unconditional = artificial_start(denoiser, samples, sigma_max, steps, seed=2).y0
-    held_out, features = classifier.extract(test.images), classifier.extract(unconditional)
-    floor = classifier.extract(train.take(min(samples, len(train))).images)
+    sigma_max, device = denoiser.sigma_range[1], next(denoiser.parameters()).device
+    conditional = artificial_start(denoiser, samples, sigma_max, steps, labels=labels.to(device), seed=1).y0.cpu()
+    unconditional = artificial_start(denoiser, samples, sigma_max, steps, seed=2).y0.cpu()
+    extractor = "classifier" if dataset in CLASSIFIER_FEATURES else chosen_extractor()
+    extract = classifier.extract if extractor == "classifier" else imagenet_extractor(extractor, device).extract
+    held_out = extract(test.images)
+    sets = {
+        "unconditional": unconditional,
+        "conditional": conditional,
+        "floor": train.take(min(samples, len(train))).images,
+    }
+    found = {name: extract(images) for name, images in sets.items()}
     return {
         "samples": samples,
         "steps": steps,
         "class_accuracy": float((classifier.predict(conditional) == labels).double().mean()),
-        "frechet": frechet_distance(features, held_out),
-        "frechet_floor": frechet_distance(floor, held_out),
-        "kernel": kernel_distance(features, held_out),
-        "kernel_floor": kernel_distance(floor, held_out),
+        "features": NAMING[extractor],
+        "frechet": {name: frechet_distance(rows, held_out) for name, rows in found.items()},
+        "kernel": {name: kernel_distance(rows, held_out) for name, rows in found.items()},
         "images_per_second": calls_per_second(denoiser),
         "threads": torch.get_num_threads(),
+        "grid": torch.cat([unconditional[:20], conditional[:40]]),
     }
 
 
-def write_denoiser_card(folder: Path, classifier_folder: Path, dataset: str, device: torch.device) -> dict[str, Any]:
-    """Measure the checkpoint in ``folder`` and write its README.md; returns the measurements."""
+def draw_loss(log: list[dict[str, float]], path: Path) -> None:
+    """The loss curve: held-out and training images, the same noise at every point."""
+    from . import plotting
+
+    plotting.use_style()
+    figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE * 0.7, 2.8))
+    seen = [row["images"] for row in log]
+    axes.plot(
+        seen, [row["held_out_loss"] for row in log], color=plotting.COLOURS["class_retention"], label="held-out images"
+    )
+    axes.plot(
+        seen,
+        [row["train_set_loss"] for row in log],
+        color=plotting.COLOURS["u_turn"],
+        linestyle="--",
+        label="training images",
+    )
+    axes.set(xlabel="training images seen", ylabel="weighted denoising error")
+    axes.legend()
+    _save(figure, path)
+
+
+def draw_samples(images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10) -> None:
+    """A grid of samples: two rows without labels, then a column per class."""
+    from . import plotting
+
+    plotting.use_style()
+    grid = images.reshape(-1, columns, *images.shape[1:])
+    figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE * 0.7, plotting.PAGE * 0.7 * len(grid) / columns + 0.4))
+    rows = ["no label"] * 2 + ["class"] * (len(grid) - 2)
+    plotting.image_grid(axes, grid, rows, [name[:8] for name in class_names])
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    from . import plotting
+
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    plotting.plt.close(figure)
+
+
+def write_denoiser_card(
+    folder: Path, classifier_folder: Path, dataset: str, device: torch.device, samples: int | None = None
+) -> dict[str, Any]:
+    """Measure the checkpoint in ``folder`` and write its README.md, loss curve and sample grid; returns the measurements."""
     denoiser, data = load_denoiser(folder, device), load_data(dataset, "train")
-    found = measure_denoiser(denoiser, load_classifier(classifier_folder, device), dataset)
+    if samples is None:  # photographs on a CPU cost minutes per thousand
+        samples = SAMPLES if dataset in CLASSIFIER_FEATURES or device.type == "cuda" else SAMPLES // 2
+    found = measure_denoiser(denoiser, load_classifier(classifier_folder, device), dataset, samples)
     training = read_json(folder / "config.json")["uturn"]["training"]
     recipe, last = training["recipe"], training["loss"][-1]
+    draw_loss(training["loss"], folder / "loss.png")
+    draw_samples(found["grid"], data.class_names, folder / "samples.png")
     parameters = sum(p.numel() for p in denoiser.parameters())
     error = (found["class_accuracy"] * (1 - found["class_accuracy"]) / found["samples"]) ** 0.5
     stages = "; ".join(
-        f"{stage['images']:,} images, learning rate {stage['learning_rate']:g}, label dropout {stage['label_dropout']:.0%}"
+        f"{stage['images']:,} images, learning rate {stage['learning_rate']:g}{' (cosine to zero)' if stage.get('decay', True) else ' (constant)'}, "
+        f"label dropout {stage['label_dropout']:.0%}"
         for stage in recipe["stages"]
     )
+    naming, frechet, kernel = found["features"], found["frechet"], found["kernel"]
+    aims = AIMS.get(dataset, {})
+    weights = folder / "diffusion_pytorch_model.safetensors"
     text = f"""# A denoiser of {dataset} images
 
 A diffusers `UNet2DModel` ({parameters / 1e6:.2f} million parameters, pixels unshuffled by {denoiser.unshuffle}) under the preconditioning of
@@ -81,41 +161,45 @@ from uturn_lib import load_denoiser
 denoiser = load_denoiser("{folder.name}")
 ```
 
+![samples](samples.png)
+
 ## How it was made
 
-`make train` (`python -m uturn_lib.training`), recipe in `config.json` under `uturn.training`.
+`make train PROFILE={PROFILE_OF.get(dataset, dataset)}` (`python -m uturn_lib.training`), recipe in `config.json` under `uturn.training`.
 
 | | |
 |---|---|
-| data | {data.source}; the {len(data)} training images (fingerprint {data.fingerprint[:16]}) |
+| data | {data.source}; the {len(data):,} training images (fingerprint {data.fingerprint[:16]}) |
 | licence of the data | {data.licence} |
 | seed | {recipe["seed"]} |
-| images seen | {training["images_seen"]:,} in batches of {recipe["batch"]} |
+| images seen | **{training["images_seen"]:,}** in batches of {recipe["batch"]}{", half of them mirrored" if recipe.get("flips") else ""} |
 | noise levels | ln sigma ~ N({recipe["log_sigma_mean"]}, {recipe["log_sigma_std"]}^2) |
-| stages | {stages} |
-| optimiser | Adam, warm-up and cosine decay in each stage; average of the weights with half-life {recipe["ema_halflife"]:,} images |
-| duration | {training["minutes"]:.0f} minutes on {training["machine"]}, torch {training["torch"]}; wall time |
+| recipe | {stages} |
+| optimiser | Adam with warm-up; average of the weights with half-life {recipe["ema_halflife"]:,} images |
+| duration | {training["minutes"]:.0f} minutes on {training["machine"]}, torch {training["torch"]}; wall time, beside other work |
 | final loss | held-out images {last["held_out_loss"]:.4f}, training images {last["train_set_loss"]:.4f} (same noise levels and weights) |
+
+![loss](loss.png)
 
 ## What was measured
 
-{found["samples"]} samples each, time reversal ("sde"), {found["steps"]} steps from sigma = {denoiser.sigma_range[1]:g}; features of the shipped classifier.
+{found["samples"]} samples each, time reversal ("sde"), {found["steps"]} steps from sigma = {denoiser.sigma_range[1]:g}; distances to the {len(load_data(dataset, "test")):,} held-out images in
+{naming.phrase}.
 
-| | found | for comparison |
-|---|---|---|
-| the classifier gives the wanted class to | {found["class_accuracy"]:.1%} +- {error:.1%} of class-conditional samples | aim: at least 95 % |
-| Frechet distance of unconditional samples to the held-out images | {found["frechet"]:.2f} | {found["frechet_floor"]:.2f} for {found["samples"]} training images (floor); ratio {found["frechet"] / found["frechet_floor"]:.2f}, aim at most 3 |
-| kernel distance | {found["kernel"]:.4f} | {found["kernel_floor"]:.4f} (floor) |
-| images per second of one call, batch 64, {found["threads"]} CPU threads | {found["images_per_second"]:.0f} | aim: at least 500 |
+| | no label | label given | floor: as many training images |
+|---|---|---|---|
+| {naming.frechet} | {frechet["unconditional"]:.2f}{aims.get("frechet", "")} | {frechet["conditional"]:.2f} | {frechet["floor"]:.2f} |
+| {naming.kernel} | {kernel["unconditional"]:.4f} | {kernel["conditional"]:.4f} | {kernel["floor"]:.4f} |
 
-The distances are single values without interval: {found["samples"]} samples against {len(load_data(dataset, "test"))} held-out images; the floor shows the bias of that size.
+* The classifier gives the wanted class to {found["class_accuracy"]:.1%} +- {error:.1%} of class-conditional samples{aims.get("class", "")}.
+* {found["images_per_second"]:.0f} images per second of one call, batch 64, {found["threads"]} threads{aims.get("speed", "")}.
+* The distances are single values without interval; the floor shows the bias of that sample size.
 
 ## Limits
 
-Trained on {len(data)} images on a CPU, for teaching and for tests of the method. It is no state-of-the-art generator. The gap between
-held-out and training loss above says how far it has begun to memorise.
+{LIMITS.get(dataset, "It is no state-of-the-art generator.")} The gap between held-out and training loss says how far it has begun to memorise.
 
-Weights: SHA-256 {sha256(folder / "diffusion_pytorch_model.safetensors")}; Apache-2.0, the terms of the data apply.
+Weights: {weights.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(weights)}; Apache-2.0, the terms of the data apply.
 """
     _write(folder, text)
     return found
@@ -127,9 +211,10 @@ def write_classifier_card(folder: Path, dataset: str) -> None:
     data = load_data(dataset, "train")
     right, count = training["held_out_correct"], training["held_out_count"]
     accuracy = right / count
+    size = f" of {sum(p.numel() for p in load_classifier(folder, 'cpu').parameters()) / 1e6:.2f} million parameters"
     text = f"""# A classifier of {dataset} images
 
-A small convolutional network: its decision gives class retention, its penultimate layer the features of the quality distances.
+A small convolutional network{size}: its decision gives class retention; for digits its penultimate layer gives the features of the quality distances.
 
 ```python
 from uturn_lib import load_classifier
@@ -140,8 +225,8 @@ classifier = load_classifier("{folder.name}")
 |---|---|
 | data | {data.source}; the {len(data)} training images |
 | licence of the data | {data.licence} |
-| recipe | {training["epochs"]} epochs, batch {training["batch"]}, AdamW {training["learning_rate"]:g}, one cycle; small rotations, scalings, shifts; seed {training["seed"]} |
-| duration | {training["minutes"]} minutes |
+| recipe | {training["epochs"]} epochs, batch {training["batch"]}, AdamW {training["learning_rate"]:g}, one cycle; {CHANGES[training.get("augmentation", "jitter")]}; seed {training["seed"]} |
+| duration | {training["minutes"]} minutes, beside other work |
 | held-out accuracy | {right} of {count}: {accuracy:.1%} +- {(accuracy * (1 - accuracy) / count) ** 0.5:.1%} |
 
 Weights: SHA-256 {sha256(folder / "model.safetensors")}; Apache-2.0, the terms of the data apply.

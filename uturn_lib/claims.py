@@ -19,6 +19,7 @@ from .measures.estimate import Estimate
 from .measures.retention import Heterogeneity
 from .networks import shipped_fingerprint
 from .profiles import cache_folder, figure_folder, load_profile
+from .published import SPECIATION
 
 VERDICTS = ("holds", "does not hold", "not testable here")
 
@@ -475,7 +476,8 @@ def page(profile: str) -> str:
         "",
         f"Written by the notebooks; do not edit. Data and scale: {chosen.description}. Intervals are 95 %. Verdicts are computed from the "
         "rules below. Those of C1 to C8 were fixed before any run; C6's \"not nearer\" is read at the 95 % level. Those of the O are ours; O2's noise level and "
-        "O5's tolerance were changed after a first run (the notebooks say why). The numbers behind each line are in [claims.json](claims.json).",
+        "O5's tolerance were changed after a first run (the notebooks say why). The numbers behind each line are in [claims.json](claims.json)."
+        + (" Machine, time and scale of the run: [RUN.md](RUN.md)." if chosen.on_cpu else ""),
     ]
     for source, title in (("paper", "## The paper's claims"), ("ours", "## Ours: tests of the method")):
         lines += ["", title, "", "| | claim | measured | verdict | figure |", "|---|---|---|---|---|"]
@@ -495,21 +497,70 @@ def _png(profile: str, figure: str) -> str:
     return next((path.name for path in sorted(figure_folder(profile).glob(f"{figure}_*.png"))), f"{figure}.png")
 
 
-def summary(profile: str) -> str:
-    """The ledger in short, for the README: claim and verdict, with the figure of each judgement."""
-    rows = ["| | claim | verdict |", "|---|---|---|"]
+def verdicts(profile: str) -> dict[str, str]:
+    """Per claim its verdicts with the figures that gave them, as Markdown."""
     entries = read_ledger(profile)
+    texts = {}
     for id in sorted({entry["id"] for entry in entries}):
         judged = [entry for entry in entries if entry["id"] == id]
-        verdicts = {entry["verdict"] for entry in judged}
+        found = {entry["verdict"] for entry in judged}
         figures = {
-            verdict: ", ".join(entry["figure"] for entry in judged if entry["verdict"] == verdict)
-            for verdict in verdicts
+            verdict: ", ".join(entry["figure"] for entry in judged if entry["verdict"] == verdict) for verdict in found
         }
-        text = "; ".join(f"**{verdict}** ({figures[verdict]})" for verdict in VERDICTS if verdict in verdicts)
-        statement = judged[0]["statement"].replace("|", "\\|")
-        rows.append(f"| {id} | {statement} | {text} |")
+        texts[id] = "; ".join(f"**{verdict}** ({figures[verdict]})" for verdict in VERDICTS if verdict in found)
+    return texts
+
+
+def summary(*profiles: str) -> str:
+    """The ledgers in short, for the README: claim and verdict, with the figure of each judgement; a column per profile."""
+    columns = [verdicts(profile) for profile in profiles]
+    heads = ["verdict"] if len(profiles) == 1 else [f"{profile}" for profile in profiles]
+    rows = [f"| | claim | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for id in sorted(set().union(*columns)):
+        statement = STATEMENTS[id][0].replace("|", "\\|")
+        rows.append(f"| {id} | {statement} | {' | '.join(column.get(id, '-') for column in columns)} |")
     return "\n".join(rows)
+
+
+# What the README compares between profiles: what it is, the figure and the claim whose values hold it, and the name of the value.
+NUMBERS = (
+    ("memorization time $T_m$", "fig09", "C1", "T_m"),
+    ("speciation time $T_s$", "fig09", "C2", "T_s"),
+    ("$T_m$ of the memorising score, training images", "fig13", "O4", "memorising"),
+    ("largest $C - C_G$ on $[T_m, T_s]$, no label", "fig14", "C4", "between"),
+    ("what no affine score explains just beyond $T_s$", "fig14", "C4", "unexplained"),
+    ("how far the law of the start moves an image", "fig04", "C5", "moved"),
+    ("last step of the deterministic sampler", "fig15", "C7", "moved"),
+    ("times fewer calls at the full run's quality", "fig10", "C6", "speed_up"),
+)
+
+
+def numbers(*profiles: str) -> str:
+    """The main numbers of several profiles side by side with their 95 % intervals, and the published speciation scales, as Markdown."""
+    rows = [f"| | figure | {' | '.join(profiles)} |", "|---" * (2 + len(profiles)) + "|"]
+    for text, figure, id, name in NUMBERS:
+        cells = [_number(profile, figure, id, name) for profile in profiles]
+        rows.append(f"| {text} | {figure} | {' | '.join(cells)} |")
+    scales = [SPECIATION[load_profile(profile).dataset] for profile in profiles]
+    cells = [f"{scale.predicted:g} predicted, {scale.measured:g} measured ({scale.name})" for scale in scales]
+    rows.append(
+        f"| published speciation scale (Biroli et al. 2024: two classes, another level) | | {' | '.join(cells)} |"
+    )
+    return "\n".join(rows)
+
+
+def _number(profile: str, figure: str, id: str, name: str) -> str:
+    for entry in read_ledger(profile):
+        if (entry["figure"], entry["id"]) == (figure, id):
+            value = entry["values"].get(name)
+            if isinstance(value, dict):
+                return "{value} [{low}, {high}]".format(**{end: _short(number) for end, number in value.items()})
+            return "none" if value is None else _short(value)
+    return "-"
+
+
+def _short(number: float | str) -> str:
+    return number if isinstance(number, str) else f"{number:.3g}"
 
 
 def _plain(value: object) -> object:

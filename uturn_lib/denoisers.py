@@ -89,6 +89,17 @@ class _Exact:
         return cache[key]
 
 
+def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (*sample) and covariance (D, D), divided by N - 1, of ``images`` (N, *sample); float64, though never all images at once."""
+    flat = images.flatten(1)
+    mean = sum(part.double().sum(0) for part in flat.split(4096)) / len(flat)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=flat.device)
+    for part in flat.split(4096):
+        centred = part.double() - mean
+        covariance.addmm_(centred.T, centred)
+    return mean.reshape(images.shape[1:]), covariance / (len(flat) - 1)
+
+
 class GaussianDenoiser(_Exact):
     """Data N(mean, covariance): D is affine, ``D = mu + Sigma (Sigma + sigma^2)^-1 (x - mu)``.
 
@@ -122,13 +133,7 @@ class GaussianDenoiser(_Exact):
         checks.samples("images", images)
         if len(images) < 2:
             raise ValueError(f"images has {len(images)} samples; at least 2 are needed for a covariance")
-        flat = images.flatten(1)
-        mean = sum(part.double().sum(0) for part in flat.split(4096)) / len(flat)
-        covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=flat.device)
-        for part in flat.split(4096):  # in float64, but never all images at once
-            centred = part.double() - mean
-            covariance.addmm_(centred.T, centred)
-        return cls(mean.reshape(images.shape[1:]), covariance / (len(flat) - 1))
+        return cls(*moments(images))
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """D(x, sigma), shape of ``x``."""

@@ -36,14 +36,14 @@ from .denoisers import (
     EmpiricalDenoiser,
     GaussianDenoiser,
     GaussianMixtureDenoiser,
+    moments,
     sigma_range,
 )
 from .features import (
-    NAMING,
     FeatureExtractor,
     Naming,
-    chosen_extractor,
     extractor_fingerprint,
+    feature_naming,
     imagenet_extractor,
 )
 from .files import read_json
@@ -112,14 +112,17 @@ class Study(Workbench):
 
     def features(self, images: Tensor) -> Tensor:
         """The features (..., F) of ``images`` (..., C, H, W) in which the profile measures quality, remembered by content."""
+        found = self._all_features(images)
+        return found if self.profile.feature_components is None else found @ self._leading
+
+    def _all_features(self, images: Tensor) -> Tensor:
         flat = images.reshape(-1, *images.shape[-3:])
         if self.profile.features == "classifier":
             found = self._judged(flat)["features"]
         else:
             inputs = {"images": _digest(flat), "extractor": extractor_fingerprint(self.profile.features)}
-            found = remember("image_features", inputs, lambda: {"features": self.extractor.extract(flat).numpy()})[
-                "features"
-            ]
+            made = remember("image_features", inputs, lambda: {"features": self.extractor.extract(flat).numpy()})
+            found = made["features"]
         return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
 
     @cached_property
@@ -130,13 +133,23 @@ class Study(Workbench):
     @property
     def naming(self) -> Naming:
         """What may be said of distances in :meth:`features`."""
-        return NAMING[chosen_extractor(self.profile.features)]
+        return feature_naming(self.profile.features, self.profile.feature_components)
+
+    @cached_property
+    def _reference_images(self) -> Tensor:
+        count = self.profile.feature_reference
+        return self.train.images if count is None else self.train.take(count).images
+
+    @cached_property
+    def _leading(self) -> Tensor:
+        """The leading principal directions (F, components) of the training images' features: more than a small set can say anything about."""
+        _, vectors = torch.linalg.eigh(torch.cov(self._all_features(self._reference_images).double().T))
+        return vectors[:, -self.profile.feature_components :].float()
 
     @cached_property
     def real_features(self) -> Tensor:
         """Features (M, F) of the training images that generated ones are compared with."""
-        count = self.profile.feature_reference
-        return self.features(self.train.images if count is None else self.train.take(count).images)
+        return self.features(self._reference_images)
 
     @property
     def quality_group(self) -> int:
@@ -877,9 +890,9 @@ def class_spectra(study: Study) -> tuple[Tensor, Tensor]:
         for k in range(
             len(study.train.class_names)
         ):  # one covariance at a time: all would take a gigabyte for photographs
-            fitted = GaussianDenoiser.fit(images[labels == k])
-            means.append(fitted.mean.numpy())
-            eigenvalues.append(fitted.eigenvalues.numpy())
+            mean, covariance = moments(images[labels == k])
+            means.append(mean.numpy())
+            eigenvalues.append(torch.linalg.eigvalsh(covariance).clamp(min=0).numpy())
         return {"means": np.stack(means), "eigenvalues": np.stack(eigenvalues)}
 
     stored = remember("class_spectra", {"data": study.train.fingerprint}, compute)

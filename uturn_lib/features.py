@@ -53,6 +53,15 @@ NAMING = {
 }
 
 
+def feature_naming(name: str, components: int | None = None) -> Naming:
+    """How distances in the features ``name`` are called, of which only the leading ``components`` are used (None: all).
+
+    With a part of them no distance is FID or KID, whatever the network.
+    """
+    naming = NAMING[chosen_extractor(name)]
+    return naming if components is None else Naming(f"the {components} leading components of {naming.phrase}")
+
+
 @dataclass(frozen=True)
 class FeatureExtractor:
     """A fixed network that turns images into vectors; ``fingerprint`` identifies it in cache keys."""

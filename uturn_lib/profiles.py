@@ -26,7 +26,8 @@ class Profile:
     ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
     ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
-    images they are compared with (None: all). ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
+    images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
+    images in a thousand dimensions is nothing but bias. ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
     ``on_cpu``: what is smaller where there is no GPU (:meth:`on`).
     """
 
@@ -54,6 +55,7 @@ class Profile:
     shown: int = 10
     features: str = "classifier"
     feature_reference: int | None = None
+    feature_components: int | None = None
     noun: str = "image"
     second: str = "digits"
     second_ground_truths: int = 200
@@ -124,7 +126,7 @@ PROFILES = {
             "ode_steps": 20,
             "ode_ground_truths": 60,
             "repeated": 20,
-            "repeats": 12,
+            "repeats": 16,
             "affinity_fit": 1500,
             "affinity_held_out": 300,
             "ks_sets": 3,
@@ -132,6 +134,7 @@ PROFILES = {
             "chunk": 80,
             "batch_size": 80,
             "feature_reference": 5000,
+            "feature_components": 64,
             "second_ground_truths": 40,
             "second_steps": 24,
         },

@@ -1,7 +1,7 @@
 """Run the notebooks: `python -m uturn_lib.run figures [fig08 ...] --profile laptop --device auto -p seed 3`.
 
 ``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
-``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
+``readme`` puts the committed claims into the README. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from . import checks, claims
-from .features import NAMING, chosen_extractor
+from .features import chosen_extractor, feature_naming
 from .files import write_text
 from .profiles import ROOT, Profile, figure_folder, load_profile, machine
 
@@ -198,7 +198,7 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     print(f"scale: {scale.scale()}", flush=True)
     if scale.features != "classifier":  # decided once, or figures could disagree about it
         os.environ["UTURN_FEATURES"] = chosen_extractor(scale.features)
-        print(f"quality in {NAMING[os.environ['UTURN_FEATURES']].phrase}", flush=True)
+        print(f"quality in {feature_naming(scale.features, scale.feature_components).phrase}", flush=True)
     start = time.monotonic()
     notebooks = sorted(notebooks, key=lambda path: path.stem.split("_")[0] not in FIRST)
     tasks = [(path, executed / path.name) for path in notebooks]
@@ -213,7 +213,7 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
 def run_page(scale: Profile, device: torch.device, seconds: dict[str, float], total: float, jobs: int) -> str:
     """RUN.md: on what machine, at what scale and in what time the figures beside it were made."""
     figures = ", ".join(f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items()))
-    naming = NAMING[chosen_extractor(scale.features)]
+    naming = feature_naming(scale.features, scale.feature_components)
     return f"""# How these figures were made
 
 Written by `make figures PROFILE={scale.name}`; do not edit.
@@ -254,13 +254,27 @@ def refresh(names: list[str], jobs: int = JOBS) -> None:
             # Times and execution status change with every run; tags are what we keep.
             cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         nbformat.write(document, notebook)
+    update_readme()
+
+
+COMPARED = ("laptop", "cifar10")  # profiles whose results are in the repository
+
+
+def update_readme() -> None:
+    """Put the committed claims and numbers of all profiles into the README."""
     readme = ROOT / "README.md"
-    readme.write_text(with_claims(readme.read_text(encoding="utf-8"), claims.summary("laptop")), encoding="utf-8")
+    text = with_claims(readme.read_text(encoding="utf-8"))
+    readme.write_text(text, encoding="utf-8")
 
 
-def with_claims(text: str, table: str) -> str:
-    """``text`` with the lines between its two claims marks replaced by ``table``."""
-    begin, end = "<!-- claims:begin -->\n", "<!-- claims:end -->"
+def with_claims(text: str) -> str:
+    """``text`` with the lines between each pair of its marks replaced by what the ledgers say."""
+    text = _with_block(text, "claims", claims.summary(*COMPARED))
+    return _with_block(text, "numbers", claims.numbers(*COMPARED))
+
+
+def _with_block(text: str, name: str, table: str) -> str:
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
     before, rest = text.split(begin)
     return before + begin + table + "\n" + end + rest.split(end)[1]
 
@@ -272,7 +286,7 @@ def _short(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 for bad input, 1 for a failed notebook."""
     parser = argparse.ArgumentParser(prog="python -m uturn_lib.run", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("figures", "refresh"))
+    parser.add_argument("command", choices=("figures", "refresh", "readme"))
     parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--device", default="auto")
@@ -280,7 +294,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_intermixed_args(arguments)
     try:
-        if options.command == "refresh":
+        if options.command == "readme":
+            update_readme()
+        elif options.command == "refresh":
             refresh(options.names, options.jobs)
         else:
             figures(options.names, options.profile, options.device, parse_parameters(options.parameter), options.jobs)

@@ -127,6 +127,40 @@ def crossing(sigmas: Sequence[float], centres: np.ndarray) -> Estimate:
     return Estimate(float(levels[0]), *interval(levels[1:]))
 
 
+def without_errors(curves: np.ndarray, accuracy: np.ndarray | float, classes: int) -> np.ndarray:
+    """Class retention as a classifier without errors would see it, from ``curves`` (..., S) seen by one that is right with ``accuracy`` (...).
+
+    With errors that go to all other classes alike, whatever the image, it sees ``c a + (1 - c) (1 - a) / (K - 1)`` instead of c; solved for c and clipped
+    to [0, 1]. Definition: ours. Raises ``ValueError`` for an accuracy that is not above chance.
+    """
+    accuracy = np.asarray(accuracy, dtype=float)[..., None]
+    checks.positive_int("classes", classes, minimum=2)
+    if not ((accuracy > 1 / classes) & (accuracy <= 1)).all():
+        raise ValueError(f"accuracy must lie in (1/{classes}, 1]")
+    stray = (1 - accuracy) / (classes - 1)
+    return ((np.asarray(curves, dtype=float) - stray) / (accuracy - stray)).clip(0, 1)
+
+
+def error_free_transition(
+    sigmas: Sequence[float], retained: Tensor | np.ndarray, right: int, judged: int, classes: int, seed: int = 0
+) -> Estimate:
+    """T_s with the classifier's errors taken out (:func:`without_errors`); its accuracy is ``right`` of ``judged`` held-out images.
+
+    The interval contains the uncertainty of the accuracy beside that of the ground truths. ``retained`` (S, N) as in :func:`transition`.
+    """
+    sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
+    level = chance_level(classes)
+    _check_curve(sigmas, retained, level)
+    if not 0 < right <= judged:
+        raise ValueError(f"right = {right} of judged = {judged} images: 0 < right <= judged is needed")
+    drawn = bootstrap_curves(retained, seed)
+    accuracy = np.random.default_rng(seed).binomial(judged, right / judged, size=len(drawn)) / judged
+    curves = np.concatenate(
+        [without_errors(retained.mean(1), right / judged, classes)[None], without_errors(drawn, accuracy, classes)]
+    )
+    return crossing(sigmas, fit_centres(np.log(sigmas), curves, floor=2 * level - 1))
+
+
 def gap(sigmas: Sequence[float], identity_centres: np.ndarray, class_centres: np.ndarray) -> Estimate:
     """``log T_s - log T_m`` from the centres of both, resampled together.
 
