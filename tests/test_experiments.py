@@ -470,3 +470,15 @@ def test_leading_components_keep_most_of_the_variance_of_real_features():
     covariance = torch.cov(part.double().T)
     assert float((covariance - covariance.diagonal().diag()).abs().max()) < 1e-3 * float(best)
     assert "8 leading" in few.naming.phrase
+
+
+def test_a_study_can_be_sent_to_another_process_and_keeps_its_names():
+    import pickle
+
+    study = experiments.prepare("laptop", "cpu")
+    again = pickle.loads(pickle.dumps(study))
+    assert again.fingerprint == study.fingerprint
+    before = study.classifier_fingerprint
+    assert (
+        study.classifier.fingerprint == before == study.classifier_fingerprint
+    )  # built or not, one name in all cache keys

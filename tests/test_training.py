@@ -188,3 +188,35 @@ def test_an_interrupted_classifier_ends_where_an_uninterrupted_one_does(tmp_path
     assert record["held_out_correct"] == int((classifier.predict(second.test.images) == second.test.labels).sum())
     with pytest.raises(ValueError, match="another recipe"):
         training.ClassifierTrainer(replace(SMALL, seed=1), tmp_path / "parts", torch.device("cpu")).resume()
+
+
+def test_a_short_run_does_not_replace_what_has_seen_more():
+    recipe = {"stages": [{"images": 10}], "channels": (8, 8)}
+    shipped = {"recipe": {"stages": [{"images": 10}], "channels": [8, 8]}, "images_seen": 500}
+    assert not training.is_better_trained({"recipe": recipe, "images_seen": 499}, shipped)
+    assert training.is_better_trained({"recipe": recipe, "images_seen": 500}, shipped)
+    assert training.is_better_trained({"recipe": recipe | {"channels": (16, 16)}, "images_seen": 1}, shipped)
+    assert training.is_better_trained({"recipe": recipe, "images_seen": 1}, {})
+
+
+def test_the_shipped_classifiers_are_those_of_the_recipes():
+    """What was trained before a recipe had all of today's fields is compared in those it knew."""
+    from uturn_lib.networks import CHECKPOINTS
+
+    for name, recipe in training.CLASSIFIERS.items():
+        known = training.shipped_record(CHECKPOINTS / f"{name}-classifier")
+        assert known and all(known[key] == value for key, value in recipe.record().items() if key in known)
+
+
+def test_an_autocast_around_the_network_reaches_it(tiny_network):
+    """On a GPU the trainer asks for bfloat16 around the loss; the denoiser must not switch that off."""
+    seen = []
+    hook = tiny_network.unet.conv_in.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    images, sigma = torch.randn(2, 1, 8, 8), torch.ones(2)
+    try:
+        for enabled in (False, True):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                training.edm_loss(tiny_network, images, sigma, images, torch.tensor([0, 1]))
+    finally:
+        hook.remove()
+    assert seen == [torch.float32, torch.bfloat16]

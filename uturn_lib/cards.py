@@ -33,9 +33,9 @@ CHANGES = {
 }
 LIMITS = {
     "mnist": "Trained on 4,500 digits on a CPU, for teaching and for tests of the method. It is no state-of-the-art generator.",
-    "cifar10": "How many images it has seen says what it can do: the network of Karras et al. (2022) has 14 times the parameters of the CPU recipe's and saw 200 million "
-    "images. A few hundred thousand images teach colours, textures and rough shapes, no clean objects: free samples are far from real images (table above), while U-Turns "
-    "from small and middle noise levels, where most of the image is given, are much better. Statements about large sigma_u inherit this.",
+    "cifar10": "How many images it has seen says what it can do: the network of Karras et al. (2022) has 55.7 million parameters and saw 200 million images. "
+    "How far its free samples are from real images says the table above; a U-Turn from a small noise level, where most of the image is given, is much better "
+    "than a free sample, and statements about large sigma_u inherit the difference.",
 }
 
 

@@ -17,6 +17,7 @@ transitions           T_m and T_s of the multi-class sweep
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
@@ -225,19 +226,14 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
     Raises ``ValueError`` for an unknown profile or device, ``FileNotFoundError`` for a missing checkpoint.
     """
-    from .networks import accelerate, accelerated_fingerprint, load_denoiser, shipped_fingerprint
+    from .networks import accelerated_fingerprint, shipped_fingerprint
 
     where = checks.pick_device(device)
     chosen = load_profile(profile).on(where.type)
     fast = where.type == "cuda"
     fingerprint = shipped_fingerprint(chosen.checkpoint)
-
-    def make_denoiser() -> Denoiser:
-        denoiser = load_denoiser(chosen.checkpoint, where)
-        return accelerate(denoiser) if fast else denoiser
-
     return Study(
-        make_denoiser=make_denoiser,
+        make_denoiser=partial(_make_denoiser, chosen.checkpoint, where, fast),
         fingerprint=accelerated_fingerprint(fingerprint) if fast else fingerprint,
         device=where,
         batch_size=chosen.batch_size,
@@ -245,6 +241,20 @@ def prepare(profile: str, device: str = "auto") -> Study:
         train=load_data(chosen.dataset, "train"),
         test=load_data(chosen.dataset, "test"),
     )
+
+
+def _make_denoiser(checkpoint: str, device: torch.device, fast: bool) -> Denoiser:
+    from .networks import accelerate, load_denoiser
+
+    if not fast:
+        return load_denoiser(checkpoint, device)
+    denoiser = accelerate(load_denoiser(checkpoint, device))
+    try:  # compilation happens at the first call, and needs a compiler that not every machine has
+        denoiser(torch.zeros(2, *denoiser.sample_shape, device=device), 1.0)
+    except Exception as error:  # whatever the compiler raises; what the network itself raises comes again without it
+        warnings.warn(f"the network is not compiled ({type(error).__name__}): slower, same results", stacklevel=2)
+        denoiser = accelerate(load_denoiser(checkpoint, device), compiled=False)
+    return denoiser
 
 
 def _compute(bench: Workbench, chunk: Chunk) -> Arrays:
@@ -701,8 +711,8 @@ def _compute_generation_path(
     states = torch.stack(found.pop("x"))
     arrays = {name: np.array([float(v) for v in found.pop(name)]) for name in ("sigmas", "raised")}
     arrays |= {name: torch.stack(values).float().numpy() for name, values in found.items()}
-    arrays["with_first"] = (states * states[0]).sum(-1).float().numpy()
-    arrays["with_last"] = (states * states[-1]).sum(-1).float().numpy()
+    for name, state in (("with_first", states[0]), ("with_last", states[-1])):
+        arrays[name] = torch.einsum("sbd,bd->sb", states, state).float().numpy()
     return arrays
 
 

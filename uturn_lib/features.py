@@ -4,7 +4,7 @@ A distance in the features of a classifier of the same data sees classes and lit
 
 ==================  ==============================================================================================
 inception           InceptionV3 with the weights of the published FID, by torch-fidelity where that is installed
-                    (``pip install '.[fid]'``); its weights (91 MB) are downloaded once. Only distances in these 2,048
+                    (``pip install -e '.[fid]'``); its weights (91 MB) are downloaded once. Only distances in these 2,048
                     features are called FID and KID.
 efficientnet-lite0  EfficientNet-Lite0, whose ImageNet weights come with a Python package: works offline. Its 1,280
                     features are no Inception features, and distances in them are never called FID.
@@ -113,6 +113,8 @@ def _chosen(name: str) -> str:
         return name
     if wanted := os.environ.get("UTURN_FEATURES"):
         checks.one_of("UTURN_FEATURES", wanted, ("inception", "efficientnet-lite0"))
+        if wanted == "inception":
+            inception_weights()  # now, not after hours of sampling
         return wanted
     try:
         inception_weights()
@@ -170,7 +172,7 @@ def inception_weights() -> Path:
     Raises ``FileNotFoundError`` saying which file to put where.
     """
     if not find_spec("torch_fidelity"):
-        raise FileNotFoundError("InceptionV3 needs the package torch-fidelity: pip install '.[fid]'")
+        raise FileNotFoundError("InceptionV3 needs the package torch-fidelity: pip install -e '.[fid]'")
     folders = [Path(local)] if (local := os.environ.get("UTURN_DATA")) else []
     hub = Path(torch.hub.get_dir()) / "checkpoints"
     for folder in [*folders, hub]:
@@ -188,7 +190,11 @@ def inception_weights() -> Path:
             f"the Inception weights could not be had ({type(error).__name__}): put {INCEPTION_WEIGHTS} (torch-fidelity's "
             "release v0.2.0) into the folder UTURN_DATA names or into torch's hub folder"
         ) from error
-    return _verified(hub / INCEPTION_WEIGHTS)
+    try:
+        return _verified(hub / INCEPTION_WEIGHTS)
+    except ValueError:
+        (hub / INCEPTION_WEIGHTS).unlink()  # or it would be found the next time
+        raise
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ class EDMDenoiser(nn.Module):
             labels = torch.full((len(scaled),), self.num_classes, device=scaled.device)
         patches = F.pixel_unshuffle(scaled.to(dtype), self.unshuffle).contiguous(memory_format=torch.channels_last)
         embedded = (self.noise_scale * c_noise).to(dtype)
-        with torch.autocast(scaled.device.type, self.precision, enabled=self.precision is not None):
+        # Without a precision of its own it leaves an autocast around it (training on a GPU) as it is.
+        own = nullcontext() if self.precision is None else torch.autocast(scaled.device.type, self.precision)
+        with own:
             output = self.unet(patches, embedded, class_labels=labels).sample
         return F.pixel_shuffle(output.to(dtype), self.unshuffle)
 
@@ -403,5 +406,5 @@ def load_classifier(name_or_path: str | Path, device: str | torch.device | None 
         section.get("body", "separable"),
     )
     load_weights(classifier, state, folder)
-    classifier.fingerprint = section["weights_sha256"]
+    classifier.fingerprint = checkpoint_fingerprint(config)
     return freeze(classifier, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,25 +19,24 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Raises ``ValueError`` for other shapes, fewer than 2 rows, or NaN.
     """
     a, b = _features(a, b)
-    return _frechet(a, b.mean(0), _covariance(b))
+    return _frechet(a, *_gaussian(b))
 
 
-def _covariance(a: Tensor) -> Tensor:
-    return torch.cov(a.T).reshape(a.shape[1], a.shape[1])  # of one feature it would be a number
+def _gaussian(b: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (F,) and root of the covariance (F, F): all that is needed of the set to which many others are compared."""
+    covariance = torch.cov(b.T).reshape(b.shape[1], b.shape[1])  # of one feature it would be a number
+    return b.mean(0), _square_root(covariance)
 
 
-def _frechet(a: Tensor, mean: Tensor, covariance: Tensor) -> float:
+def _frechet(a: Tensor, mean: Tensor, root: Tensor) -> float:
     own_mean = a.mean(0)
     rows = (a - own_mean) / (len(a) - 1) ** 0.5  # S_a = rows^T rows
-    # tr (S_a S_b)^(1/2) is the sum of the roots of the eigenvalues of S_a S_b, which are those of a symmetric matrix: rows S_b rows^T (N, N) where there
-    # are fewer samples than features, S_a^(1/2) S_b S_a^(1/2) (F, F) otherwise. No complex square root in either.
-    if len(a) < a.shape[1]:
-        product = rows @ covariance @ rows.T
-    else:
-        root = _square_root(_covariance(a))
-        product = root @ covariance @ root
+    # tr (S_a S_b)^(1/2) is the sum of the roots of the eigenvalues of S_a S_b, which are those of R^T R with R = rows S_b^(1/2), or of R R^T: the smaller
+    # one is taken. Both are symmetric: no complex square root.
+    product = rows @ root
+    product = product @ product.T if len(a) < a.shape[1] else product.T @ product
     cross = torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum()
-    distance = (own_mean - mean).square().sum() + rows.square().sum() + covariance.trace() - 2 * cross
+    distance = (own_mean - mean).square().sum() + rows.square().sum() + root.square().sum() - 2 * cross
     return max(0.0, float(distance))
 
 
@@ -51,9 +50,9 @@ def frechet_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
     size and look at the floor.
     """
     a, b = _features(a, b)
-    mean, covariance = b.mean(0), _covariance(b)
-    left_out = [_frechet(part, mean, covariance) for part in _without_groups(a, groups)]
-    return _jackknife(_frechet(a, mean, covariance), left_out)
+    law = _gaussian(b)
+    left_out = [_frechet(part, *law) for part in _without_groups(a, groups)]
+    return _jackknife(_frechet(a, *law), left_out)
 
 
 def frechet_difference(a: Tensor, c: Tensor, b: Tensor, groups: int = 24) -> Estimate:
@@ -62,10 +61,10 @@ def frechet_difference(a: Tensor, c: Tensor, b: Tensor, groups: int = 24) -> Est
     c, _ = _features(c, b)
     if len(a) != len(c):
         raise ValueError(f"a has {len(a)} rows, c {len(c)}; paired samples are needed")
-    mean, covariance = b.mean(0), _covariance(b)
+    law = _gaussian(b)
     pairs = zip(_without_groups(a, groups), _without_groups(c, groups), strict=True)
-    left_out = [_frechet(x, mean, covariance) - _frechet(y, mean, covariance) for x, y in pairs]
-    return _jackknife(_frechet(a, mean, covariance) - _frechet(c, mean, covariance), left_out)
+    left_out = [_frechet(x, *law) - _frechet(y, *law) for x, y in pairs]
+    return _jackknife(_frechet(a, *law) - _frechet(c, *law), left_out)
 
 
 def group_of(count: int, groups: int) -> Tensor:
@@ -73,13 +72,13 @@ def group_of(count: int, groups: int) -> Tensor:
     return torch.arange(count) * groups // count
 
 
-def _without_groups(rows: Tensor, groups: int) -> list[Tensor]:
+def _without_groups(rows: Tensor, groups: int) -> Iterator[Tensor]:
     if not 2 <= groups <= len(rows) or len(rows) < 4:
         raise ValueError(
             f"groups = {groups} must lie between 2 and the number of samples, {len(rows)}, of which 4 are needed"
         )
     member = group_of(len(rows), groups)
-    return [rows[member != group] for group in range(groups)]
+    return (rows[member != group] for group in range(groups))  # one copy at a time
 
 
 def _jackknife(value: float, left_out: Sequence[float]) -> Estimate:
@@ -150,7 +149,8 @@ def _resampled_kernel_distance(a: Tensor, b: Tensor, within_b: float, counts: np
     Pairs of different samples only, so that copies of one sample do not look like agreement.
     """
     weights = torch.as_tensor(counts, dtype=torch.float64)
-    kernel_aa, with_b = _kernel(a, a).fill_diagonal_(0), _kernel(a, b).mean(1)
+    kernel_aa = _kernel(a, a).fill_diagonal_(0)
+    with_b = torch.cat([_kernel(part, b).mean(1) for part in a.split(500)])
     total = weights.sum(1)
     pairs = total**2 - weights.square().sum(1)
     within_a = ((weights @ kernel_aa) * weights).sum(1) / pairs
