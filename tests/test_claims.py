@@ -165,3 +165,10 @@ def test_nan_never_holds():
         claims.memorization("f", "laptop", (0.1, 1, 10), [at(1), at(0)], at(1))
     with pytest.raises(ValueError, match="claims is empty"):
         claims.record()
+
+
+def test_a_speciation_before_the_memorization_leaves_no_level_between():
+    early = claims.gaussian_test(
+        "f", "laptop", (0.5, 1.0, 3.0), [at(0.5)] * 3, [0.5] * 3, at(2), at(0.4), [at(0.01)] * 3
+    )
+    assert "no level lies on [T_m, T_s]" in early.measured and "nan" not in early.measured

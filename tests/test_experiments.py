@@ -482,3 +482,21 @@ def test_a_study_can_be_sent_to_another_process_and_keeps_its_names():
     assert (
         study.classifier.fingerprint == before == study.classifier_fingerprint
     )  # built or not, one name in all cache keys
+
+
+def test_large_pictures_get_fewer_colours_and_look_the_same(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv("UTURN_FIGURES", str(tmp_path))
+    noise = torch.rand(12, 12, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pictures = {}
+    for limit in (10**9, plotting.PNG_LIMIT):
+        monkeypatch.setattr(plotting, "PNG_LIMIT", limit)
+        figure, axes = plotting.plt.subplots(figsize=(7, 7))
+        plotting.image_grid(axes, noise)
+        path = plotting.save_figure(figure, "laptop", "grid")
+        plotting.plt.close(figure)
+        pictures[path.stat().st_size] = np.asarray(Image.open(path).convert("RGB")).astype(float)
+    (large, exact), (small, reduced) = sorted(pictures.items(), reverse=True)
+    assert small < 0.6 * large and exact.shape == reduced.shape
+    assert np.abs(exact - reduced).mean() < 12  # of 255, for noise that uses every colour alike

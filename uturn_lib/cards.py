@@ -81,7 +81,7 @@ def measure_denoiser(
         "kernel": {name: kernel_distance(rows, held_out) for name, rows in found.items()},
         "images_per_second": calls_per_second(denoiser),
         "threads": torch.get_num_threads(),
-        "grid": torch.cat([unconditional[:20], conditional[:40]]),
+        "grid": torch.cat([conditional[:40], unconditional[:20]]),
     }
 
 
@@ -108,15 +108,24 @@ def draw_loss(log: list[dict[str, float]], path: Path) -> None:
 
 
 def draw_samples(images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10) -> None:
-    """A grid of samples: two rows without labels, then a column per class."""
+    """A grid of samples: a column per class, then two rows without labels, which have no class."""
     from . import plotting
 
     plotting.use_style()
     grid = images.reshape(-1, columns, *images.shape[1:])
-    figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE * 0.7, plotting.PAGE * 0.7 * len(grid) / columns + 0.4))
-    rows = ["no label"] * 2 + ["class"] * (len(grid) - 2)
-    plotting.image_grid(axes, grid, rows, [name[:8] for name in class_names])
+    figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE, 0.62 * len(grid) + 0.5), layout="constrained")
+    rows = ["label given"] + [""] * (len(grid) - 3) + ["no label", ""]
+    plotting.image_grid(axes, grid, rows, list(class_names))
+    axes.tick_params(labelsize=7)
     _save(figure, path)
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    """A stage of a recipe in words."""
+    ends = stage.get("decay", True)
+    length = f"{stage['images']:,} images" if ends else "open-ended"
+    rate = f"learning rate {stage['learning_rate']:g} ({'cosine to zero' if ends else 'constant'})"
+    return f"{length}, {rate}, label dropout {stage['label_dropout']:.0%}"
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -141,11 +150,7 @@ def write_denoiser_card(
     draw_samples(found["grid"], data.class_names, folder / "samples.png")
     parameters = sum(p.numel() for p in denoiser.parameters())
     error = (found["class_accuracy"] * (1 - found["class_accuracy"]) / found["samples"]) ** 0.5
-    stages = "; ".join(
-        f"{stage['images']:,} images, learning rate {stage['learning_rate']:g}{' (cosine to zero)' if stage.get('decay', True) else ' (constant)'}, "
-        f"label dropout {stage['label_dropout']:.0%}"
-        for stage in recipe["stages"]
-    )
+    stages = "; ".join(map(_stage, recipe["stages"]))
     naming, frechet, kernel = found["features"], found["frechet"], found["kernel"]
     aims = AIMS.get(dataset, {})
     weights = folder / "diffusion_pytorch_model.safetensors"

@@ -215,7 +215,8 @@ def gaussian_test(
     beyond = _largest(gap for s, gap in zip(sigmas, gaps, strict=True) if s >= t_s.value)
     between = _largest(gap for s, gap in zip(sigmas, gaps, strict=True) if t_m.value <= s < t_s.value)
     correlation_half = abs(beyond.value) <= 0.02 and not abs(between.value) > 0.05
-    text = f"largest C - C_Gauss {_signed(beyond)} beyond T_s, {_signed(between)} on [T_m, T_s]"
+    text = f"largest C - C_Gauss {_signed(beyond)} beyond T_s, "
+    text += "no level lies on [T_m, T_s]" if math.isnan(between.value) else f"{_signed(between)} on [T_m, T_s]"
     values = {"beyond": beyond, "between": between, "T_m": t_m, "T_s": t_s}
     if math.isnan(beyond.value):
         return make_claim("C4", figure, profile, "no level of the grid lies beyond T_s", decide(None), **values)
@@ -553,6 +554,8 @@ def _number(profile: str, figure: str, id: str, name: str) -> str:
     for entry in read_ledger(profile):
         if (entry["figure"], entry["id"]) == (figure, id):
             value = entry["values"].get(name)
+            if isinstance(value, dict) and "nan" in value.values():
+                return "none"
             if isinstance(value, dict):
                 return "{value} [{low}, {high}]".format(**{end: _short(number) for end, number in value.items()})
             return "none" if value is None else _short(value)

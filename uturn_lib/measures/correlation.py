@@ -55,6 +55,24 @@ def identity_gap_estimate(
     return bootstrap_ratio(numerator - predicted, denominator, seed, confidence)
 
 
+def identity_gap_parts(
+    x0: Tensor, denoised: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0, confidence: float = 0.95
+) -> tuple[Estimate, Estimate]:
+    """Where :func:`identity_gap_estimate` comes from: two parts that add up to it, each zero for an exact score (our decomposition).
+
+    *Return*, ``sum <x_0, y_0 - D> / sum |x_0|^2``: the way back should lead to D on average, ``E[y_0 | x_u] = D(x_u)``; it does not where the denoiser at lower noise
+    contradicts the one at sigma_u, or the steps are too few. *Calibration*, ``sum <x_0 - D, D> / sum |x_0|^2``: the error of a conditional mean
+    is orthogonal to it; positive where D is too timid, negative where it claims more than it knows.
+    """
+    with_output, denominator = correlation_terms(x0, y0, mean)
+    with_belief, _ = correlation_terms(x0, denoised, mean)
+    belief, _ = correlation_terms(denoised, denoised, mean)
+    return (
+        bootstrap_ratio(with_output - with_belief, denominator, seed, confidence),
+        bootstrap_ratio(with_belief - belief, denominator, seed, confidence),
+    )
+
+
 def gaussian_correlation(eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0, method: str = "sde") -> float:
     """U-Turn correlation of Gaussian data, in closed form (our derivation), with ``K = lambda / (lambda + sigma^2)``.
 
