@@ -13,13 +13,12 @@ from .features import NAMING, chosen_extractor, imagenet_extractor
 from .files import atomic_path, read_json, sha256
 from .measures.quality import frechet_distance, kernel_distance
 from .networks import Classifier, EDMDenoiser, load_classifier, load_denoiser
+from .profiles import PROFILES, Profile
 from .uturn import artificial_start
 
 SAMPLES = 1000
 STEPS = 64
 
-CLASSIFIER_FEATURES = ("mnist",)  # data whose quality is judged in features of their own classifier
-PROFILE_OF = {"mnist": "laptop"}
 AIMS = {
     "mnist": {
         "frechet": " (aim: at most 3 times the floor)",
@@ -63,7 +62,7 @@ def measure_denoiser(
     sigma_max, device = denoiser.sigma_range[1], next(denoiser.parameters()).device
     conditional = artificial_start(denoiser, samples, sigma_max, steps, labels=labels.to(device), seed=1).y0.cpu()
     unconditional = artificial_start(denoiser, samples, sigma_max, steps, seed=2).y0.cpu()
-    extractor = "classifier" if dataset in CLASSIFIER_FEATURES else chosen_extractor()
+    extractor = chosen_extractor(_profile_of(dataset).features)
     extract = classifier.extract if extractor == "classifier" else imagenet_extractor(extractor, device).extract
     held_out = extract(test.images)
     sets = {
@@ -120,6 +119,11 @@ def draw_samples(images: torch.Tensor, class_names: tuple[str, ...], path: Path,
     _save(figure, path)
 
 
+def _profile_of(dataset: str) -> Profile:
+    """The profile whose network is trained on ``dataset``."""
+    return next(profile for profile in PROFILES.values() if profile.dataset == dataset)
+
+
 def _stage(stage: dict[str, Any]) -> str:
     """A stage of a recipe in words."""
     ends = stage.get("decay", True)
@@ -142,7 +146,7 @@ def write_denoiser_card(
     """Measure the checkpoint in ``folder`` and write its README.md, loss curve and sample grid; returns the measurements."""
     denoiser, data = load_denoiser(folder, device), load_data(dataset, "train")
     if samples is None:  # photographs on a CPU cost minutes per thousand
-        samples = SAMPLES if dataset in CLASSIFIER_FEATURES or device.type == "cuda" else SAMPLES // 2
+        samples = SAMPLES if len(data.images[0]) == 1 or device.type == "cuda" else SAMPLES // 2
     found = measure_denoiser(denoiser, load_classifier(classifier_folder, device), dataset, samples)
     training = read_json(folder / "config.json")["uturn"]["training"]
     recipe, last = training["recipe"], training["loss"][-1]
@@ -170,7 +174,7 @@ denoiser = load_denoiser("{folder.name}")
 
 ## How it was made
 
-`make train PROFILE={PROFILE_OF.get(dataset, dataset)}` (`python -m uturn_lib.training`), recipe in `config.json` under `uturn.training`.
+`make train PROFILE={_profile_of(dataset).name}` (`python -m uturn_lib.training`), recipe in `config.json` under `uturn.training`.
 
 | | |
 |---|---|

@@ -529,7 +529,7 @@ NUMBERS = (
     ("speciation time $T_s$", "fig09", "C2", "T_s"),
     ("$T_m$ of the memorising score, training images", "fig13", "O4", "memorising"),
     ("largest $C - C_G$ on $[T_m, T_s]$, no label", "fig14", "C4", "between"),
-    ("what no affine score explains just beyond $T_s$", "fig14", "C4", "unexplained"),
+    ("largest share that no affine score explains beyond $T_s$", "fig14", "C4", "unexplained"),
     ("how far the law of the start moves an image", "fig04", "C5", "moved"),
     ("last step of the deterministic sampler", "fig15", "C7", "moved"),
     ("times fewer calls at the full run's quality", "fig10", "C6", "speed_up"),
