@@ -30,15 +30,17 @@ def positive_int(name: str, value: int, minimum: int = 1) -> int:
     return int(value)
 
 
-def noise_level(name: str, value: float, highest: float = math.inf, allow_zero: bool = True) -> float:
-    """Return ``value`` as a float; raise ``ValueError`` when it is negative, NaN, infinite or above ``highest``."""
+def noise_level(
+    name: str, value: float, highest: float = math.inf, allow_zero: bool = True, lowest: float = 0.0
+) -> float:
+    """Return ``value`` as a float; raise ``ValueError`` when it is negative, NaN, infinite, above ``highest``, or neither zero nor at least ``lowest``."""
     try:
         value = float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} = {value!r} is not a number; a noise level is needed") from error
-    too_low = value < 0 or (value == 0 and not allow_zero)
+    too_low = value < 0 or (value == 0 and not allow_zero) or 0 < value < lowest * (1 - 1e-6)
     if math.isnan(value) or math.isinf(value) or too_low or value > highest:
-        low = "[0" if allow_zero else "(0"
+        low = ("0 or " if allow_zero else "") + f"[{lowest:g}" if lowest else "[0" if allow_zero else "(0"
         raise ValueError(f"{name} = {value} is not a usable noise level; allowed is {low}, {highest:g}]")
     return value
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .downloads import fetch
 from .files import atomic_path
 from .profiles import cache_folder
 
@@ -236,23 +237,9 @@ def _cifar10_from_archive(archive: Path, split: str) -> tuple[np.ndarray, np.nda
 def download_cifar10(
     url: str = CIFAR10_URL, known_hash: str = f"md5:{CIFAR10_MD5}", folder: Path | None = None
 ) -> Path:
-    """Download the archive once (pooch keeps and verifies it) and return its path.
-
-    Raises ``RuntimeError`` saying what to do when it cannot be fetched, ``ValueError`` when its checksum is wrong.
-    """
-    import pooch
-    from requests.exceptions import RequestException
-
-    try:
-        path = pooch.retrieve(url, known_hash, path=folder or pooch.os_cache("uturn"), progressbar=True)
-    except RequestException as error:
-        raise RuntimeError(
-            f"cannot download {url} ({type(error).__name__}). Offline: set UTURN_DATA to a folder that holds "
-            "cifar10/train_0.npz ... train_3.npz and test.npz (README, section Data)"
-        ) from error
-    except ValueError as error:  # pooch: the hash does not match; it has removed the file
-        raise ValueError(f"the download {url} has the wrong checksum, expected {known_hash}: {error}") from error
-    return Path(path)
+    """Download the archive once and return its path (``downloads.fetch``, which says what it raises)."""
+    remedy = "Offline: set UTURN_DATA to a folder that holds cifar10/train_0.npz ... train_3.npz and test.npz (README, section Data)"
+    return fetch(url, known_hash, folder, remedy)
 
 
 @lru_cache(maxsize=2)

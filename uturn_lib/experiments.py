@@ -52,9 +52,9 @@ from .measures import affinity as affinity_measure
 from .measures import retention
 from .measures.estimate import Estimate
 from .measures.gaussianity import ks_statistic
-from .noise import SIGMA_MIN, karras_sigmas, proportional_steps, turn_sigmas
+from .noise import SIGMA_MIN, proportional_steps
 from .profiles import Profile, load_profile
-from .sampling import Churn, final, reverse
+from .sampling import Churn, final, reverse, sampling_grid
 from .seeding import NoiseStream, sample_seeds
 from .uturn import INITIAL_LAWS, artificial_start, g_turn, initial_state, posterior_draws, u_turn
 
@@ -458,7 +458,15 @@ def return_paths(
 
     def compute() -> Arrays:
         seeds = sample_seeds(seed, range(len(x_u)))
-        states = list(reverse(bench.denoiser, x_u.double().to(bench.device), turn_sigmas(steps, sigma_u), "sde", seeds))
+        states = list(
+            reverse(
+                bench.denoiser,
+                x_u.double().to(bench.device),
+                sampling_grid(bench.denoiser, steps, sigma_u),
+                "sde",
+                seeds,
+            )
+        )
         chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
         return {"denoised": torch.stack(chosen).float().cpu().numpy(), "y0": states[-1].x.float().cpu().numpy()}
 
@@ -598,7 +606,9 @@ def _compute_initial_laws(
     x0 = study.sources[images][0][first : first + count]
     eps = NoiseStream(sample_seeds(seed, indices, "start"), x0.shape[1:]).normal()
     start = initial_state(law, eps, sigma_max, study.gaussian, x0).to(study.device)
-    path = reverse(study.denoiser, start, karras_sigmas(steps, sigma_max), method, sample_seeds(seed, indices))
+    path = reverse(
+        study.denoiser, start, sampling_grid(study.denoiser, steps, sigma_max), method, sample_seeds(seed, indices)
+    )
     return {"y0": final(path).float().cpu().numpy()}
 
 
@@ -692,7 +702,7 @@ def _compute_generation_path(
     path = reverse(
         bench.denoiser,
         sigma_max * noise.normal(),
-        karras_sigmas(steps, sigma_max),
+        sampling_grid(bench.denoiser, steps, sigma_max),
         "edm",
         sample_seeds(seed, indices),
         classes,
@@ -742,7 +752,9 @@ def deviation(
         seeds = sample_seeds(seed, range(count))
         empirical = EmpiricalDenoiser(stored.images)
         start = sigma_max * NoiseStream(sample_seeds(seed, range(count), "start"), stored.sample_shape).normal()
-        path = reverse(bench.denoiser, start.to(bench.device), karras_sigmas(steps, sigma_max), "ode", seeds)
+        path = reverse(
+            bench.denoiser, start.to(bench.device), sampling_grid(bench.denoiser, steps, sigma_max), "ode", seeds
+        )
         found: dict[str, list] = {name: [] for name in ("sigmas", "network", "memorising", "apart")}
         for step in path:
             if step.sigma == 0:  # there D is x itself

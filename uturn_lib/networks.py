@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,60 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIGMA_RANGE = (0.0, 80.0)
 
 
-class EDMDenoiser(nn.Module):
+class NetworkDenoiser(nn.Module):
+    """A trained U-Net behind the denoiser interface: what all kinds of them share. They differ in :meth:`denoise`.
+
+    ``sample_shape`` (C, H, W) of images in [-1, 1]; ``num_classes``, 0 for none; ``sigma_range``: the noise levels the network was made for. Sigma = 0 is
+    always allowed and returns ``x``.
+    """
+
+    value_range = (-1.0, 1.0)
+    needs_labels = False  # whether it has classes and no null class
+
+    def __init__(
+        self, unet: nn.Module, sample_shape: tuple[int, ...], num_classes: int, sigma_range: tuple[float, float]
+    ):
+        super().__init__()
+        self.unet = unet
+        self.sample_shape = tuple(sample_shape)
+        self.num_classes = num_classes
+        self.sigma_range = tuple(sigma_range)
+        self.fingerprint: str | None = None  # known once it is saved and loaded
+        # Of the U-Net's products, where it differs from its weights (accelerate).
+        self.precision: torch.dtype | None = None
+
+    def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        """Denoise ``x`` (B, C, H, W) at noise level ``sigma`` (float or (B,)); ``labels`` (B,) or None for the null class.
+
+        Returns E[x_0 | x] with the shape, dtype and device of ``x``; ``sigma`` = 0 returns ``x``.
+        Raises ``ValueError`` for wrong shapes, labels, or a sigma outside the network's range.
+        """
+        checks.samples("x", x, self.sample_shape)
+        labels = checks.labels(labels, len(x), self.num_classes, self.needs_labels)
+        labels = None if labels is None else labels.to(x.device)
+        return self.denoise(x, self._noise_levels(x, sigma), labels)
+
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+        """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x``."""
+        raise NotImplementedError
+
+    def at_precision(self, device: torch.device) -> AbstractContextManager:
+        """The U-Net's own precision; without one it leaves an autocast around it (training on a GPU) as it is."""
+        return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
+
+    def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        sigma = per_sample(sigma, x)
+        low, high = self.sigma_range
+        inside = (sigma <= high * (1 + 1e-6)) & ((sigma >= low * (1 - 1e-6)) | (sigma == 0))
+        if len(x) and not bool(inside.all()):
+            raise ValueError(
+                f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
+                f"network, [{low:g}, {high:g}]"
+            )
+        return sigma.expand(len(x), 1, 1, 1)
+
+
+class EDMDenoiser(NetworkDenoiser):
     """A diffusers ``UNet2DModel`` F under the preconditioning of Karras et al. (2022), Table 1:
 
     ``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`` with ``c_skip = s_d^2 / (sigma^2 + s_d^2)``,
@@ -50,8 +103,6 @@ class EDMDenoiser(nn.Module):
         time steps of 0 to 1000, while c_noise spans less than 3.
     """
 
-    value_range = (-1.0, 1.0)
-
     def __init__(
         self,
         unet: nn.Module,
@@ -62,29 +113,10 @@ class EDMDenoiser(nn.Module):
         noise_scale: float = 100.0,
         sigma_range: tuple[float, float] = SIGMA_RANGE,
     ):
-        super().__init__()
-        self.unet = unet
-        self.sample_shape = tuple(sample_shape)
-        self.num_classes = num_classes
+        super().__init__(unet, sample_shape, num_classes, sigma_range)
         self.sigma_data = sigma_data
         self.unshuffle = unshuffle
         self.noise_scale = noise_scale
-        self.sigma_range = tuple(sigma_range)
-        self.fingerprint: str | None = None  # known once it is saved and loaded
-        self.precision: torch.dtype | None = (
-            None  # of the U-Net's products, where it differs from its weights (accelerate)
-        )
-
-    def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        """Denoise ``x`` (B, C, H, W) at noise level ``sigma`` (float or (B,)); ``labels`` (B,) or None for the null class.
-
-        Returns E[x_0 | x] with the shape, dtype and device of ``x``; ``sigma`` = 0 returns ``x``.
-        Raises ``ValueError`` for wrong shapes, labels, or a sigma outside the network's range.
-        """
-        checks.samples("x", x, self.sample_shape)
-        labels = checks.labels(labels, len(x), self.num_classes)
-        labels = None if labels is None else labels.to(x.device)
-        return self.denoise(x, self._noise_levels(x, sigma), labels)
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
         """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x`` (used in training)."""
@@ -103,21 +135,9 @@ class EDMDenoiser(nn.Module):
             labels = torch.full((len(scaled),), self.num_classes, device=scaled.device)
         patches = F.pixel_unshuffle(scaled.to(dtype), self.unshuffle).contiguous(memory_format=torch.channels_last)
         embedded = (self.noise_scale * c_noise).to(dtype)
-        # Without a precision of its own it leaves an autocast around it (training on a GPU) as it is.
-        own = nullcontext() if self.precision is None else torch.autocast(scaled.device.type, self.precision)
-        with own:
+        with self.at_precision(scaled.device):
             output = self.unet(patches, embedded, class_labels=labels).sample
         return F.pixel_shuffle(output.to(dtype), self.unshuffle)
-
-    def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        sigma = per_sample(sigma, x)
-        low, high = self.sigma_range
-        if len(x) and not bool((sigma <= high * (1 + 1e-6)).all()):
-            raise ValueError(
-                f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
-                f"network, [{low:g}, {high:g}]"
-            )
-        return sigma.expand(len(x), 1, 1, 1)
 
     def config(self) -> dict[str, Any]:
         """What is needed to build the same network again (JSON types only)."""
@@ -170,15 +190,22 @@ def save_denoiser(
     write_json(folder / "config.json", {"_class_name": "UNet2DModel", **unet, "uturn": section})
 
 
-def load_denoiser(name_or_path: str | Path, device: str | torch.device | None = None) -> EDMDenoiser:
-    """Load a denoiser: a shipped checkpoint by name ("mnist"), a local folder, or a hub id ("owner/name").
+def load_denoiser(name_or_path: str | Path, device: str | torch.device | None = None) -> NetworkDenoiser:
+    """Load a denoiser: a shipped checkpoint by name ("mnist"), a local folder, a hub id ("owner/name"), or an EDM file by path or published name
+    ("edm-cifar10-32x32-uncond-vp.pkl").
 
-    Returns the network in evaluation mode on ``device`` (default: cuda when present, else cpu).
+    A folder or hub repository is one of ours, one that ``pretrained.convert`` has written, or a diffusers ``UNet2DModel`` with its DDPM-type scheduler.
+    Opening any of them runs no code from it. Returns the network in evaluation mode on ``device`` (default: cuda when present, else cpu).
     Raises ``FileNotFoundError`` when there is no such checkpoint or a file is missing, ``ValueError`` when the weights
-    are truncated, do not match their recorded SHA-256 or do not fit the configuration.
+    are truncated, do not match their recorded SHA-256 or do not fit the configuration, ``RuntimeError`` when a download fails.
     """
+    from .pretrained import load_foreign  # which builds on this module
+
     device = checks.pick_device(device)
-    folder = find_checkpoint(name_or_path)
+    folder = None if is_edm_file(name_or_path) else find_checkpoint(name_or_path)
+    foreign = load_foreign(name_or_path, folder, device)
+    if foreign is not None:
+        return foreign
     config, state = read_checkpoint(folder, WEIGHTS, "EDMDenoiser")
     section = config["uturn"]
     from diffusers import UNet2DModel
@@ -198,7 +225,14 @@ def load_denoiser(name_or_path: str | Path, device: str | torch.device | None = 
     return freeze(denoiser, device)
 
 
-def accelerate(denoiser: EDMDenoiser, precision: torch.dtype = torch.bfloat16, compiled: bool = True) -> EDMDenoiser:
+def is_edm_file(name_or_path: str | Path) -> bool:
+    """Whether it names a pickled EDM network rather than a folder."""
+    return str(name_or_path).endswith(".pkl")
+
+
+def accelerate(
+    denoiser: NetworkDenoiser, precision: torch.dtype = torch.bfloat16, compiled: bool = True
+) -> NetworkDenoiser:
     """The same denoiser for a GPU, in place: matrix products of the U-Net in ``precision``, the U-Net compiled.
 
     Weights, preconditioning and the sampler's state keep their precision; only F in ``D = c_skip x + c_out F`` is rounded, to about 0.4 %. The fingerprint says so:
@@ -226,29 +260,36 @@ def checkpoint_fingerprint(config: dict[str, Any]) -> str:
 
 
 def shipped_fingerprint(name_or_path: str | Path) -> str:
-    """The fingerprint of a checkpoint from its configuration alone: the network is neither read nor built."""
-    return checkpoint_fingerprint(read_json(find_checkpoint(name_or_path) / "config.json"))
+    """The fingerprint of a checkpoint from its configuration (of files from elsewhere: their SHA-256): the network is not built."""
+    from .pretrained import foreign_fingerprint
+
+    folder = None if is_edm_file(name_or_path) else find_checkpoint(name_or_path)
+    return foreign_fingerprint(name_or_path, folder)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """The folder of a checkpoint; a hub id is downloaded (JSON, safetensors and card only)."""
+    """The folder of a checkpoint; a hub id is downloaded (JSON, weights and card only), or found among earlier downloads."""
     text = str(name_or_path)
     for folder in (CHECKPOINTS / text, Path(text)):
-        if (folder / "config.json").is_file():
+        if any((folder / name).is_file() for name in ("config.json", "model_index.json", "unet/config.json")):
             return folder
     shipped = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
-    allowed = (
-        f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, or a hub id owner/name"
-    )
+    allowed = f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, a hub id owner/name, or an EDM file *.pkl"
     if text.count("/") != 1 or text.startswith((".", "/")) or Path(text).exists():
         raise FileNotFoundError(f"no checkpoint {text!r}: allowed is {allowed}")
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        folder = Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        if not any(folder.rglob("*.safetensors")):  # older repositories; opened as bare weights
+            folder = Path(snapshot_download(text, allow_patterns=["*.json", "*.bin", "*.md"]))
+        return folder
     except Exception as error:  # the hub raises a dozen kinds; each means that nothing could be fetched
+        offline = isinstance(error, LocalEntryNotFoundError)
+        remedy = f"; offline: get the files of {text} by other means into a folder and give its path" if offline else ""
         raise FileNotFoundError(
-            f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: {type(error).__name__}"
+            f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: {type(error).__name__}{remedy}"
         ) from error
 
 
@@ -274,10 +315,10 @@ def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
 
 
-def load_weights(module: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Copy ``state`` into ``module``; names and shapes must match exactly."""
+def load_weights(module: nn.Module, state: dict[str, Tensor], folder: Path, assign: bool = False) -> None:
+    """Copy ``state`` into ``module``, or with ``assign`` let the module take over its tensors; names and shapes must match exactly."""
     try:
-        module.load_state_dict(state, strict=True)
+        module.load_state_dict(state, strict=True, assign=assign)
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from error
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from . import checks
 from .denoisers import Denoiser, sigma_range
+from .noise import SIGMA_MIN, turn_sigmas
 from .seeding import NoiseStream
 
 METHODS = ("sde", "ode", "edm")
@@ -104,13 +105,20 @@ def reverse(
         raise ValueError(f"seeds: {found} given for {len(x)} samples; method {method!r} needs one int per sample")
     if churn is not None and method != "edm":
         raise ValueError(f"churn is for method 'edm' only, not {method!r}")
-    checks.noise_level("sigmas[0]", grid[0], highest=sigma_range(denoiser)[1])
+    low, high = sigma_range(denoiser)
+    checks.noise_level("sigmas[0]", grid[0], highest=high)
+    checks.noise_level("sigmas[-2]", grid[-2], lowest=low)
     noise = NoiseStream(seeds, x.shape[1:], x.device).normal if method != "ode" else None
     call = _guarded(denoiser, labels)
     x = x.double()
     if method == "sde":
         return _sde(call, x, grid, noise)
-    return _heun(call, x, grid, noise, (churn or Churn()) if method == "edm" else None, sigma_range(denoiser)[1])
+    return _heun(call, x, grid, noise, (churn or Churn()) if method == "edm" else None, high)
+
+
+def sampling_grid(denoiser: Denoiser, steps: int, sigma_start: float) -> Tensor:
+    """The Karras grid from ``sigma_start`` to 0 whose last level above 0 is ``noise.SIGMA_MIN``, or the lowest that the denoiser was made for."""
+    return turn_sigmas(steps, sigma_start, max(SIGMA_MIN, sigma_range(denoiser)[0]))
 
 
 def final(steps: Iterator[Step]) -> Tensor:

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from . import checks
 from .denoisers import Denoiser, EmpiricalDenoiser, GaussianDenoiser, sigma_range
-from .noise import turn_sigmas
-from .sampling import METHODS, Churn, Step, reverse
+from .sampling import METHODS, Churn, Step, reverse, sampling_grid
 from .seeding import NoiseStream, sample_seeds
 
 DEFAULT_STEPS = 64
@@ -72,7 +71,7 @@ def u_turn(
         getattr(denoiser, "sample_shape", None),
         getattr(denoiser, "value_range", (float("-inf"), float("inf"))),
     )
-    sigma_u = checks.noise_level("sigma_u", sigma_u, highest=sigma_range(denoiser)[1])
+    sigma_u = _turn_level(denoiser, sigma_u)
     indices = _check_indices(indices, len(x0))
     eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device).normal()
     x_u = x0.double() + sigma_u * eps
@@ -101,7 +100,7 @@ def g_turn(
     Returns ``count`` samples, float32; other parameters as in :func:`u_turn`.
     """
     indices = _check_indices(indices, checks.positive_int("count", count))
-    sigma_u = checks.noise_level("sigma_u", sigma_u, highest=sigma_range(denoiser)[1])
+    sigma_u = _turn_level(denoiser, sigma_u)
     start = gaussian.sample(sample_seeds(seed, indices, "start"), sigma_u)
     return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
 
@@ -124,7 +123,7 @@ def artificial_start(
     ``sample_shape`` is needed only when the denoiser does not know its own. Other parameters as in :func:`g_turn`.
     """
     indices = _check_indices(indices, checks.positive_int("count", count))
-    sigma_u = checks.noise_level("sigma_u", sigma_u, highest=sigma_range(denoiser)[1])
+    sigma_u = _turn_level(denoiser, sigma_u)
     shape = sample_shape or getattr(denoiser, "sample_shape", None)
     if shape is None:
         raise ValueError("sample_shape is needed: the denoiser does not know the shape of its samples")
@@ -210,6 +209,12 @@ def forward_path(x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Se
     return torch.stack(states)
 
 
+def _turn_level(denoiser, sigma_u: float) -> float:
+    """``sigma_u`` if the denoiser can be asked there; 0 is always possible."""
+    low, high = sigma_range(denoiser)
+    return checks.noise_level("sigma_u", sigma_u, highest=high, lowest=low)
+
+
 def _from_start(
     denoiser,
     start: Tensor,
@@ -242,10 +247,10 @@ def _return_leg(
     checks.one_of("method", method, METHODS)
     batch_size, steps = checks.positive_int("batch_size", batch_size), checks.positive_int("steps", steps)
     if hasattr(denoiser, "num_classes"):  # before the first call: a wrong label must not cost half a batch
-        labels = checks.labels(labels, len(x_u), denoiser.num_classes)
+        labels = checks.labels(labels, len(x_u), denoiser.num_classes, getattr(denoiser, "needs_labels", False))
     if sigma_u == 0 or len(x_u) == 0:
         return x_u, x_u
-    sigmas, device = turn_sigmas(steps, sigma_u), device_of(denoiser) or x_u.device
+    sigmas, device = sampling_grid(denoiser, steps, sigma_u), device_of(denoiser) or x_u.device
     denoised, y0 = torch.empty_like(x_u), torch.empty_like(x_u)
     for start in range(0, len(x_u), batch_size):
         part = slice(start, start + batch_size)
