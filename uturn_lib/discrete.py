@@ -30,7 +30,7 @@ def alphas_cumprod(scheduler: dict[str, Any]) -> Tensor:
     from diffusers import DDPMScheduler
 
     known = {key: scheduler[key] for key in SCHEDULE if key in scheduler}
-    return DDPMScheduler(**known).alphas_cumprod.double()
+    return (1 - DDPMScheduler(**known).betas.double()).cumprod(0)  # diffusers' own product is in float32
 
 
 class DiscreteDenoiser(NetworkDenoiser):

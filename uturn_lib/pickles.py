@@ -1,7 +1,7 @@
 """Reads the pickled EDM networks as data: tensors and constructor arguments come out, and nothing in the file is ever run.
 
 A pickle is a program for a small stack machine that may import and call anything. Here that machine is played step by step (``pickletools`` of the
-standard library decodes the instructions) with an allow-list of twelve names, none of which is imported: each stands for a function of this module that
+standard library decodes the instructions) with an allow-list of thirteen names, none of which is imported: each stands for a function of this module that
 makes plain data. Whatever else a file asks for is refused. The classes of the EDM files carry their Python source with them; it is not compiled, and
 a file whose source does other things than an architecture needs to do is refused as well, since somebody has altered it.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import io
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,7 +219,9 @@ def _storage(content: RawBytes) -> Tensor:
         raise UnsafePickle(f"a block of weights is not a bare storage ({type(error).__name__})") from error
     if not isinstance(found, torch.TypedStorage):
         raise UnsafePickle(f"a block of weights holds a {type(found).__name__}")
-    return torch.empty(0, dtype=found.dtype).set_(found.untyped())
+    with warnings.catch_warnings():  # torch calls its typed storages deprecated, but its files are made of them
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.empty(0, dtype=found.dtype).set_(found.untyped())
 
 
 def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
@@ -239,6 +242,10 @@ def _dictionary(items: Any = ()) -> dict:
     return dict(items)
 
 
+def _set(items: list = ()) -> set:
+    return set(items)
+
+
 RECORD = "torch_utils.persistence._reconstruct_persistent_obj"
 CALLS: dict[str, Callable[..., Any]] = {
     RECORD: Record,
@@ -250,6 +257,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "torch.nn.modules.container.Sequential": _container,
     "collections.OrderedDict": _dictionary,
     "dnnlib.util.EasyDict": _dictionary,
+    "builtins.set": _set,
     "numpy.dtype": _numpy_type,
     "numpy.core.multiarray.scalar": _numpy_scalar,
     "numpy._core.multiarray.scalar": _numpy_scalar,
