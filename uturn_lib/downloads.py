@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .files import atomic_path, sha256
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # what a broken connection loses at most
 
 
 def kept_folder() -> Path:
