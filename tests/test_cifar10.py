@@ -72,7 +72,7 @@ def test_committed_results_were_made_with_the_shipped_network():
 
 
 def test_a_run_page_names_scale_machine_and_features():
-    text = run.run_page(SMALL, torch.device("cpu"), {"fig02_ks_test": 12.0}, 34.0, 2)
+    text = run.run_page("cifar10", [SMALL], torch.device("cpu"), {"fig02_ks_test": 12.0}, 34.0, 2)
     assert SMALL.scale() in text and "fig02 12" in text and "34 s" in text and "2 notebooks" in text
 
 

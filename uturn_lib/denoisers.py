@@ -100,6 +100,16 @@ def moments(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.reshape(images.shape[1:]), covariance / (len(flat) - 1)
 
 
+def covariance_eigenvalues(images: Tensor) -> Tensor:
+    """Eigenvalues (D,), ascending, of the covariance of ``images`` (N, *sample), float64; of fewer images than coordinates by their N x N products."""
+    flat = images.flatten(1)
+    if len(flat) > flat.shape[1]:
+        return torch.linalg.eigvalsh(moments(images)[1]).clamp(min=0)
+    centred = flat.double() - flat.double().mean(0)
+    found = torch.linalg.eigvalsh(centred @ centred.T / (len(flat) - 1)).clamp(min=0)
+    return torch.cat([torch.zeros(flat.shape[1] - len(flat), dtype=torch.float64), found])
+
+
 class GaussianDenoiser(_Exact):
     """Data N(mean, covariance): D is affine, ``D = mu + Sigma (Sigma + sigma^2)^-1 (x - mu)``.
 

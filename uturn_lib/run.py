@@ -25,7 +25,7 @@ from tqdm import tqdm
 from . import checks, claims
 from .features import chosen_extractor, feature_naming
 from .files import write_text
-from .profiles import ROOT, Profile, figure_folder, load_profile, machine
+from .profiles import ROOT, Profile, figure_folder, load_profile, machine, profile_of
 
 NOTEBOOKS = ROOT / "notebooks"
 JOBS = 2  # notebooks at a time
@@ -122,8 +122,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def execute_all(tasks: list[tuple[Path, Path]], parameters: dict[str, Any], jobs: int) -> Iterator[tuple[Path, float]]:
-    """Run notebooks, (source, output) each, ``jobs`` at a time; yields each with its seconds as it is done.
+def execute_all(tasks: list[tuple[Path, Path, dict[str, Any]]], jobs: int) -> Iterator[tuple[Path, float]]:
+    """Run notebooks, (source, output, parameters) each, ``jobs`` at a time; yields each with its seconds as it is done.
 
     Two notebooks at a time keep the cores busy while one of them draws; they share sweeps through the cache, piece by piece. Each process gets
     its share of the cores. The first failure stops the rest.
@@ -134,7 +134,7 @@ def execute_all(tasks: list[tuple[Path, Path]], parameters: dict[str, Any], jobs
 
         def work(number: int) -> tuple[Path, float]:
             begun = time.monotonic()
-            source, output = tasks[number]
+            source, output, parameters = tasks[number]
             report = Path(folder) / source.stem
             environment = {"OMP_NUM_THREADS": threads, "UTURN_PROGRESS_FILE": str(report)}
             try:
@@ -180,50 +180,71 @@ def _running(folder: Path) -> str:
 def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int = JOBS) -> None:
     """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
     where = checks.pick_device(device)
-    scale = load_profile(profile).on(where.type)
     jobs = checks.positive_int("jobs", jobs)
-    notebooks = find_notebooks(names)
+    notebooks = [path for path in find_notebooks(names) if _can_show(profile, path, asked_for=bool(names))]
+    profiles = {path: profile_of(profile, path.stem.split("_")[0]) for path in notebooks}
+    scales = [load_profile(name).on(where.type) for name in dict.fromkeys(profiles.values())]
     common = {"profile": profile, "device": str(where)}
     for name in common.keys() & parameters.keys():
         raise ValueError(f"parameter {name!r} is set by --{name}, not by -p")
     for notebook in notebooks:
         check_parameters(notebook, common | parameters)
-    if parameters and "UTURN_FIGURES" not in os.environ:
+    smoke = os.environ.get("UTURN_SCALE") == "smoke"
+    if (parameters or smoke) and "UTURN_FIGURES" not in os.environ:
         os.environ["UTURN_FIGURES"] = "figures/custom"  # the figures of the defaults stay as they are
     executed = ROOT / ".cache" / "executed" / profile
     print(
         f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}",
         flush=True,
     )
-    print(f"scale: {scale.scale()}", flush=True)
-    if scale.features != "classifier":  # decided once, or figures could disagree about it
-        os.environ["UTURN_FEATURES"] = chosen_extractor(scale.features)
-        print(f"quality in {feature_naming(scale.features, scale.feature_components).phrase}", flush=True)
+    for scale in scales:
+        print(f"scale{' of ' + scale.name if len(scales) > 1 else ''}: {scale.scale()}", flush=True)
+        if scale.features != "classifier":  # decided once, or figures could disagree about it
+            os.environ["UTURN_FEATURES"] = chosen_extractor(scale.features)
+            print(f"quality in {feature_naming(scale.features, scale.feature_components).phrase}", flush=True)
     start = time.monotonic()
     notebooks = sorted(notebooks, key=lambda path: path.stem.split("_")[0] not in FIRST)
-    tasks = [(path, executed / path.name) for path in notebooks]
-    times = {path.stem: seconds for path, seconds in execute_all(tasks, common | parameters, jobs)}
+    tasks = [(path, executed / path.name, common | {"profile": profiles[path]} | parameters) for path in notebooks]
+    times = {path.stem: seconds for path, seconds in execute_all(tasks, jobs)}
     total = time.monotonic() - start
     print(f"done in {total:.0f} s", flush=True)
     if not names and not parameters:
-        write_text(figure_folder(profile) / "RUN.md", run_page(scale, where, times, total, jobs))
+        write_text(figure_folder(profile) / "RUN.md", run_page(profile, scales, where, times, total, jobs))
     print_claims(profile)
 
 
-def run_page(scale: Profile, device: torch.device, seconds: dict[str, float], total: float, jobs: int) -> str:
+def _can_show(profile: str, notebook: Path, asked_for: bool) -> bool:
+    """Whether the profile's network allows this figure; ``ValueError`` where it was asked for by name."""
+    figure = notebook.stem.split("_")[0]
+    chosen = load_profile(profile_of(profile, figure))
+    if chosen.shows(figure):
+        return True
+    lacks = "no classes" if chosen.labels == "never" else "no score without labels"
+    if asked_for:
+        raise ValueError(f"figure = {figure!r} cannot be made: the network of profile {chosen.name} has {lacks}")
+    print(f"left out: {notebook.stem}, the network of this profile has {lacks}", flush=True)
+    return False
+
+
+def run_page(
+    profile: str, scales: list[Profile], device: torch.device, seconds: dict[str, float], total: float, jobs: int
+) -> str:
     """RUN.md: on what machine, at what scale and in what time the figures beside it were made."""
     figures = ", ".join(f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items()))
-    naming = feature_naming(scale.features, scale.feature_components)
+    namings = [feature_naming(scale.features, scale.feature_components) for scale in scales]
+    several = len(scales) > 1
+    scale_text = "; ".join((f"{scale.name}: " if several else "") + scale.scale() for scale in scales)
+    quality = "; ".join(dict.fromkeys(f"{one.frechet} and {one.kernel} in {one.phrase}" for one in namings))
     return f"""# How these figures were made
 
-Written by `make figures PROFILE={scale.name}`; do not edit.
+Written by `make figures PROFILE={profile}`; do not edit.
 
 | | |
 |---|---|
 | machine | {machine(device)}, {jobs} notebooks at a time |
 | versions | Python {platform.python_version()}, torch {torch.__version__} |
-| scale | {scale.scale()} |
-| quality | {naming.frechet} and {naming.kernel} in {naming.phrase} |
+| scale | {scale_text} |
+| quality | {quality} |
 | time | {total:.0f} s in all (what an earlier run had finished is not computed again) |
 | seconds per figure | {figures} |
 """
@@ -244,7 +265,7 @@ def refresh(names: list[str], jobs: int = JOBS) -> None:
 
     os.environ["UTURN_PROGRESS"] = "off"
     folder = ROOT / ".cache" / "executed" / "refresh"
-    for notebook, _ in execute_all([(path, folder / path.name) for path in find_notebooks(names)], {}, jobs):
+    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in find_notebooks(names)], jobs):
         document = nbformat.read(folder / notebook.name, as_version=4)
         document.metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

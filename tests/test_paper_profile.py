@@ -1,0 +1,279 @@
+"""The profiles of the paper's own networks: their data, their parts, what they cost; a run on stand-ins from end to end."""
+
+import io
+import json
+import os
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from edm_stand_in import TINY_ADM, TINY_SONG, random_network, write_edm_pickle
+from PIL import Image
+from test_run import command
+
+from uturn_lib import archives, cost, data, experiments, load_data, run
+from uturn_lib.data import to_unit_range
+from uturn_lib.files import read_json
+from uturn_lib.profiles import COMPOSITES, PROFILES, figure_folder, load_profile, profile_of
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    yield
+    data._load_imagenet64.cache_clear()
+    data._load_ffhq64.cache_clear()
+
+
+def picture(number, label, size=64):
+    """A smooth random image whose colour tells its class."""
+    rng = np.random.default_rng(number)
+    coarse = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    coarse[..., label % 3] = 40 * (label + 1)
+    return Image.fromarray(coarse).resize((size, size), Image.BILINEAR)
+
+
+def png(image):
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()
+
+
+def write_archive(path, per_class, classes, first=0, size=64):
+    """An archive as ``dataset_tool.py`` writes it; without classes for ``classes`` = 1."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = []
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(per_class * classes):
+            name = f"{number // 1000:05d}/img{number:08d}.png"
+            archive.writestr(name, png(picture(first + number, number % classes, size)))
+            labels.append([name, number % classes])
+        archive.writestr("dataset.json", json.dumps({"labels": labels if classes > 1 else None}))
+    return path
+
+
+# ----------------------------------------------------------------------------------------------------------- data
+
+
+def test_an_archive_of_the_edm_tool_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("UTURN_DATA", str(tmp_path))
+    write_archive(tmp_path / "imagenet64" / "imagenet-64x64.zip", 6, 5)
+    write_archive(tmp_path / "imagenet64" / "imagenet-64x64-val.zip", 2, 5, first=100)
+    train, test = load_data("imagenet64", "train"), load_data("imagenet64", "test")
+    assert (len(train), len(test), train.sample_shape) == (30, 10, (3, 64, 64))
+    assert train.labels.bincount().tolist() == [6] * 5 and test.labels.bincount().tolist() == [2] * 5
+    assert train.labels[:5].sort().values.tolist() == [0, 1, 2, 3, 4]  # classes in turn
+    listing = archives.list_split(tmp_path / "imagenet64", "imagenet-64x64", "train", "")
+    first = archives.choose(listing, 30)[0]
+    expected = to_unit_range(np.asarray(picture(int(first), int(first) % 5))[None])[0]
+    assert torch.equal(train.images[0], expected) and int(train.labels[0]) == int(first) % 5
+    assert train.fingerprint != test.fingerprint and "were part" not in test.source
+
+
+def test_without_images_of_their_own_every_26th_is_held_out_and_the_set_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("UTURN_DATA", str(tmp_path))
+    write_archive(tmp_path / "ffhq64" / "ffhq-64x64.zip", 78, 1)
+    train, test = load_data("ffhq64", "train"), load_data("ffhq64", "test")
+    assert (len(train), len(test)) == (75, 3) and train.class_names == ("image",)
+    assert "part of the published networks' training set" in test.source
+    together = torch.cat([train.images, test.images]).flatten(1)
+    assert len(together.unique(dim=0)) == 78  # no image in both
+
+
+def test_folders_per_class_are_read(tmp_path, monkeypatch):
+    folder = tmp_path / "imagenet64"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for split, count in (("train", 3), ("val", 2)):
+            for label, name in enumerate(("n01", "n02")):
+                for number in range(count):
+                    archive.writestr(
+                        f"{split}/{name}/{number}.png", png(picture(number, label).convert("L" if number else "RGB"))
+                    )
+    (folder / "classes.json").write_text('{"n01": "goldfish", "n02": "lion"}')
+    monkeypatch.setenv("UTURN_DATA", str(tmp_path))
+    train, test = load_data("imagenet64", "train"), load_data("imagenet64", "test")
+    assert train.class_names == ("goldfish", "lion") and (len(train), len(test)) == (6, 4)
+    assert train.labels.bincount().tolist() == [3, 3]
+
+
+def test_a_large_archive_is_thinned_evenly_and_always_alike():
+    members = tuple(f"{k:05d}.png" for k in range(1000))
+    listing = archives.Listing(None, members, tuple(k % 7 for k in range(1000)), tuple("abcdefg"))
+    chosen = archives.choose(listing, 100)
+    assert len(set(chosen)) == 100 and np.ptp(np.bincount(chosen % 7)) <= 1
+    np.testing.assert_array_equal(archives.choose(listing, 40), chosen[:40])
+
+
+def test_missing_and_damaged_archives_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.delenv("UTURN_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match="UTURN_DATA.*dataset_tool.py --source=ffhq/images1024x1024"):
+        load_data("ffhq64")
+    monkeypatch.setenv("UTURN_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="imagenet-64x64.zip.*image-net.org"):
+        load_data("imagenet64")
+    path = write_archive(tmp_path / "ffhq64" / "ffhq-64x64.zip", 30, 1, size=32)
+    with pytest.raises(ValueError, match="is 32 x 32, 64 x 64 is needed"):
+        load_data("ffhq64")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="damaged or no zip"):
+        load_data("ffhq64")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", png(picture(0, 0))[:200])
+        archive.writestr("dataset.json", '{"labels": [["b.png", 1]]}')
+    with pytest.raises(ValueError, match="no class for a.png"):
+        load_data("ffhq64")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "none")
+    with pytest.raises(ValueError, match="no images"):
+        load_data("ffhq64")
+
+
+# ------------------------------------------------------------------------------------------------------- profiles
+
+
+def test_the_paper_is_made_of_the_networks_that_the_paper_used():
+    paper = {figure: load_profile(profile_of("paper", figure)) for figure in COMPOSITES["paper"].parts}
+    assert len(paper) == 16 and all(profile.shows(figure) for figure, profile in paper.items())
+    for number in range(1, 9):
+        assert paper[f"fig{number:02d}"].checkpoint == "edm-imagenet-64x64-cond-adm.pkl"
+    for number in range(9, 16):
+        assert paper[f"fig{number:02d}"].checkpoint == "edm-cifar10-32x32-uncond-vp.pkl"
+        assert paper[f"fig{number:02d}"].dataset == "cifar10"
+    assert (paper["fig16"].second, paper["fig16"].second_checkpoint) == ("ffhq64", "edm-ffhq-64x64-uncond-vp.pkl")
+    assert paper["fig02"].steps == paper["fig02"].ks_steps == 256 and paper["fig02"].ks_samples == 256  # the authors'
+    assert len({figure_folder(profile.name) for profile in paper.values()}) == 1
+    with pytest.raises(ValueError, match="a single notebook needs one of paper/imagenet64, paper/cifar10-edm"):
+        load_profile("paper")
+
+
+@pytest.mark.parametrize(
+    ("profile", "figure", "lacks"),
+    [("cifar10-edm", "fig05", "no classes"), ("imagenet64", "fig09", "no score without labels")],
+)
+def test_figures_that_a_network_cannot_make_are_refused_by_name(profile, figure, lacks):
+    done = command("figures", figure, "--profile", profile)
+    assert done.returncode == 2 and lacks in done.stderr and "Traceback" not in done.stderr
+
+
+def test_scale_names_are_checked(monkeypatch):
+    monkeypatch.setenv("UTURN_SCALE", "tiny")
+    with pytest.raises(ValueError, match="UTURN_SCALE = 'tiny'"):
+        PROFILES["laptop"].on("cpu")
+    monkeypatch.setenv("UTURN_SCALE", "smoke")
+    assert PROFILES["laptop"].on("cpu").ground_truths < PROFILES["laptop"].ground_truths
+
+
+# ----------------------------------------------------------------------------------------------------------- cost
+
+
+class Counting:
+    """Counts the images it is asked about."""
+
+    sample_shape, num_classes, sigma_range, fingerprint = (3, 4, 4), 5, (0.0, 80.0), "counting"
+
+    def __init__(self):
+        self.images = 0
+
+    def __call__(self, x, sigma, labels=None):
+        self.images += len(x)
+        return x / (1 + torch.as_tensor(sigma, dtype=x.dtype) ** 2)
+
+
+def test_the_calls_that_are_announced_are_the_calls_that_are_made():
+    network = Counting()
+    small = {
+        "ground_truths": 20,
+        "steps": 12,
+        "ode_steps": 9,
+        "ode_ground_truths": 6,
+        "repeated": 3,
+        "repeats": 4,
+        "ks_samples": 16,
+        "ks_sets": 2,
+        "ks_steps": 7,
+    }
+    profile = replace(PROFILES["laptop"], name="laptop", chunk=7, batch_size=5, **small)
+    images, labels = torch.rand(60, 3, 4, 4), torch.arange(60) % 5
+    pictures = data.ImageSet("toy", "train", images, labels, tuple("abcde"), "", "", "toy-fingerprint")
+    study = experiments.Study(lambda: network, "counting", batch_size=5, profile=profile, train=pictures, test=pictures)
+    expected = cost.sweeps(profile)
+    runs = {
+        "multi-class": lambda: experiments.multi_class(study),
+        "conditional": lambda: experiments.conditional(study),
+        "repeated": lambda: experiments.repeated(study),
+        "artificial": lambda: experiments.start_sweep(study, "artificial"),
+        "gaussian": lambda: experiments.start_sweep(study, "gaussian"),
+        "laws": lambda: experiments.initial_laws(study, list(experiments.INITIAL_LAWS)),
+        "generation": lambda: experiments.profile_generation(study),
+        "deviation": lambda: experiments.deviation(
+            study, pictures, profile.ode_ground_truths, profile.ode_steps, profile.sigma_max
+        ),
+        "deterministic": lambda: experiments.deterministic(study),
+    }
+    for name, work in runs.items():
+        before = network.images
+        work()
+        assert network.images - before == expected[name], name
+
+
+def test_shared_sweeps_are_counted_once_and_the_table_adds_up(capsys):
+    assert cost.main(["--profile", "paper", "--device", "cpu", "--rate", "10"]) == 0
+    rows = [line.split("|")[1:4] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    counts = {row[0].strip(): int(row[1].replace(",", "")) for row in rows}
+    assert sum(value for key, value in counts.items() if key != "all") == counts["all"]
+    assert counts["fig08"] == 0 and len(counts) == 17
+    needed = {sweep for figure in cost.NEEDS.values() for sweep in figure}
+    assert needed == set(cost.sweeps(PROFILES["laptop"]))
+    assert cost.main(["--profile", "desktop"]) == 2
+
+
+# -------------------------------------------------------------------------------------------------- from end to end
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory):
+    """A data folder with small archives and random networks under the published names."""
+    folder = tmp_path_factory.mktemp("data")
+    write_archive(folder / "imagenet64" / "imagenet-64x64.zip", 40, 5)
+    write_archive(folder / "imagenet64" / "imagenet-64x64-val.zip", 10, 5, first=1000)
+    write_archive(folder / "ffhq64" / "ffhq-64x64.zip", 520, 1, first=5000)
+    (folder / "edm").mkdir()
+    adm = TINY_ADM | {"img_resolution": 64}
+    write_edm_pickle(folder / "edm" / "edm-imagenet-64x64-cond-adm.pkl", random_network("EDM", adm))
+    song = TINY_SONG | {"img_resolution": 64}
+    write_edm_pickle(folder / "edm" / "edm-ffhq-64x64-uncond-vp.pkl", random_network("EDM", song))
+    return folder
+
+
+@pytest.mark.skipif(
+    "CI" not in os.environ and os.environ.get("UTURN_SLOW") is None,
+    reason="set UTURN_SLOW=1 to run whole figures here as well",
+)
+def test_the_paper_profile_runs_on_stand_ins(stand_ins, tmp_path):
+    """Files, networks, labels and notebooks fit together: what is left to a GPU is time. The numbers mean nothing."""
+    environment = {"UTURN_DATA": str(stand_ins), "UTURN_SCALE": "smoke", "UTURN_FEATURES": "efficientnet-lite0"}
+    done = command(
+        "figures", "fig01", "fig03", "fig05", "fig06", "fig16", "--profile", "paper", "--device", "cpu", **environment
+    )
+    assert done.returncode == 0, done.stderr
+    found = {path.stem for path in figure_folder("paper").glob("*.png")}
+    assert {
+        "fig01_scheme",
+        "fig03_score_norm",
+        "fig05_class_conditional",
+        "fig06_around_T_m",
+        "fig16_deterministic_second",
+        "fig16_network",
+    } <= found
+    ledger = read_json(figure_folder("paper") / "claims.json")
+    assert {entry["profile"] for entry in ledger} == {"paper/imagenet64"}
+    judged = next(entry for entry in ledger if entry["figure"] == "fig16")
+    assert "no classes" in judged["measured"]
+
+
+def test_a_run_page_names_every_part():
+    parts = [load_profile(f"paper/{name}").on("cpu") for name in ("imagenet64", "cifar10-edm")]
+    text = run.run_page("paper", parts, torch.device("cpu"), {"fig02_ks_test": 12.0}, 34.0, 2)
+    assert "PROFILE=paper" in text and "paper/imagenet64: 160 ground truths" in text and "paper/cifar10-edm:" in text
