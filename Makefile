@@ -11,7 +11,7 @@ SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
 DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures $(SHORT) test lab train bench notebooks clean distclean
+.PHONY: help env figures $(SHORT) test lab train bench cost notebooks clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -52,6 +52,9 @@ train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/
 
 bench: $(STAMP)  ## measure speed as ratios within one run; results in benchmarks/
 	@$(BIN)/python benchmarks/bench.py --device '$(DEVICE_OR_AUTO)'
+
+cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, and hours at the speed measured here
+	@$(BIN)/python -m uturn_lib.cost --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
 notebooks: $(STAMP)  ## refresh the outputs of the committed notebooks (for maintainers)
 	@$(BIN)/python -m uturn_lib.run refresh

@@ -31,7 +31,7 @@ POSITIONAL = ("img_resolution", "img_channels", "label_dim")  # what the EDM cod
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint: what it is, the number of its parameters (millions; Karras et al. 2022) and its size on disk."""
+    """A published checkpoint: what it is, the number of its parameters (millions, counted from the architecture; 55.7 and 296 are published) and its size on disk."""
 
     what: str
     millions: float
@@ -46,8 +46,8 @@ class Published:
 PUBLISHED = {
     "edm-cifar10-32x32-uncond-vp.pkl": Published("CIFAR-10, DDPM++, unconditional", 55.7),
     "edm-cifar10-32x32-cond-vp.pkl": Published("CIFAR-10, DDPM++, class-conditional", 55.7),
-    "edm-cifar10-32x32-uncond-ve.pkl": Published("CIFAR-10, NCSN++, unconditional", 56.5),
-    "edm-cifar10-32x32-cond-ve.pkl": Published("CIFAR-10, NCSN++, class-conditional", 56.5),
+    "edm-cifar10-32x32-uncond-ve.pkl": Published("CIFAR-10, NCSN++, unconditional", 56.4),
+    "edm-cifar10-32x32-cond-ve.pkl": Published("CIFAR-10, NCSN++, class-conditional", 56.4),
     "edm-ffhq-64x64-uncond-vp.pkl": Published("FFHQ-64, DDPM++", 61.8),
     "edm-ffhq-64x64-uncond-ve.pkl": Published("FFHQ-64, NCSN++", 62.8),
     "edm-afhqv2-64x64-uncond-vp.pkl": Published("AFHQv2-64, DDPM++", 61.8),

@@ -168,8 +168,8 @@ PROFILES = {
 
 
 _GPU_SCALE = dict(
-    ground_truths=5000,
-    steps=256,
+    ground_truths=2000,
+    steps=128,
     ode_steps=128,
     ode_ground_truths=1000,
     repeated=100,
@@ -206,7 +206,8 @@ PROFILES["cifar10-edm"] = replace(
     labels="never",
     description="CIFAR-10, NVIDIA's unconditional EDM network: a GPU's work",
     on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 40, "chunk": 40},
-    **{key: value for key, value in _GPU_SCALE.items() if key != "chunk"} | {"chunk": 1000},
+    steps=256,
+    ode_steps=128,
 )
 
 SMOKE = dict(
