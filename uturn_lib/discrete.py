@@ -63,7 +63,7 @@ class DiscreteDenoiser(NetworkDenoiser):
         step = right - 1 + ((wanted - low) / (high - low)).clamp(0, 1)
         return step if self.interpolate else step.round()
 
-    def round_sigma(self, sigma: Tensor) -> Tensor:
+    def round_sigma(self, sigma: float | Tensor) -> Tensor:
         """The noise level of the nearest whole step (nearest in log(1 + sigma^2))."""
         clock, wanted = torch.log1p(self.sigmas**2), torch.log1p(torch.as_tensor(sigma).double() ** 2)
         return self.sigmas[(clock - wanted[..., None]).abs().argmin(-1)]

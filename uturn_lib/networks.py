@@ -67,6 +67,10 @@ class NetworkDenoiser(nn.Module):
         """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x``."""
         raise NotImplementedError
 
+    def round_sigma(self, sigma: float | Tensor) -> Tensor:
+        """The nearest noise level at which the network was trained: ``sigma`` itself, unless it knows only discrete ones."""
+        return torch.as_tensor(sigma)
+
     def at_precision(self, device: torch.device) -> AbstractContextManager:
         """The U-Net's own precision; without one it leaves an autocast around it (training on a GPU) as it is."""
         return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
