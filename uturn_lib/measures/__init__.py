@@ -1,6 +1,17 @@
 """What is read off samples. Everything here takes plain tensors and knows nothing of networks."""
 
-from . import affinity, correlation, estimate, exchangeability, gaussianity, norms, quality, retention, theory
+from . import (
+    affinity,
+    correlation,
+    estimate,
+    exchangeability,
+    gaussianity,
+    norms,
+    quality,
+    retention,
+    theory,
+    trajectory,
+)
 
 __all__ = [
     "affinity",
@@ -12,4 +23,5 @@ __all__ = [
     "quality",
     "retention",
     "theory",
+    "trajectory",
 ]
