@@ -16,6 +16,7 @@ from . import (
 __all__ = [
     "affinity",
     "correlation",
+    "diffusion_time",
     "estimate",
     "exchangeability",
     "gaussianity",
