@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,6 +18,7 @@ class Server:
 
     def __init__(self):
         self.files, self.breaks_after, self.ranges, self.asked = {}, None, True, []
+        self.tags, self.shift = True, 0
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -26,15 +28,21 @@ class Server:
                 outer.asked.append(wanted)
                 if content is None:
                     return self.send_error(404)
-                first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and outer.ranges else 0
-                if wanted and outer.ranges and first >= len(content):
+                tag = f'"{hashlib.md5(content).hexdigest()}"'
+                honoured = wanted and outer.ranges and self.headers.get("If-Range") in (None, tag)
+                first = int(wanted.removeprefix("bytes=").rstrip("-")) if honoured else 0
+                if honoured and first >= len(content):
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{len(content)}")
                     self.send_header("Content-Length", "0")
                     return self.end_headers()
                 part = content[first:]
-                self.send_response(206 if wanted and outer.ranges else 200)
+                self.send_response(206 if honoured else 200)
                 self.send_header("Content-Length", str(len(part)))
+                if outer.tags:
+                    self.send_header("ETag", tag)
+                if honoured:
+                    self.send_header("Content-Range", f"bytes {first + outer.shift}-{len(content) - 1}/{len(content)}")
                 self.end_headers()
                 stop, outer.breaks_after = outer.breaks_after, None
                 self.wfile.write(part[:stop])
@@ -70,6 +78,27 @@ def test_a_broken_download_is_continued(server, tmp_path, ranges):
     assert path.read_bytes() == CONTENT and not (tmp_path / "net.bin.part").exists()
     assert server.asked == [None, f"bytes={kept}-"]  # a server without ranges sends all of it again: nothing is doubled
     assert fetch(server.url("net.bin"), folder=tmp_path) == path and len(server.asked) == 2  # kept
+    assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.mark.parametrize("change", ["content", "no tags", "another place"])
+def test_two_versions_of_a_file_are_never_joined(server, tmp_path, change):
+    server.files["net.bin"], server.breaks_after, server.tags = CONTENT, 300_000, change != "no tags"
+    with pytest.raises(RuntimeError):
+        fetch(server.url("net.bin"), folder=tmp_path)
+    if change == "another place":
+        server.shift = 5  # a server that sends another range than it was asked for
+    else:
+        server.files["net.bin"] = CONTENT[::-1]
+    assert fetch(server.url("net.bin"), folder=tmp_path).read_bytes() == server.files["net.bin"]
+
+
+def test_two_processes_may_want_the_same_file(server, tmp_path):
+    server.files["net.bin"] = CONTENT
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: fetch(server.url("net.bin"), folder=tmp_path), range(4)))
+    assert len(set(paths)) == 1 and paths[0].read_bytes() == CONTENT
+    assert server.asked == [None]  # the others waited, and found it
 
 
 def test_hashes_are_verified_and_a_wrong_file_is_not_kept(server, tmp_path):
@@ -77,7 +106,7 @@ def test_hashes_are_verified_and_a_wrong_file_is_not_kept(server, tmp_path):
     right = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
     with pytest.raises(ValueError, match="wrong checksum"):
         fetch(server.url("net.bin"), "sha256:" + "0" * 64, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".net.bin.lock"]
     assert fetch(server.url("net.bin"), right, tmp_path).read_bytes() == CONTENT
 
 
@@ -94,14 +123,14 @@ def test_without_a_published_hash_the_first_download_is_the_reference(server, tm
     assert not path.exists()
 
 
-def test_a_part_that_is_complete_or_of_another_file(server, tmp_path):
+@pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more", b"foreign"])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_that_is_complete_or_of_another_file(server, tmp_path, part, known):
     server.files["net.bin"] = CONTENT
-    (tmp_path / "net.bin.part").write_bytes(CONTENT)  # interrupted between the last byte and the renaming
+    (tmp_path / "net.bin.part").write_bytes(part)
+    if known and part != b"foreign":  # interrupted between the last byte and the renaming
+        (tmp_path / "net.bin.part.version").write_text(f'"{hashlib.md5(CONTENT).hexdigest()}"')
     assert fetch(server.url("net.bin"), folder=tmp_path).read_bytes() == CONTENT
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "net.bin.part").write_bytes(CONTENT + b"more")
-    assert fetch(server.url("net.bin"), folder=other).read_bytes() == CONTENT
 
 
 def test_unreachable_and_missing_files_say_what_to_do(server, tmp_path):

@@ -195,10 +195,17 @@ def test_labels_and_augmentation_reach_the_network():
     x = torch.randn(2, 3, 16, 16)
     one, other = denoiser(x, 1.0, torch.tensor([0, 1])), denoiser(x, 1.0, torch.tensor([0, 2]))
     assert torch.equal(one[0], other[0]) and not torch.allclose(one[1], other[1])
-    zeros = denoiser.denoise(x, torch.ones(2, 1, 1, 1), None)
-    torch.testing.assert_close(denoiser(x, 1.0), zeros)  # no label is the label of zeros
     with pytest.raises(ValueError, match="labels"):
         denoiser(x, 1.0, torch.tensor([0, 5]))
+    for arguments in (
+        TINY_ADM,
+        TINY_NCSN,
+    ):  # no label is the label of zeros, which a bias does not leave without effect
+        network = random_network("EDM", arguments)
+        scaled, noise = x / 1.25**0.5, torch.zeros(2)
+        raw = network.unet(scaled, noise, torch.zeros(2, network.num_classes))
+        torch.testing.assert_close(network(x, 1.0), 0.2 * x + 0.5 / 1.25**0.5 * raw, rtol=1e-4, atol=1e-5)
+    assert network.unet.map_label.bias is not None
     song = random_network("EDM", TINY_SONG)
     level = torch.ones(2, 1, 1, 1)
     without = song.denoise(x, level, None)
@@ -209,6 +216,17 @@ def test_labels_and_augmentation_reach_the_network():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"num_blocks": 10**6}, "num_blocks"),
+        ({"channel_mult": [1] * 1000}, "channel_mult"),
+        ({"channel_mult": []}, "channel_mult"),
+        ({"model_channels": 0}, "model_channels"),
+        ({"label_dim": -1}, "label_dim"),
+        ({"resample_filter": [1, 1, 1]}, "resample_filter"),
+        ({"img_resolution": float("inf")}, "img_resolution"),
+        ({"sigma_data": 0.0}, "sigma_data"),
+        ({"sigma_data": float("nan")}, "make no sense"),
+        ({"sigma_min": 3.0, "sigma_max": 1.0}, "noise levels"),
+        ({"dropout": torch.zeros(1)}, "dropout"),
         ({"img_resolution": None}, "img_resolution"),
         ({"model_type": "UNet3D"}, "model_type"),
         ({"wings": 2}, "wings"),
@@ -228,3 +246,11 @@ def test_it_compiles_and_exports(tiny):
     noise = torch.tensor([0.1, 0.7])
     compiled = torch.compile(tiny.unet, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x, noise, labels), tiny.unet(x, noise, labels))
+
+
+def test_empty_batches_and_endless_noise(tiny):
+    empty = torch.empty(0, *tiny.sample_shape)
+    assert tiny(empty, 1.0).shape == empty.shape
+    for sigma in (math.inf, math.nan):
+        with pytest.raises(ValueError, match="sigma"):
+            tiny(torch.zeros(1, *tiny.sample_shape), sigma)

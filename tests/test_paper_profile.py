@@ -98,6 +98,42 @@ def test_folders_per_class_are_read(tmp_path, monkeypatch):
     assert train.labels.bincount().tolist() == [3, 3]
 
 
+def test_imagenet_without_classes_is_refused(tmp_path, monkeypatch):
+    """As dataset_tool.py makes it from the validation images as they are distributed, in one flat folder."""
+    monkeypatch.setenv("UTURN_DATA", str(tmp_path))
+    write_archive(tmp_path / "imagenet64" / "imagenet-64x64.zip", 30, 1)
+    with pytest.raises(ValueError, match="says nothing about classes"):
+        load_data("imagenet64")
+
+
+def test_a_network_of_other_classes_is_refused(stand_ins, monkeypatch):
+    """A part of ImageNet whose folders are numbered anew would be given the labels of other things."""
+    monkeypatch.setenv("UTURN_DATA", str(stand_ins))
+    wrong = random_network(
+        "EDM", TINY_ADM | {"img_resolution": 64, "model_channels": 8, "attn_resolutions": [], "label_dim": 7}
+    )
+    path = stand_ins / "edm" / "edm-imagenet-64x64-cond-adm.pkl"
+    kept = path.read_bytes()
+    write_edm_pickle(path, wrong)
+    try:
+        with pytest.raises(ValueError, match="knows 7 classes, the data have 5"):
+            experiments.prepare("paper/imagenet64", "cpu").denoiser  # noqa: B018
+    finally:
+        path.write_bytes(kept)
+
+
+def test_the_data_folder_may_hold_other_sets_only(stand_ins, monkeypatch):
+    """CIFAR-10 is then downloaded as usual."""
+    monkeypatch.setenv("UTURN_DATA", str(stand_ins))
+    data._load_cifar10.cache_clear()
+    asked = []
+    monkeypatch.setattr(
+        data, "download_cifar10", lambda: asked.append(1) or (_ for _ in ()).throw(RuntimeError("asked"))
+    )
+    with pytest.raises(RuntimeError, match="asked"):
+        load_data("cifar10")
+
+
 def test_a_large_archive_is_thinned_evenly_and_always_alike():
     members = tuple(f"{k:05d}.png" for k in range(1000))
     listing = archives.Listing(None, members, tuple(k % 7 for k in range(1000)), tuple("abcdefg"))
@@ -124,8 +160,23 @@ def test_missing_and_damaged_archives_say_what_to_do(tmp_path, monkeypatch):
         archive.writestr("dataset.json", '{"labels": [["b.png", 1]]}')
     with pytest.raises(ValueError, match="no class for a.png"):
         load_data("ffhq64")
+    for labels in (
+        "5",
+        '"text"',
+        '[["a.png"]]',
+        '[["a.png", null]]',
+        '[["a.png", -1]]',
+        '[["a.png", 1000000000]]',
+        "[" * 10**5,
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.png", png(picture(0, 0)))
+            archive.writestr("dataset.json", f'{{"labels": {labels}}}')
+        with pytest.raises(ValueError, match="ffhq-64x64.zip: dataset.json is damaged"):
+            load_data("ffhq64")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "none")
+        archive.writestr("__MACOSX/._a.png", "none")
     with pytest.raises(ValueError, match="no images"):
         load_data("ffhq64")
 

@@ -14,9 +14,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from .files import read_json
 from .progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MOST_CLASSES = 100_000
 HELD_OUT = 26  # without images of their own to hold out: every 26th of a class, some 50 of ImageNet's 1,300
 
 
@@ -54,25 +56,37 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 
 def _images(names: list[str]) -> list[str]:
-    return sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    found = (name for name in names if name.lower().endswith(SUFFIXES))
+    return sorted(
+        name for name in found if not name.startswith("__MACOSX/") and not PurePosixPath(name).name.startswith("._")
+    )
 
 
 def _numbered(path: Path) -> Listing:
     with _open(path) as archive:
         members = _images(archive.namelist())
-        listed = None
-        if "dataset.json" in archive.namelist():
-            try:
-                listed = json.loads(archive.read("dataset.json")).get("labels")
-            except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-                raise ValueError(f"{path}: dataset.json is damaged: {error}") from error
-    classes = {str(name): int(label) for name, label in listed or ()}
+        classes = _listed_classes(archive, path)
+    listed = bool(classes)
     missing = [name for name in members if listed and name not in classes]
     if missing or not members:
         raise ValueError(f"{path}: {f'dataset.json has no class for {missing[0]}' if missing else 'no images in it'}")
     labels = tuple(classes.get(name, 0) for name in members)
     names = tuple(f"class {k}" for k in range(max(labels) + 1)) if listed else ("image",)
     return Listing(path, tuple(members), labels, names)
+
+
+def _listed_classes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
+    """Name -> class from dataset.json, empty where it lists none."""
+    if "dataset.json" not in archive.namelist():
+        return {}
+    try:
+        listed = json.loads(archive.read("dataset.json"))["labels"] or []
+        pairs = [(name, label) for name, label in listed]
+        if not all(isinstance(name, str) and type(label) is int and 0 <= label < MOST_CLASSES for name, label in pairs):
+            raise ValueError(f"labels must be pairs of a name and a number from 0 to {MOST_CLASSES - 1}")
+    except (ValueError, TypeError, LookupError, RecursionError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"{path}: dataset.json is damaged: {error}") from error
+    return dict(pairs)
 
 
 def _divided(listing: Listing, split: str) -> Listing:
@@ -97,9 +111,10 @@ def _by_class(path: Path, split: str) -> Listing:
     if not members or any(len(PurePosixPath(name).parts) < 3 for name in members):
         raise ValueError(f"{path}: {prefix}/<class>/<image> is expected")
     order = sorted(set(folders))
-    names, beside = {}, path.with_name("classes.json")
-    if beside.is_file():
-        names = json.loads(beside.read_text(encoding="utf-8"))
+    beside = path.with_name("classes.json")
+    names = read_json(beside) if beside.is_file() else {}
+    if not isinstance(names, dict):
+        raise ValueError(f"{beside} must map folders to the names of their classes")
     labels = tuple(order.index(folder) for folder in folders)
     return Listing(path, tuple(members), labels, tuple(str(names.get(folder, folder)) for folder in order))
 
@@ -125,14 +140,21 @@ def read_images(listing: Listing, indices: np.ndarray, size: int) -> np.ndarray:
             name = listing.members[index]
             try:
                 with archive.open(name) as file, Image.open(file) as image:
-                    found = np.asarray(image.convert("RGB"))
-            except (UnidentifiedImageError, zipfile.BadZipFile, OSError) as error:
-                raise ValueError(f"{listing.path}: {name} is damaged: {error}") from error
-            if found.shape != (size, size, 3):
-                raise ValueError(
-                    f"{listing.path}: {name} is {found.shape[1]} x {found.shape[0]}, {size} x {size} is needed"
-                )
-            pixels[row] = found
+                    found = image.size
+                    if found == (size, size):  # before anything is decoded
+                        pixels[row] = np.asarray(image.convert("RGB"))
+            except (
+                UnidentifiedImageError,
+                Image.DecompressionBombError,
+                zipfile.BadZipFile,
+                OSError,
+                RuntimeError,
+                SyntaxError,
+                ValueError,
+            ) as error:
+                raise ValueError(f"{listing.path}: {name} is damaged or cannot be read: {error}") from error
+            if found != (size, size):
+                raise ValueError(f"{listing.path}: {name} is {found[0]} x {found[1]}, {size} x {size} is needed")
     return pixels
 
 

@@ -33,6 +33,7 @@ VERSIONS = {
     "affinity": 2,
     "class_spectra": 1,
     "deviation": 1,
+    "edm_fingerprint": 1,
     "image_features": 1,
     "empirical_retention": 1,
     "features": 2,

@@ -247,7 +247,7 @@ def download_cifar10(
 @lru_cache(maxsize=2)
 def _load_cifar10(split: str) -> ImageSet:
     local = os.environ.get("UTURN_DATA")
-    if local:
+    if local and (Path(local) / "cifar10").is_dir():
         pixels, labels = _cifar10_from_folder(Path(local) / "cifar10", split)
     else:
         pixels, labels = _cifar10_from_archive(download_cifar10(), split)
@@ -301,6 +301,10 @@ def _load_archive(name: str, split: str) -> ImageSet:
     if not local:
         raise FileNotFoundError(f"{name} needs UTURN_DATA, a folder with {name}/{archive}.zip: {remedy}")
     listing = list_split(Path(local) / name, archive, split, remedy)
+    if name == "imagenet64" and len(listing.class_names) < 2:
+        raise ValueError(
+            f"{listing.path} says nothing about classes: dataset_tool.py finds them where the images lie in one folder per class (for validation images: sort them first)"
+        )
     chosen = choose(listing, MOST[split])
     pixels, labels = read_images(listing, chosen, 64), np.array(listing.labels, dtype=np.int64)[chosen]
     held_out = "; held-out images were part of the published networks' training set" if listing.seen else ""

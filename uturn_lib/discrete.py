@@ -20,6 +20,7 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 # Schedulers of diffusers that share the DDPM forward process; which of them comes with the weights does not matter here.
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler",
               "UniPCMultistepScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")  # fmt: skip
+MOST_STEPS = 100_000
 SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
 
 
@@ -30,7 +31,15 @@ def alphas_cumprod(scheduler: dict[str, Any]) -> Tensor:
     from diffusers import DDPMScheduler
 
     known = {key: scheduler[key] for key in SCHEDULE if key in scheduler}
-    return (1 - DDPMScheduler(**known).betas.double()).cumprod(0)  # diffusers' own product is in float32
+    checks.positive_int("num_train_timesteps", known.get("num_train_timesteps", 1000), minimum=2)
+    if known.get("num_train_timesteps", 1000) > MOST_STEPS:
+        raise ValueError(f"num_train_timesteps = {known['num_train_timesteps']} is more than {MOST_STEPS}")
+    try:
+        return (1 - DDPMScheduler(**known).betas.double()).cumprod(0)  # diffusers' own product is in float32
+    except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the scheduler's configuration makes no schedule ({type(error).__name__}: {error})"
+        ) from error
 
 
 class DiscreteDenoiser(NetworkDenoiser):
@@ -44,11 +53,22 @@ class DiscreteDenoiser(NetworkDenoiser):
     def __init__(self, unet: nn.Module, alphas: Tensor, prediction: str = "epsilon", interpolate: bool = True):
         checks.one_of("prediction", prediction, PREDICTIONS)
         alphas = torch.as_tensor(alphas, dtype=torch.float64)
-        alphas = alphas[alphas > 0]  # a schedule that ends at zero signal: its last step lies at sigma = infinity
-        if alphas.ndim != 1 or len(alphas) < 2 or not bool((alphas.diff() < 0).all()) or not bool(alphas[0] < 1):
-            raise ValueError("alphas must be a decreasing list of numbers below 1")
+        if alphas.ndim == 1 and len(alphas) and alphas[-1] == 0:  # zero signal: a last step at sigma = infinity
+            alphas = alphas[:-1]
+        if (
+            alphas.ndim != 1
+            or len(alphas) < 2
+            or not bool((alphas.diff() < 0).all())
+            or not bool(1 > alphas[0])
+            or not bool(alphas[-1] > 0)
+        ):
+            raise ValueError("alphas must be a decreasing list of numbers between 0 and 1")
         sigmas = ((1 - alphas) / alphas).sqrt()
         config, size = unet.config, unet.config.sample_size
+        if size is None or config.out_channels not in (config.in_channels, 2 * config.in_channels):
+            raise ValueError(
+                f"the U-Net turns {config.in_channels} channels of size {size} into {config.out_channels}; as many, or twice as many, and a size are needed"
+            )
         height, width = (size, size) if isinstance(size, int) else size
         classes = config.num_class_embeds or 0
         super().__init__(unet, (config.in_channels, height, width), classes, (float(sigmas[0]), float(sigmas[-1])))

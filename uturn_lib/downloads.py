@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from filelock import FileLock
+
 from .files import atomic_path, sha256
 
 CHUNK = 1 << 16  # what a broken connection loses at most
@@ -28,53 +30,71 @@ def offline_file(folder: str, name: str) -> Path | None:
 
 
 class _Resuming:
-    """A downloader for pooch that writes to ``<name>.part`` beside the target and goes on where an earlier try has stopped."""
+    """A downloader for pooch that writes to ``<name>.part`` beside the target and goes on where an earlier try has stopped.
+
+    What identifies the server's version of the file (ETag or date) is kept beside the part: the server sends the rest only of the same version.
+    """
 
     def __init__(self, part: Path):
-        self.part = part
+        self.part, self.version = part, part.with_name(f"{part.name}.version")
 
     def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> bool | None:
         import requests
 
         if check_only:
             return requests.head(url, timeout=30, allow_redirects=True).ok
-        done = self.part.stat().st_size if self.part.is_file() else 0
-        headers = {"Range": f"bytes={done}-"} if done else {}
+        headers = {"Accept-Encoding": "identity"}  # the bytes of the file, so that lengths mean what they say
+        done = self._kept()
+        if done:
+            headers |= {"Range": f"bytes={done}-", "If-Range": self.version.read_text(encoding="utf-8")}
         with requests.get(url, stream=True, timeout=30, headers=headers) as answer:
-            if answer.status_code == 416:  # no such range: all of it is here already, or the part is of another file
-                if _length(answer) == done:
-                    return self._hand_over(output_file)
-                self.part.unlink()
+            if answer.status_code == 416 or (answer.status_code == 206 and _first(answer) != done):
+                self._forget()  # the part is not the beginning of this file
                 return self(url, output_file, pooch)
             answer.raise_for_status()
-            # A server that ignores the request for a range sends all of it, with status 200: then from the beginning.
+            # Another version, or a server that knows no ranges: all of it comes, with status 200.
             self._write(answer, done if answer.status_code == 206 else 0)
-        return self._hand_over(output_file)
+        os.replace(self.part, output_file)
+        self._forget()
+
+    def _kept(self) -> int:
+        """Bytes that an earlier try has left; none where it is not known of which version they are."""
+        if self.part.is_file() and self.version.is_file():
+            return self.part.stat().st_size
+        self._forget()
+        return 0
+
+    def _forget(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
 
     def _write(self, answer: object, done: int) -> None:
         from requests.exceptions import ConnectionError as Broken
 
         from .progress import bar
 
-        expected = done + int(answer.headers.get("Content-Length", 0))
-        whole = "Content-Length" in answer.headers and "Content-Encoding" not in answer.headers
+        tag = answer.headers.get("ETag", "")
+        version = answer.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
+        if not done:
+            self._forget()
+            if version:
+                self.version.write_text(version, encoding="utf-8")
+        length = answer.headers.get("Content-Length", "")
+        expected = done + int(length) if length.isdigit() else None
         with (
             open(self.part, "ab" if done else "wb") as file,
-            bar(expected if whole else None, self.part.stem, initial=done, unit="B", unit_scale=True) as shown,
+            bar(expected, self.part.stem, initial=done, unit="B", unit_scale=True) as shown,
         ):
             for block in answer.iter_content(CHUNK):
                 file.write(block)
                 shown.update(len(block))
-        if whole and self.part.stat().st_size != expected:
+        if expected is not None and self.part.stat().st_size != expected:
             raise Broken(f"the connection broke after {self.part.stat().st_size} of {expected} bytes")
 
-    def _hand_over(self, output_file: str) -> None:
-        os.replace(self.part, output_file)
 
-
-def _length(answer: object) -> int | None:
-    """The full length that a "range not satisfiable" answer states: ``Content-Range: bytes */123``."""
-    text = answer.headers.get("Content-Range", "").rpartition("/")[2]
+def _first(answer: object) -> int | None:
+    """Where a partial answer begins: ``Content-Range: bytes 100-199/200``."""
+    text = answer.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
     return int(text) if text.isdigit() else None
 
 
@@ -85,15 +105,21 @@ def fetch(url: str, known_hash: str | None = None, folder: Path | None = None, r
     later use is checked against it: an altered file is noticed, a wrong first download is not. ``remedy`` tells the reader what to do offline.
     Raises ``RuntimeError`` when the file cannot be fetched, ``ValueError`` when its hash is wrong.
     """
-    import pooch
-    from requests.exceptions import RequestException
-
     folder = Path(folder or kept_folder())
     folder.mkdir(parents=True, exist_ok=True)
     name = url.rsplit("/", 1)[1].split("?")[0]
+    with FileLock(folder / f".{name}.lock"):  # two notebooks may need the same file: the second one waits and finds it
+        return _fetch(url, known_hash, folder, name, remedy)
+
+
+def _fetch(url: str, known_hash: str | None, folder: Path, name: str, remedy: str) -> Path:
+    import pooch
+    from requests.exceptions import RequestException
+
     target, note = folder / name, folder / f"{name}.sha256"
     if known_hash is None and note.is_file():
-        known_hash = f"sha256:{note.read_text(encoding='utf-8').split()[0]}"
+        recorded = note.read_text(encoding="utf-8").split()
+        known_hash = f"sha256:{recorded[0]}" if recorded else None
     try:
         path = pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=_Resuming(folder / f"{name}.part"))
     except (RequestException, OSError) as error:

@@ -142,9 +142,10 @@ class Block(nn.Module):
     def attention(self, qkv: Tensor) -> Tensor:
         """Self-attention over the pixels; query, key and value of a channel lie next to each other in the files."""
         batch, _, height, width = qkv.shape
-        parts = qkv.reshape(batch, self.heads, -1, 3, height * width).permute(3, 0, 1, 4, 2)  # (3, B, heads, pixels, d)
-        attended = F.scaled_dot_product_attention(*parts.unbind(0))
-        return attended.transpose(2, 3).reshape(batch, -1, height, width)
+        each = self.out_channels // self.heads
+        parts = qkv.reshape(batch, self.heads, each, 3, height * width).permute(3, 0, 1, 4, 2)
+        attended = F.scaled_dot_product_attention(*parts.unbind(0))  # of (B, heads, pixels, d) each
+        return attended.transpose(2, 3).reshape(batch, self.out_channels, height, width)
 
 
 class SinusoidalEmbedding(nn.Module):
@@ -361,6 +362,40 @@ TRAINING_ONLY = ("dropout", "label_dropout", "use_fp16")  # arguments of the fil
 # ------------------------------------------------------------------------------------------------- preconditioning
 
 
+# Limits of what a file may ask for, several times what any published network needs.
+WHOLE = {"img_resolution": (4, 1024), "img_channels": (1, 64), "label_dim": (0, 100_000), "augment_dim": (0, 1000), "model_channels": (4, 4096), "channel_mult_emb": (1, 64),
+         "channel_mult_noise": (1, 16), "num_blocks": (1, 32)}  # fmt: skip
+LISTS = {
+    "channel_mult": (8, 64),
+    "attn_resolutions": (16, 4096),
+    "resample_filter": (8, 1000),
+}  # most entries, largest entry
+
+
+def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The constructor arguments of a file as a new dictionary; ``ValueError`` names what is no sensible number, text or list."""
+    if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
+        raise ValueError("arguments must be a dictionary of named values")
+    for key, value in arguments.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key in WHOLE:
+            low, high = WHOLE[key]
+            if not number or not low <= value <= high or value != int(value):
+                raise ValueError(f"arguments: {key} = {str(value)[:80]} must be a whole number from {low} to {high}")
+        elif key in LISTS:
+            most, largest = LISTS[key]
+            listed = isinstance(value, (list, tuple)) and len(value) <= most
+            if not listed or not all(isinstance(v, (int, float)) and 0 < v <= largest for v in value):
+                raise ValueError(f"arguments: {key} = {str(value)[:80]} must be at most {most} positive numbers")
+        elif not number and not isinstance(value, (str, bool, type(None))):
+            raise ValueError(f"arguments: {key} is a {type(value).__name__}; a number or a text is needed")
+    if "channel_mult" in arguments and not arguments["channel_mult"]:
+        raise ValueError("arguments: channel_mult is empty")
+    if len(arguments.get("resample_filter", (1, 1))) % 2 or not arguments.get("resample_filter", (1, 1)):
+        raise ValueError("arguments: resample_filter must have an even number of taps")
+    return dict(arguments)
+
+
 def vp_sigma(time: float, beta_d: float = 19.9, beta_min: float = 0.1) -> float:
     """sigma(t) of the variance-preserving process, t in [0, 1] (Karras et al. 2022, Table 1)."""
     return math.sqrt(math.expm1(0.5 * beta_d * time**2 + beta_min * time))
@@ -388,7 +423,7 @@ class Preconditioned(NetworkDenoiser):
 
     def __init__(self, kind: str, arguments: dict[str, Any]):
         checks.one_of("kind", kind, KINDS)
-        known = dict(arguments)
+        known = check_arguments(arguments)
         try:
             resolution, channels = int(known.pop("img_resolution")), int(known.pop("img_channels"))
         except KeyError as error:
@@ -402,7 +437,12 @@ class Preconditioned(NetworkDenoiser):
             unet = ARCHITECTURES[name](resolution, channels, channels, label_dim=classes, **known)
         except TypeError as error:
             raise ValueError(f"arguments: {name} cannot be built from {sorted(known)}: {error}") from error
-        super().__init__(unet, (channels, resolution, resolution), classes, KINDS[kind]["range"](own))
+        sigma_range = KINDS[kind]["range"](own)
+        if not (0 <= sigma_range[0] < sigma_range[1]) or not own.get("sigma_data", 1) > 0:
+            raise ValueError(
+                f"arguments: noise levels from {sigma_range[0]:g} to {sigma_range[1]:g} and {own} make no sense"
+            )
+        super().__init__(unet, (channels, resolution, resolution), classes, sigma_range)
         self.kind, self.arguments, self.constants = kind, dict(arguments), own
         self.coefficients: Callable[..., tuple] = KINDS[kind]["coefficients"]
 
@@ -411,7 +451,9 @@ class Preconditioned(NetworkDenoiser):
         c_skip, c_out, c_in, c_noise = self.coefficients(sigma, **self.constants)
         dtype = next(self.unet.parameters()).dtype
         classes = None
-        if self.num_classes and labels is not None:
+        if self.num_classes and labels is None:  # zeros are not nothing where the embedding of labels has a bias
+            classes = torch.zeros(len(x), self.num_classes, dtype=dtype, device=x.device)
+        elif self.num_classes:
             classes = F.one_hot(labels, self.num_classes).to(dtype)
         scaled = (c_in * x).to(dtype).contiguous(memory_format=torch.channels_last)
         with self.at_precision(x.device):

@@ -239,14 +239,22 @@ def prepare(profile: str, device: str = "auto") -> Study:
     chosen = load_profile(profile).on(where.type)
     fast = where.type == "cuda"
     fingerprint = shipped_fingerprint(chosen.checkpoint)
+    train, test = load_data(chosen.dataset, "train"), load_data(chosen.dataset, "test")
+    classes = len(train.class_names)
+    if len(test.class_names) != classes:
+        raise ValueError(
+            f"{chosen.dataset} has {classes} classes of training and {len(test.class_names)} of held-out images"
+        )
     return Study(
-        make_denoiser=partial(_make_denoiser, chosen.checkpoint, where, fast),
+        make_denoiser=partial(
+            _make_denoiser, chosen.checkpoint, where, fast, 0 if chosen.labels == "never" else classes
+        ),
         fingerprint=accelerated_fingerprint(fingerprint) if fast else fingerprint,
         device=where,
         batch_size=chosen.batch_size,
         profile=chosen,
-        train=load_data(chosen.dataset, "train"),
-        test=load_data(chosen.dataset, "test"),
+        train=train,
+        test=test,
     )
 
 
@@ -266,7 +274,14 @@ def second_bench(study: Study) -> Workbench:
     )
 
 
-def _make_denoiser(checkpoint: str, device: torch.device, fast: bool) -> Denoiser:
+def _make_denoiser(checkpoint: str, device: torch.device, fast: bool, classes: int = 0) -> Denoiser:
+    denoiser = _load_network(checkpoint, device, fast)
+    if classes and denoiser.num_classes != classes:  # its labels would mean something else
+        raise ValueError(f"checkpoint {checkpoint} knows {denoiser.num_classes} classes, the data have {classes}")
+    return denoiser
+
+
+def _load_network(checkpoint: str, device: torch.device, fast: bool) -> Denoiser:
     from .networks import accelerate, load_denoiser
 
     if not fast:

@@ -43,7 +43,7 @@ def read_json(path: str | Path) -> Any:
     """Read JSON; a damaged file is a ``ValueError`` that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not even text
         raise ValueError(f"{path} is damaged: it is not complete JSON ({error})") from error
 
 

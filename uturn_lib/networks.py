@@ -78,7 +78,7 @@ class NetworkDenoiser(nn.Module):
     def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         sigma = per_sample(sigma, x)
         low, high = self.sigma_range
-        inside = (sigma <= high * (1 + 1e-6)) & ((sigma >= low * (1 - 1e-6)) | (sigma == 0))
+        inside = sigma.isfinite() & (sigma <= high * (1 + 1e-6)) & ((sigma >= low * (1 - 1e-6)) | (sigma == 0))
         if len(x) and not bool(inside.all()):
             raise ValueError(
                 f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
@@ -231,7 +231,7 @@ def load_denoiser(name_or_path: str | Path, device: str | torch.device | None = 
 
 def is_edm_file(name_or_path: str | Path) -> bool:
     """Whether it names a pickled EDM network rather than a folder."""
-    return str(name_or_path).endswith(".pkl")
+    return str(name_or_path).endswith(".pkl") and not Path(name_or_path).is_dir()
 
 
 def accelerate(
@@ -271,6 +271,11 @@ def shipped_fingerprint(name_or_path: str | Path) -> str:
     return foreign_fingerprint(name_or_path, folder)
 
 
+# What is fetched of a hub repository: no code, and no other parts of a pipeline.
+HUB_FILES = ("README.md", "config.json", "model_index.json", "scheduler_config.json", "unet/config.json", "scheduler/scheduler_config.json")  # fmt: skip
+HUB_WEIGHTS = ("diffusion_pytorch_model", "model", "unet/diffusion_pytorch_model")
+
+
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """The folder of a checkpoint; a hub id is downloaded (JSON, weights and card only), or found among earlier downloads."""
     text = str(name_or_path)
@@ -285,9 +290,13 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        folder = Path(
+            snapshot_download(text, allow_patterns=[*HUB_FILES, *(f"{name}.safetensors" for name in HUB_WEIGHTS)])
+        )
         if not any(folder.rglob("*.safetensors")):  # older repositories; opened as bare weights
-            folder = Path(snapshot_download(text, allow_patterns=["*.json", "*.bin", "*.md"]))
+            folder = Path(
+                snapshot_download(text, allow_patterns=[*HUB_FILES, *(f"{name}.bin" for name in HUB_WEIGHTS)])
+            )
         return folder
     except Exception as error:  # the hub raises a dozen kinds; each means that nothing could be fetched
         offline = isinstance(error, LocalEntryNotFoundError)
@@ -300,7 +309,8 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read config.json and the safetensors file of ``folder`` and verify them against each other."""
     config = read_json(folder / "config.json")
-    found = config.get("uturn", {}).get("architecture") if isinstance(config, dict) else None
+    section = config.get("uturn") if isinstance(config, dict) else None
+    found = section.get("architecture") if isinstance(section, dict) else None
     if found != architecture:
         raise ValueError(
             f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for"
@@ -308,7 +318,7 @@ def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict
     path = folder / weights
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {folder} lacks {weights}")
-    expected, actual = config["uturn"]["weights_sha256"], sha256(path)
+    expected, actual = str(section.get("weights_sha256")), sha256(path)
     if actual != expected:
         raise ValueError(
             f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json records {expected[:16]}..."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import io
+import math
 import pickletools
 import warnings
 from collections.abc import Callable
@@ -42,7 +43,7 @@ class Container:
 
 
 class RawBytes:
-    """Bytes that can be taken once: a storage and its tensor are not both kept."""
+    """Bytes that can be taken away, so that a storage and its tensor are not both kept."""
 
     def __init__(self, content: bytes):
         self.content: bytes | None = content
@@ -50,7 +51,7 @@ class RawBytes:
     def take(self) -> bytes:
         content, self.content = self.content, None
         if content is None:
-            raise UnsafePickle("a block of bytes is used twice")
+            raise UnsafePickle("a block of weights is used twice")
         return content
 
 
@@ -66,8 +67,16 @@ SOURCE_IMPORTS = {"collections", "copy", "dnnlib", "functools", "math", "numpy",
 SOURCE_CALLS = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open"}
 
 
+SOURCE_LENGTH, SOURCES = 200_000, 10  # the real ones have some 30,000 characters; a file holds three or four
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9c"  # how a storage in a pickle begins: torch's format before its zip archives
+DEPTH = 50  # of modules within modules
+MESSAGE = 80  # characters of a file's text that an error repeats
+
+
 def suspicious(source: str) -> str | None:
     """What in the source of a class has no business there, or None. The source is parsed, not compiled."""
+    if len(source) > SOURCE_LENGTH:
+        return f"it has {len(source):,} characters"
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -99,9 +108,20 @@ def read_pickle(path: str | Path) -> Any:
             return _Machine().run(file)
         except UnsafePickle as error:
             raise UnsafePickle(f"{path.name} is refused: {error}. Nothing in it was run") from error
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, RuntimeError) as error:
+        except DAMAGED as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path.name} is not a complete pickle of a network ({reason})") from error
+
+
+# What a damaged or hostile file may provoke on the way; all of it means that the file is not what it should be.
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, ArithmeticError, MemoryError)
+
+
+def _key(value: Any) -> Any:
+    """``value`` if it is plain: hashing a nested tuple can take for ever."""
+    if type(value) not in (str, int, float, bool, type(None)):
+        raise UnsafePickle(f"it uses a {type(value).__name__} as a name")
+    return value
 
 
 class _Machine:
@@ -143,9 +163,12 @@ class _Machine:
         del self.stack[len(self.stack) - count :]
         return taken
 
-    def look_up(self, name: str) -> None:
+    def look_up(self, *parts: Any) -> None:
+        if not all(isinstance(part, str) for part in parts):
+            raise UnsafePickle("it asks for something that has no name")
+        name = ".".join(parts)
         if name not in CALLS:
-            raise UnsafePickle(f"it asks for {name!r}")
+            raise UnsafePickle(f"it asks for {name[:MESSAGE]!r}")
         self.stack.append(Name(name))
 
     def call(self) -> None:
@@ -163,8 +186,12 @@ class _Machine:
             raise UnsafePickle("a class that came with its source is not described by text")
         if source not in self.looked_at:
             found = suspicious(source)
+            if len(self.looked_at) >= SOURCES:
+                found = "there are too many of them"
             if found:
-                raise UnsafePickle(f"the source that came with the class {name} is not that of a network: {found}")
+                raise UnsafePickle(
+                    f"the source that came with the class {name[:MESSAGE]} is not that of a network: {found}"
+                )
             self.looked_at.add(source)
         return Record(name, meta["state"])
 
@@ -182,13 +209,13 @@ class _Machine:
         target = self.stack[-1]
         if not isinstance(target, dict):
             raise UnsafePickle(f"it changes a {type(target).__name__}")
-        target.update(zip(items[::2], items[1::2], strict=True))
+        target.update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
     def extend(self, items: list[Any], kind: type) -> None:
         target = self.stack[-1]
         if type(target) is not kind:
             raise UnsafePickle(f"it changes a {type(target).__name__}")
-        (target.extend if kind is list else target.update)(items)
+        target.extend(items) if kind is list else target.update(map(_key, items))
 
 
 # ------------------------------------------------------------------------------------------ what may be "called"
@@ -201,20 +228,38 @@ class _NumpyType:
 
 
 def _numpy_type(text: str, *_: Any) -> _NumpyType:
-    if text not in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"):
-        raise UnsafePickle(f"it asks for numpy values of type {text!r}")
+    if not isinstance(text, str) or text not in (
+        "f2",
+        "f4",
+        "f8",
+        "i1",
+        "i2",
+        "i4",
+        "i8",
+        "u1",
+        "u2",
+        "u4",
+        "u8",
+        "b1",
+    ):
+        raise UnsafePickle(
+            f"it asks for numpy values of type {str(type(text)) if not isinstance(text, str) else text[:MESSAGE]!r}"
+        )
     return _NumpyType(text)
 
 
 def _numpy_scalar(kind: _NumpyType, content: RawBytes) -> float | int | bool:
     order = kind.order if kind.order in "<>=" else "="
-    return np.frombuffer(content.take(), dtype=np.dtype(order + kind.kind), count=1)[0].item()
+    return np.frombuffer(content.content, dtype=np.dtype(order + kind.kind), count=1)[0].item()
 
 
 def _storage(content: RawBytes) -> Tensor:
     """The values (n,) of a storage, itself a small file of torch, opened by torch's own reader of bare weights."""
+    raw = content.take()
+    if not raw.startswith(LEGACY_TORCH):
+        raise UnsafePickle("a block of weights is not a bare storage")
     try:
-        found = torch.load(io.BytesIO(content.take()), map_location="cpu", weights_only=True)
+        found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; each means that this is not a bare storage
         raise UnsafePickle(f"a block of weights is not a bare storage ({type(error).__name__})") from error
     if not isinstance(found, torch.TypedStorage):
@@ -227,6 +272,8 @@ def _storage(content: RawBytes) -> Tensor:
 def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if not isinstance(storage, Tensor):
         raise UnsafePickle("a tensor is made of something that is not a storage")
+    if math.prod(size) > storage.numel():
+        raise UnsafePickle("a tensor is larger than its storage")
     return storage.as_strided(size, stride, offset)  # raises RuntimeError beyond the storage
 
 
@@ -239,11 +286,11 @@ def _container(*_: Any) -> Container:
 
 
 def _dictionary(items: Any = ()) -> dict:
-    return dict(items)
+    return {_key(key): value for key, value in (items.items() if isinstance(items, dict) else items)}
 
 
 def _set(items: list = ()) -> set:
-    return set(items)
+    return set(map(_key, items))
 
 
 RECORD = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -305,7 +352,7 @@ STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEM": lambda m, _: m.set_items(m.take(2)),
     "SETITEMS": lambda m, _: m.set_items(m.above_mark()),
     "GLOBAL": lambda m, text: m.look_up(text.replace(" ", ".", 1)),
-    "STACK_GLOBAL": lambda m, _: m.look_up(".".join(map(str, m.take(2)))),
+    "STACK_GLOBAL": lambda m, _: m.look_up(*m.take(2)),
     "REDUCE": lambda m, _: m.call(),
     "NEWOBJ": lambda m, _: m.call(),
     "BUILD": lambda m, _: m.build(),
@@ -320,7 +367,7 @@ def network_of(content: Any, key: str = "ema") -> Record:
     found = content.get(key) if isinstance(content, dict) else content
     if not isinstance(found, Record):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"the file has no network under {key!r}; it holds {keys}")
+        raise ValueError(f"the file has no network under {key!r}; it holds {keys[:MESSAGE]}")
     return found
 
 
@@ -339,11 +386,13 @@ def state_of(module: Record | Container) -> dict[str, Tensor]:
     return found
 
 
-def _collect(module: Record | Container, prefix: str, found: dict[str, Tensor], above: set[int]) -> None:
+def _collect(module: Record | Container, prefix: str, found: dict[str, Tensor], met: set[int], depth: int = 0) -> None:
+    where = prefix.rstrip(".")[-MESSAGE:]
     if not isinstance(module, (Record, Container)):
-        raise ValueError(f"{prefix.rstrip('.')} is a {type(module).__name__}, not a module")
-    if id(module) in above:
-        raise UnsafePickle(f"{prefix.rstrip('.')} contains itself")
+        raise ValueError(f"{where} is a {type(module).__name__}, not a module")
+    if id(module) in met or depth > DEPTH:
+        raise UnsafePickle(f"{where} is met twice, or lies too deep")
+    met.add(id(module))
     for kind in ("_parameters", "_buffers"):
         for name, value in (module.state.get(kind) or {}).items():
             if isinstance(value, Tensor):
@@ -352,4 +401,4 @@ def _collect(module: Record | Container, prefix: str, found: dict[str, Tensor], 
                 raise ValueError(f"{prefix}{name} is a {type(value).__name__}, not a tensor")
     for name, child in (module.state.get("_modules") or {}).items():
         if child is not None:
-            _collect(child, f"{prefix}{name}.", found, above | {id(module)})
+            _collect(child, f"{prefix}{name}.", found, met, depth + 1)

@@ -10,19 +10,23 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .cache import remember
 from .downloads import fetch, offline_file
-from .edm import KINDS, Preconditioned, separable_filter
+from .edm import KINDS, TRAINING_ONLY, Preconditioned, check_arguments, separable_filter
 from .files import atomic_path, read_json, sha256, write_json
 from .networks import WEIGHTS, checkpoint_fingerprint, freeze, load_weights, read_checkpoint
-from .pickles import constructor_arguments, network_of, read_pickle, state_of
+from .pickles import DAMAGED, UnsafePickle, constructor_arguments, network_of, read_pickle, state_of
 
 EDM_HOME = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 EDM_LICENCE = "CC BY-NC-SA 4.0"
@@ -90,38 +94,70 @@ def open_edm(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
 
     The module is built without memory of its own and takes over the tensors of the file. Raises ``ValueError`` for a class we do not know.
     """
-    record = network_of(read_pickle(path))
-    kind = record.class_name.removesuffix("Precond")
-    if not record.class_name.endswith("Precond") or kind not in KINDS:
-        known = ", ".join(f"{name}Precond" for name in KINDS)
-        raise ValueError(f"{path.name} holds a {record.class_name}; known are {known}")
-    section = {
-        "architecture": "Preconditioned",
-        "kind": kind,
-        "arguments": constructor_arguments(record, POSITIONAL),
-        "source": {"file": path.name, "sha256": sha256(path)},
-    }
-    state = state_of(record)
-    return _assemble(section, {name.removeprefix("model."): value for name, value in state.items()}, path), section
+    content = read_pickle(path)
+    with _sound(path):
+        record = network_of(content)
+        kind = record.class_name.removesuffix("Precond")
+        if not record.class_name.endswith("Precond") or kind not in KINDS:
+            known = ", ".join(f"{name}Precond" for name in KINDS)
+            raise ValueError(f"it holds a {record.class_name[:80]}; known are {known}")
+        section = {
+            "architecture": "Preconditioned",
+            "kind": kind,
+            "arguments": check_arguments(constructor_arguments(record, POSITIONAL)),
+        }
+        state = {name.removeprefix("model."): value for name, value in state_of(record).items()}
+        return _assemble(section, state, path), section | {"source": {"file": path.name, "sha256": sha256(path)}}
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Whatever an unsound file provokes becomes a ``ValueError`` that names it."""
+    try:
+        yield
+    except UnsafePickle as error:
+        raise UnsafePickle(f"{path.name} is refused: {error}") from error
+    except DAMAGED as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{path.name} describes no network that can be used here: {kind}{error}") from error
 
 
 def _assemble(section: dict[str, Any], state: dict[str, Tensor], path: Path) -> Preconditioned:
     with torch.device("meta"):
         denoiser = Preconditioned(section["kind"], section["arguments"])
-    _check_filters(state, section["arguments"].get("resample_filter", (1, 1)), path)
+    _check_filters(state, section["arguments"].get("resample_filter", (1, 1)))
+    state = {name: _usable(name, value) for name, value in state.items()}
     load_weights(denoiser.unet, state, path, assign=True)
-    denoiser.fingerprint = (
-        f"edm {section['source']['sha256']}"  # the same for the pickle and what was converted from it
-    )
+    denoiser.fingerprint = _content_fingerprint(section, state)
     return denoiser
 
 
-def _check_filters(state: dict[str, Tensor], taps: Any, path: Path) -> None:
+def _usable(name: str, value: Tensor) -> Tensor:
+    if value.dtype not in (torch.float16, torch.float32, torch.float64):
+        raise ValueError(f"{name} has dtype {value.dtype}; floating point weights are needed")
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name} has values that are not finite")
+    return value.float()
+
+
+def _content_fingerprint(section: dict[str, Any], state: dict[str, Tensor]) -> str:
+    """SHA-256 of all that decides the function: kind, arguments and every tensor. The same for a pickle and what was converted from it."""
+    decisive = {key: value for key, value in section["arguments"].items() if key not in TRAINING_ONLY}
+    digest = hashlib.sha256(json.dumps([section["kind"], decisive], sort_keys=True).encode())
+    for name in sorted(state):
+        digest.update(f"{name}{tuple(state[name].shape)}".encode())
+        digest.update(state[name].contiguous().numpy())
+    return f"edm {digest.hexdigest()}"
+
+
+def _check_filters(state: dict[str, Tensor], taps: Any) -> None:
     """The halving of the box filter is done without looking at its numbers: they must be what they are called."""
     expected = separable_filter(taps)
     for name, value in state.items():
-        if name.endswith("resample_filter") and not torch.allclose(value.float(), expected, atol=1e-6):
-            raise ValueError(f"{path}: {name} is not the filter {list(taps)} of its constructor")
+        if not name.endswith("resample_filter"):
+            continue
+        if value.shape != expected.shape or not torch.allclose(value.float(), expected, atol=1e-6):
+            raise ValueError(f"{name} is not the filter {list(taps)} of its constructor")
 
 
 def load_edm(name_or_path: str | Path, device: torch.device) -> Preconditioned:
@@ -145,7 +181,7 @@ def convert(source: str | Path, folder: str | Path) -> Path:
     with atomic_path(folder / WEIGHTS) as temporary:
         tensors = {name: value.contiguous() for name, value in denoiser.unet.state_dict().items()}
         save_file(tensors, str(temporary), metadata={"format": "pt"})
-    section |= {"weights_sha256": sha256(folder / WEIGHTS), "licence": EDM_LICENCE}
+    section |= {"weights_sha256": sha256(folder / WEIGHTS), "fingerprint": denoiser.fingerprint, "licence": EDM_LICENCE}
     write_json(folder / "config.json", {"uturn": section})
     return folder
 
@@ -153,7 +189,13 @@ def convert(source: str | Path, folder: str | Path) -> Path:
 def load_converted(folder: Path, device: torch.device) -> Preconditioned:
     """The denoiser in a folder that :func:`convert` has written."""
     config, state = read_checkpoint(folder, WEIGHTS, "Preconditioned")
-    return _settle(_assemble(config["uturn"], state, folder), device)
+    with _sound(folder):
+        denoiser = _assemble(config["uturn"], state, folder)
+        if denoiser.fingerprint != config["uturn"].get("fingerprint"):
+            raise ValueError(
+                "config.json has been altered: weights and arguments do not have the fingerprint that it records"
+            )
+    return _settle(denoiser, device)
 
 
 # ------------------------------------------------------------------------------------------------------- diffusers
@@ -175,10 +217,15 @@ def diffusers_parts(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]
     for path in (unet / "config.json", scheduler):
         if not path.is_file():
             raise FileNotFoundError(f"checkpoint {folder} lacks {path.relative_to(folder)}")
+        if not isinstance(read_json(path), dict):
+            raise ValueError(f"{path} is not a configuration")
     return unet, read_json(unet / "config.json"), read_json(scheduler)
 
 
 def _weights_file(folder: Path) -> Path:
+    parts = sorted(path.name for path in folder.glob("*.index.json"))
+    if parts:  # diffusers would prefer them to a single file beside them
+        raise ValueError(f"checkpoint {folder} has its weights in several parts ({parts[0]}); one file is needed")
     for name in (WEIGHTS, "diffusion_pytorch_model.bin"):
         if (folder / name).is_file():
             return folder / name
@@ -214,7 +261,8 @@ def load_diffusers(folder: Path, device: torch.device):
         raise ValueError(
             f"{weights} cannot be loaded as its config.json describes ({type(error).__name__}: {error})"
         ) from error
-    denoiser = DiscreteDenoiser(unet, alphas, prediction)
+    with _sound(folder):
+        denoiser = DiscreteDenoiser(unet, alphas, prediction)
     denoiser.fingerprint = diffusers_fingerprint(folder)
     return freeze(denoiser, device)
 
@@ -235,17 +283,30 @@ def load_foreign(name_or_path: str | Path, folder: Path | None, device: torch.de
 def foreign_fingerprint(name_or_path: str | Path, folder: Path | None) -> str:
     """What the fingerprint of :func:`load_foreign`'s denoiser will be, without building it."""
     if folder is None:
-        return f"edm {sha256(find_edm_file(name_or_path))}"
+        return _edm_fingerprint(find_edm_file(name_or_path))
     if is_diffusers(folder):
         return diffusers_fingerprint(folder)
-    config = read_json(folder / "config.json")
-    source = _section(folder).get("source")
-    return f"edm {source['sha256']}" if source else checkpoint_fingerprint(config)
+    section = _section(folder)
+    if section.get("architecture") == "Preconditioned":
+        return str(section.get("fingerprint"))  # compared with the content when it is loaded
+    return checkpoint_fingerprint(read_json(folder / "config.json"))
+
+
+def _edm_fingerprint(path: Path) -> str:
+    """The fingerprint of an EDM file, remembered by the SHA-256 of the file: opening it takes seconds."""
+
+    def compute() -> dict[str, np.ndarray]:
+        return {"fingerprint": np.array(open_edm(path)[0].fingerprint)}
+
+    return str(remember("edm_fingerprint", {"file": sha256(path)}, compute)["fingerprint"])
 
 
 def _section(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
-    return config.get("uturn", {}) if isinstance(config, dict) else {}
+    section = config.get("uturn") if isinstance(config, dict) else None
+    if not isinstance(section, dict):
+        raise ValueError(f"{folder}/config.json describes no model of ours and no diffusers U-Net")
+    return section
 
 
 def main(arguments: list[str] | None = None) -> int:

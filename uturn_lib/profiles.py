@@ -288,7 +288,10 @@ def figure_folder(profile: str) -> Path:
 
     All parts of a composite write into its one folder.
     """
-    return ROOT / (os.environ.get("UTURN_FIGURES") or "figures") / profile.partition("/")[0]
+    usual = (
+        "figures/custom" if os.environ.get("UTURN_SCALE") == "smoke" else "figures"
+    )  # a smoke run must not replace results
+    return ROOT / (os.environ.get("UTURN_FIGURES") or usual) / profile.partition("/")[0]
 
 
 def cache_folder() -> Path:

@@ -189,10 +189,9 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
         raise ValueError(f"parameter {name!r} is set by --{name}, not by -p")
     for notebook in notebooks:
         check_parameters(notebook, common | parameters)
-    smoke = os.environ.get("UTURN_SCALE") == "smoke"
-    if (parameters or smoke) and "UTURN_FIGURES" not in os.environ:
+    if parameters and "UTURN_FIGURES" not in os.environ:
         os.environ["UTURN_FIGURES"] = "figures/custom"  # the figures of the defaults stay as they are
-    executed = ROOT / ".cache" / "executed" / profile
+    executed = ROOT / ".cache" / "executed" / (os.environ.get("UTURN_SCALE") or "") / profile
     print(
         f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}",
         flush=True,

@@ -99,7 +99,7 @@ def reverse(
     """
     checks.one_of("method", method, METHODS)
     checks.samples("x", x, getattr(denoiser, "sample_shape", None))
-    grid = _check_grid(sigmas)
+    grid = check_grid(sigmas)
     if method != "ode" and (seeds is None or len(seeds) != len(x)):
         found = "none" if seeds is None else len(seeds)
         raise ValueError(f"seeds: {found} given for {len(x)} samples; method {method!r} needs one int per sample")
@@ -109,7 +109,7 @@ def reverse(
     checks.noise_level("sigmas[0]", grid[0], highest=high)
     checks.noise_level("sigmas[-2]", grid[-2], lowest=low)
     noise = NoiseStream(seeds, x.shape[1:], x.device).normal if method != "ode" else None
-    call = _guarded(denoiser, labels)
+    call = guarded(denoiser, labels)
     x = x.double()
     if method == "sde":
         return _sde(call, x, grid, noise)
@@ -126,7 +126,7 @@ def final(steps: Iterator[Step]) -> Tensor:
     return deque(steps, maxlen=1).pop().x
 
 
-def _check_grid(sigmas: Tensor) -> list[float]:
+def check_grid(sigmas: Tensor) -> list[float]:
     grid = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
     decreasing = all(a > b for a, b in zip(grid, grid[1:], strict=False))
     if len(grid) < 2 or grid[-1] != 0 or not decreasing:
@@ -134,7 +134,7 @@ def _check_grid(sigmas: Tensor) -> list[float]:
     return grid
 
 
-def _guarded(denoiser: Denoiser, labels: Tensor | None) -> Callable[[Tensor, float], Tensor]:
+def guarded(denoiser: Denoiser, labels: Tensor | None) -> Callable[[Tensor, float], Tensor]:
     """The denoiser without gradients, stopped at the first NaN: a bad number must not travel into a result."""
 
     def call(x: Tensor, sigma: float) -> Tensor:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from . import checks
 
-PURPOSES = {"forward": 1, "reverse": 2, "start": 3, "posterior": 4}
+PURPOSES = {"forward": 1, "reverse": 2, "start": 3, "posterior": 4, "probe": 5}
 
 
 def sample_seeds(seed: int, indices: Sequence[int] | Tensor, purpose: str = "reverse") -> list[int]:
     """One 64-bit seed per sample, hashed from (seed, global index, purpose).
 
-    Different purposes ("forward", "reverse", "start", "posterior") give independent streams, so that the noise of
+    Different purposes ("forward", "reverse", "start", "posterior", "probe") give independent streams, so that the noise of
     the forward leg is not met again in the reverse one.
     """
     seed = checks.positive_int("seed", seed, minimum=0)

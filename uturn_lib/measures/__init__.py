@@ -1,10 +1,22 @@
 """What is read off samples. Everything here takes plain tensors and knows nothing of networks."""
 
-from . import affinity, correlation, estimate, exchangeability, gaussianity, norms, quality, retention, theory
+from . import (
+    affinity,
+    correlation,
+    estimate,
+    exchangeability,
+    gaussianity,
+    norms,
+    quality,
+    retention,
+    theory,
+    trajectory,
+)
 
 __all__ = [
     "affinity",
     "correlation",
+    "diffusion_time",
     "estimate",
     "exchangeability",
     "gaussianity",
@@ -12,4 +24,5 @@ __all__ = [
     "quality",
     "retention",
     "theory",
+    "trajectory",
 ]

@@ -1,0 +1,144 @@
+"""Switching off parts of a U-Net inside a window of noise levels, without editing it (after Prasad et al. 2023, arXiv 2312.14965).
+
+=============  ===================================================================================================
+component      what is left when it is off
+=============  ===================================================================================================
+residual block its shortcut: the input, projected where the number of channels changes
+attention      its input
+skip           the decoder block gets zeros in place of the encoder's features
+=============  ===================================================================================================
+
+Hooks do it, for the length of one call; afterwards nothing of them remains. What counts as removal is our choice: the paper's abstract does not say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import checks
+
+KINDS = ("block", "attention", "skip")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a U-Net: ``kind`` ("block", "attention", "skip"), its stage, and where it stands; ``module`` is a path in the U-Net (for a skip: of the decoder block that reads it).
+
+    ``skip_channels``: the channels of its input that come from the encoder. ``depth``: how often the resolution has been halved there.
+    """
+
+    name: str
+    kind: str
+    stage: str
+    module: str
+    depth: int
+    skip_channels: int = 0
+
+
+def components(unet: nn.Module) -> list[Component]:
+    """All residual blocks, attentions and skip connections of a diffusers ``UNet2DModel``, in the order of a forward pass (a skip before the block that reads it).
+
+    ``depth`` counts the halvings of the resolution. Raises ``TypeError`` for another network.
+    """
+    if not all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks")):
+        raise TypeError(f"unet is a {type(unet).__name__}; a diffusers UNet2DModel is needed")
+    found: list[Component] = []
+    depth, channels = 0, unet.conv_in.out_channels
+
+    def stage(label: str, name: str, block: nn.Module, path: str, skips: bool) -> None:
+        nonlocal channels
+        attentions = list(getattr(block, "attentions", None) or [])
+        for number, resnet in enumerate(block.resnets):
+            if skips:
+                count = resnet.conv1.in_channels - channels
+                found.append(
+                    Component(f"{name} skip {number}", "skip", label, f"{path}.resnets.{number}", depth, count)
+                )
+            found.append(Component(f"{name} block {number}", "block", label, f"{path}.resnets.{number}", depth))
+            channels = resnet.conv1.out_channels
+            if number < len(attentions) and attentions[number] is not None:
+                found.append(
+                    Component(f"{name} attention {number}", "attention", label, f"{path}.attentions.{number}", depth)
+                )
+
+    for index, block in enumerate(unet.down_blocks):
+        stage("encoder", f"encoder {index}", block, f"down_blocks.{index}", False)
+        depth += bool(getattr(block, "downsamplers", None))
+    stage("middle", "middle", unet.mid_block, "mid_block", False)
+    for index, block in enumerate(unet.up_blocks):
+        stage("decoder", f"decoder {index}", block, f"up_blocks.{index}", True)
+        depth -= bool(getattr(block, "upsamplers", None))
+    return found
+
+
+@contextmanager
+def switched_off(unet: nn.Module, parts: list[Component]) -> Iterator[None]:
+    """While it lasts, calls of ``unet`` go without ``parts``; afterwards the network is what it was."""
+    with ExitStack() as stack:
+        for part in parts:
+            checks.one_of("kind", part.kind, KINDS)
+            module = unet.get_submodule(part.module)
+            if part.kind == "skip":
+                handle = module.register_forward_pre_hook(_zero_skip(part.skip_channels))
+            else:
+                handle = module.register_forward_hook(_shortcut if part.kind == "block" else _input_again)
+            stack.callback(handle.remove)
+        yield
+
+
+def _zero_skip(count: int):
+    def hook(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, *others = arguments
+        return torch.cat([x[:, :-count], torch.zeros_like(x[:, -count:])], dim=1), *others
+
+    return hook
+
+
+def _shortcut(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+    x = arguments[0]
+    if module.conv_shortcut is not None:
+        x = module.conv_shortcut(x)
+    return x / module.output_scale_factor
+
+
+def _input_again(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+    return arguments[0]
+
+
+class AblatedDenoiser:
+    """A denoiser around a ``UNet2DModel`` that goes without ``parts`` where ``low <= sigma < high``; elsewhere it is the network itself.
+
+    Interface of a denoiser; the fingerprint says what is off. Raises ``ValueError`` unless 0 <= low < high. A batch with levels on both sides of the
+    window is refused: a hook acts on a whole call.
+    """
+
+    def __init__(self, denoiser, parts: list[Component], low: float = 0.0, high: float = math.inf):
+        if not 0 <= low < high:
+            raise ValueError(f"low = {low} and high = {high} make no window; 0 <= low < high is needed")
+        self.denoiser, self.parts, self.low, self.high = denoiser, list(parts), low, high
+        self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
+        self.sigma_range, self.value_range = denoiser.sigma_range, denoiser.value_range
+        names = ", ".join(part.name for part in self.parts)
+        kept = denoiser.fingerprint
+        self.fingerprint = None if kept is None else f"{kept} without {names} in [{low:g}, {high:g})"
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Of the network (so that its device is found)."""
+        return self.denoiser.parameters()
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        levels = torch.as_tensor(sigma).flatten()
+        inside = (levels >= self.low) & (levels < self.high)
+        if bool(inside.any()) and not bool(inside.all()):
+            raise ValueError(f"sigma has levels inside and outside of the window [{self.low:g}, {self.high:g})")
+        if not bool(inside.any()):
+            return self.denoiser(x, sigma, labels)
+        with switched_off(self.denoiser.unet, self.parts):
+            return self.denoiser(x, sigma, labels)
