@@ -113,3 +113,16 @@ def test_progress_goes_to_the_file_that_make_figures_reads(tmp_path, monkeypatch
     monkeypatch.setenv("UTURN_PROGRESS_FILE", str(file))
     seen = [file.read_text() for _ in progress.track(range(3), "turning")]
     assert seen == ["0 3 turning", "1 3 turning", "2 3 turning"]
+
+
+def test_the_page_of_figures_collects_what_the_notebooks_say(tmp_path):
+    from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+    said = new_output("display_data", {"text/markdown": "**Figure 2.** Caption.\n\n## What we see\n\n* It falls."})
+    other = new_output("display_data", {"text/markdown": "**C1** holds"})
+    nbformat.write(new_notebook(cells=[new_code_cell("x", outputs=[said, other])]), tmp_path / "fig02_ks_test.ipynb")
+    figure_folder("laptop").mkdir(parents=True)
+    (figure_folder("laptop") / "fig02_ks_test.png").write_bytes(b"")
+    page = run.figures_page("laptop", [tmp_path / "fig02_ks_test.ipynb"])
+    assert "![fig02_ks_test](fig02_ks_test.png)\n\n**Figure 2.** Caption.\n\n### What we see" in page
+    assert "holds" not in page and "(../../notebooks/fig02_ks_test.ipynb)" in page

@@ -379,7 +379,8 @@ def deterministic(
         )
         return make_claim("C7", figure, profile, measured, decide(identical and moved.value < 0.05), moved=moved)
     measured += f" and {changed.value:.1%} [{changed.low:.1%}, {changed.high:.1%}] change class"
-    if moved.contains(0.05) or changed.contains(0.05):
+    clear = moved.low > 0.05 or changed.low > 0.05  # then nothing else matters
+    if not clear and (moved.contains(0.05) or changed.contains(0.05)):
         measured += " (5 % lies inside an interval: close)"
     measured += (
         f"; not judged, for want of a rule: that no speciation is seen (class kept at the largest level {class_kept.value:.2f} "

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -233,11 +234,19 @@ def save_figure(figure: Figure, profile: str, name: str) -> Path:
 
 
 def _fewer_colours(path: Path) -> None:
-    """Grids of photographs: 256 colours chosen for the picture look the same at a third of the size."""
+    """Grids of photographs: 256 colours chosen for the picture look the same at a third of the size. Those of the curves are kept as they are."""
     from PIL import Image
 
+    own = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in ("white", "black", *COLOURS.values())]
     with Image.open(path) as image:
-        reduced = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        picture = image.convert("RGB")
+    first = 256 - len(own)
+    chosen = picture.quantize(first, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    pixels, numbers = np.asarray(picture), np.array(chosen)
+    for place, colour in enumerate(own, first):
+        numbers[(pixels == colour).all(2)] = place
+    reduced = Image.fromarray(numbers)
+    reduced.putpalette((chosen.getpalette() + [0] * 768)[: 3 * first] + [part for colour in own for part in colour])
     reduced.save(path, format="PNG", optimize=True)
 
 

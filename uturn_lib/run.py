@@ -208,6 +208,7 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     total = time.monotonic() - start
     print(f"done in {total:.0f} s", flush=True)
     if not names and not parameters:
+        write_text(figure_folder(profile) / "FIGURES.md", figures_page(profile, [output for _, output, _ in tasks]))
         write_text(figure_folder(profile) / "RUN.md", run_page(profile, scales, where, times, total, jobs))
     print_claims(profile)
 
@@ -247,6 +248,25 @@ Written by `make figures PROFILE={profile}`; do not edit.
 | time | {total:.0f} s in all (what an earlier run had finished is not computed again) |
 | seconds per figure | {figures} |
 """
+
+
+def figures_page(profile: str, executed: list[Path]) -> str:
+    """FIGURES.md: every figure with the caption and the text that its executed notebook has written about it."""
+    import nbformat
+
+    parts = [
+        f"# The figures, profile {profile}\n\nWritten by `make figures PROFILE={profile}`; do not edit. The claims with their rules: [CLAIMS.md](CLAIMS.md); scale and machine: [RUN.md](RUN.md)."
+    ]
+    for path in sorted(executed):
+        outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+        texts = [output.get("data", {}).get("text/markdown", "") for output in outputs]
+        texts = [text.replace("\n## ", "\n### ") for text in texts if text.startswith("**Figure")]
+        figure = path.stem.split("_")[0]
+        pictures = sorted(figure_folder(profile).glob(f"{figure}_*.png"))
+        shown = "\n\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
+        notebook = f"[notebook](../../notebooks/{path.name}), which explains method and symbols"
+        parts.append("\n\n".join([f"## Figure {int(figure.removeprefix('fig'))}", shown, *texts, f"({notebook})"]))
+    return "\n\n".join(parts) + "\n"
 
 
 def print_claims(profile: str) -> None:
