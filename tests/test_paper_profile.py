@@ -327,3 +327,17 @@ def test_a_run_page_names_every_part():
     parts = [load_profile(f"paper/{name}").on("cpu") for name in ("imagenet64", "cifar10-edm")]
     text = run.run_page("paper", parts, torch.device("cpu"), {"fig02_ks_test": 12.0}, 34.0, 2)
     assert "PROFILE=paper" in text and "paper/imagenet64: 160 ground truths" in text and "paper/cifar10-edm:" in text
+
+
+@pytest.mark.skipif(
+    "UTURN_DATA" not in os.environ
+    or not os.path.isfile(os.path.join(os.environ["UTURN_DATA"], "imagenet64", "images.zip")),
+    reason="UTURN_DATA holds no imagenet64/images.zip",
+)
+def test_a_real_part_of_imagenet_is_read():
+    train, test = load_data("imagenet64", "train"), load_data("imagenet64", "test")
+    assert len(train.class_names) == len(test.class_names) == 20 and "goldfish" in train.class_names
+    assert train.labels.bincount().tolist() == [500] * 20 and test.labels.bincount().tolist() == [50] * 20
+    means = (train.images.double().mean((0, 2, 3)) + 1) / 2
+    # Photographs: near the published channel means of ImageNet, .485 .456 .406 (20 classes are not all of them).
+    assert float((means - torch.tensor([0.485, 0.456, 0.406])).abs().max()) < 0.06
