@@ -17,11 +17,17 @@ from edm_stand_in import SOURCE, TINY_ADM, TINY_NCSN, TINY_SONG, edm_modules, ra
 from torch import nn
 
 from uturn_lib import GaussianDenoiser, load_denoiser, pretrained, u_turn
-from uturn_lib.discrete import DiscreteDenoiser, alphas_cumprod, ddpm_alphas
+from uturn_lib.discrete import DiscreteDenoiser, alphas_cumprod
 from uturn_lib.files import read_json
 from uturn_lib.networks import shipped_fingerprint
 from uturn_lib.noise import ddpm_sigmas
 from uturn_lib.pickles import CALLS, UnsafePickle, read_pickle, suspicious
+
+
+def ddpm_alphas():
+    """abar_t of the linear schedule."""
+    return 1 / (1 + ddpm_sigmas() ** 2)
+
 
 TINY = {"song": ("EDM", TINY_SONG), "ncsn": ("VE", TINY_NCSN), "adm": ("EDM", TINY_ADM)}
 

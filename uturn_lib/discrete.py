@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -101,8 +100,3 @@ class DiscreteDenoiser(NetworkDenoiser):
         if self.prediction == "v_prediction":
             return (scaled - sigma * output) / root
         return torch.where(sigma == 0, x, output)
-
-
-def ddpm_alphas(steps: int = 1000, beta_first: float = 1e-4, beta_last: float = 0.02) -> np.ndarray:
-    """abar_t of the linear schedule (Ho et al. 2020), for tests and examples."""
-    return np.cumprod(1 - np.linspace(beta_first, beta_last, steps))

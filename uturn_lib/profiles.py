@@ -166,38 +166,23 @@ PROFILES = {
     ),
 }
 
-
-_GPU_SCALE = dict(
-    ground_truths=2000,
-    steps=128,
-    ode_steps=128,
-    ode_ground_truths=1000,
-    repeated=100,
-    repeats=64,
-    affinity_fit=20_000,
-    affinity_held_out=2000,
-    ks_sets=8,
-    ks_steps=256,
-    chunk=500,
-    batch_size=250,
-    features="imagenet",
-    second="ffhq64",
-    second_ground_truths=400,
-    second_checkpoint="edm-ffhq-64x64-uncond-vp.pkl",
-)
 # Figures 1 to 8 of the paper have a class-conditional network, 9 to 15 a single score of all classes.
-PROFILES["imagenet64"] = Profile(
+PROFILES["imagenet64"] = replace(
+    PROFILES["cifar10"],
     name="imagenet64",
     dataset="imagenet64",
     checkpoint="edm-imagenet-64x64-cond-adm.pkl",
     classifier="efficientnet-lite0",
-    sigmas=LEVELS,
-    quality_sigmas=QUALITY_LEVELS,
-    repeat_sigmas=REPEAT_LEVELS,
     labels="always",
+    repeat_sigmas=REPEAT_LEVELS,
+    ground_truths=2000,
+    ode_steps=128,
+    chunk=500,
+    batch_size=250,
+    second="ffhq64",
+    second_checkpoint="edm-ffhq-64x64-uncond-vp.pkl",
     description="ImageNet at 64 x 64, NVIDIA's class-conditional EDM network: a GPU's work",
     on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 20, "chunk": 20},
-    **_GPU_SCALE,
 )
 PROFILES["cifar10-edm"] = replace(
     PROFILES["cifar10"],
