@@ -6,17 +6,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb)))
+FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb)))
+GROUPS := paper companions p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
 DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
 
 .DEFAULT_GOAL := help
-.PHONY: help env figures $(SHORT) test lab train bench cost notebooks clean distclean
+.PHONY: help env figures $(SHORT) $(GROUPS) test lab train bench cost notebooks clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
 	@grep -E '^[a-z$$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  make fig08      a single figure: one of $(SHORT)"
+	@echo "  make companions a group of them: $(GROUPS) (the sixteen figures; the three other papers; each of these)"
 	@echo "Variables: PROFILE=$(PROFILE), DEVICE= (cuda when present, else cpu), PYTHON=$(PYTHON)"
 
 env: $(STAMP)  ## create .venv with everything pinned (done by the other targets when missing)
@@ -32,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 figures: $(STAMP)  ## run all notebooks and write figures/PROFILE/
 	@$(BIN)/python -m uturn_lib.run figures --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
-$(SHORT): $(STAMP)
+$(SHORT) $(GROUPS): $(STAMP)
 	@$(BIN)/python -m uturn_lib.run figures $@ --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
 test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks

@@ -81,7 +81,7 @@ def test_the_gap_by_monte_carlo_reaches_the_closed_form():
         x = data.sample(range(3000 * level, 3000 * (level + 1)), float(sigma))
         squares.append((model(x, float(sigma)) - data(x, float(sigma))).square().sum(1))
     gap = diffusion_time.cumulative_gap(sigmas, torch.stack(squares))
-    assert bool((np.diff(gap, axis=0) >= 0).all())  # non-decreasing in T
+    assert bool((np.diff(gap.mean(1)) >= 0).all())  # non-decreasing in T
     for level in (20, 40, 59):
         expected = diffusion_time.gaussian_gap(true, believed, 0.05, float(sigmas[level]))
         # Levels have independent samples: the error of the mean is that of independent columns.

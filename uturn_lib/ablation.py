@@ -79,9 +79,24 @@ def components(unet: nn.Module) -> list[Component]:
 
 
 @contextmanager
+def as_written(unet: nn.Module) -> Iterator[None]:
+    """While it lasts, a compiled U-Net runs uncompiled: hooks and hidden parts act on the modules as they are written, and compiled code would pass them by."""
+    compiled = getattr(unet, "_compiled_call_impl", None)
+    if compiled is None:
+        yield
+        return
+    unet._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        unet._compiled_call_impl = compiled
+
+
+@contextmanager
 def switched_off(unet: nn.Module, parts: list[Component]) -> Iterator[None]:
     """While it lasts, calls of ``unet`` go without ``parts``; afterwards the network is what it was."""
     with ExitStack() as stack:
+        stack.enter_context(as_written(unet))
         for part in parts:
             checks.one_of("kind", part.kind, KINDS)
             module = unet.get_submodule(part.module)

@@ -31,20 +31,29 @@ from .progress import track
 # Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
 VERSIONS = {
     "affinity": 2,
+    "auxiliary_mixture": 1,
+    "auxiliary_start": 1,
     "class_spectra": 1,
     "deviation": 1,
     "edm_fingerprint": 1,
-    "image_features": 1,
+    "effect_map": 1,
     "empirical_retention": 1,
     "features": 2,
+    "flow": 1,
+    "flow_likelihood": 1,
     "from_start": 1,
     "generation_path": 1,
+    "image_features": 1,
     "initial_laws": 1,
     "mixture_retention": 1,
     "paths": 1,
+    "shapes": 1,
+    "solver_errors": 1,
+    "squared_distances": 1,
     "three_scores": 1,
     "transitions": 1,
     "u_turn": 1,
+    "wall_times": 1,
 }
 
 Arrays = dict[str, np.ndarray]

@@ -165,6 +165,11 @@ class Study(Workbench):
         flat = images.reshape(-1, *images.shape[-3:])
         return torch.from_numpy(self._judged(flat)["predicted"]).reshape(images.shape[:-3])
 
+    def classifier_features(self, images: Tensor) -> Tensor:
+        """The classifier's features (..., F) of ``images`` (..., C, H, W), remembered by content; :meth:`features` may look elsewhere."""
+        found = self._judged(images.reshape(-1, *images.shape[-3:]))["features"]
+        return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
+
     def _judged(self, flat: Tensor) -> Arrays:
         def judge() -> Arrays:
             return {
@@ -803,13 +808,20 @@ def deviation(
     sigma_max: float = 80.0,
     seed: int = 0,
     labels: Tensor | None = None,
+    path: str = "model",
 ) -> Deviation:
-    """How far the score is from the one that memorises ``stored``, along its own probability-flow paths ("ode", from noise at ``sigma_max``).
+    """How far the score is from the one that memorises ``stored``, along probability-flow paths ("ode", from noise at ``sigma_max``).
 
-    What Chen et al. (2023, arXiv 2305.19947) call the score deviation on the model's path; they step with Euler's method, this with Heun's.
+    What Chen et al. (2023, arXiv 2305.19947) call the score deviation; they step with Euler's method, this with Heun's. ``path``: "model", the network's own paths, or
+    "optimal", those of the memorising score from the same starts.
     With ``labels`` (count,) each path is of one class, and is compared with the score that memorises the images of that class.
     """
     inputs = {"denoiser": bench.fingerprint, "grid": GRID, "stored": stored.fingerprint, "count": count, "steps": steps}
+    checks.one_of("path", path, ("model", "optimal"))
+    if path == "optimal":
+        inputs["path"] = path
+        if labels is not None:
+            raise ValueError("labels: the paths of the memorising score of all images have no class")
     if labels is not None:
         labels = checks.labels(labels, count, len(stored.class_names))
         inputs["labels"] = labels.tolist()
@@ -822,8 +834,9 @@ def deviation(
         else:
             memories = [(labels == k, EmpiricalDenoiser(stored.images[stored.labels == k])) for k in labels.unique()]
         start = sigma_max * NoiseStream(sample_seeds(seed, range(count), "start"), stored.sample_shape).normal()
-        path = reverse(
-            bench.denoiser,
+        guide = bench.denoiser if path == "model" else memories[0][1]
+        walked = reverse(
+            guide,
             start.to(bench.device),
             sampling_grid(bench.denoiser, steps, sigma_max),
             "ode",
@@ -831,10 +844,15 @@ def deviation(
             classes,
         )
         found: dict[str, list] = {name: [] for name in ("sigmas", "network", "memorising", "apart")}
-        for step in path:
+        for step in walked:
             if step.sigma == 0:  # there D is x itself
                 break
-            believed, state = step.denoised.float().cpu(), step.x.float().cpu()
+            state = step.x.float().cpu()
+            if path == "model":
+                believed = step.denoised.float().cpu()
+            else:
+                with torch.no_grad():
+                    believed = bench.denoiser(step.x, step.sigma).float().cpu()
             remembered = torch.empty_like(believed)
             for rows, memory in memories:
                 remembered[rows] = memory(state[rows], step.sigma)

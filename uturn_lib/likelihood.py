@@ -7,17 +7,25 @@ flows to, plus the integral of the divergence; its trace is estimated with rando
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from . import checks
-from .denoisers import Denoiser, GaussianDenoiser, sigma_range
+from .denoisers import Denoiser, sigma_range
 from .noise import SIGMA_MIN, karras_sigmas
 from .seeding import NoiseStream, sample_seeds
 
 TRACES = ("hutchinson", "exact")
+
+
+class Prior(Protocol):
+    """A law with a density at every noise level, such as the exact denoisers."""
+
+    def log_prob(self, x: Tensor, sigma: float) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ def flow_log_prob(
     steps: int = 64,
     sigma_min: float = SIGMA_MIN,
     sigma_max: float = 80.0,
-    prior: GaussianDenoiser | None = None,
+    prior: Prior | None = None,
     trace: str = "hutchinson",
     seed: int = 0,
     labels: Tensor | None = None,
@@ -46,24 +54,50 @@ def flow_log_prob(
     ``trace``: "hutchinson" (one probe per sample and image, unbiased up to the solver's error) or "exact" (one derivative per coordinate).
     Raises ``ValueError`` for levels outside the denoiser's range, a bad trace or shape.
     """
-    checks.one_of("trace", trace, TRACES)
-    checks.samples("x", x, getattr(denoiser, "sample_shape", None))
     low, high = sigma_range(denoiser)
     sigma_max = checks.noise_level("sigma_max", sigma_max, highest=high, allow_zero=False)
     sigma_min = checks.noise_level("sigma_min", sigma_min, highest=sigma_max, allow_zero=False, lowest=low)
     levels = karras_sigmas(checks.positive_int("steps", steps, minimum=2), sigma_max, sigma_min)[:-1].flip(0).tolist()
+    *_, (state, total) = ascend(denoiser, x, levels, trace, seed, labels)
+    return Likelihood(prior_log_prob(state, sigma_max, prior) + total, total, state)
+
+
+def ascend(
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: Sequence[float],
+    trace: str = "hutchinson",
+    seed: int = 0,
+    labels: Tensor | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The flow from ``x`` (B, *sample) at ``levels[0]`` up through increasing ``levels``: at each of them the state (B, *sample), float64, and the integral (B,) of the divergence so far.
+
+    One flow gives the likelihood for every length of the diffusion: log p(x) = log p(state; level) + integral. Errors as :func:`flow_log_prob`.
+    """
+    checks.one_of("trace", trace, TRACES)
+    checks.samples("x", x, getattr(denoiser, "sample_shape", None))
+    levels = [checks.noise_level("levels", level, allow_zero=False) for level in levels]
+    if any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
+        raise ValueError(f"levels must increase strictly, got {levels[:3]} ...")
+    return _ascend(denoiser, x, levels, trace, seed, labels)
+
+
+def _ascend(denoiser, x: Tensor, levels: list[float], trace: str, seed: int, labels: Tensor | None):
     probe = None
     if trace == "hutchinson":
         seeds = sample_seeds(seed, range(len(x)), "probe")
         probe = NoiseStream(seeds, x.shape[1:], x.device).normal().sign()
     state, total = x.double(), torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    yield state, total
     slope, divergence = _flow(denoiser, state, levels[0], probe, labels)
     for s, t in zip(levels, levels[1:], strict=False):
         ahead, ahead_divergence = _flow(denoiser, state + (t - s) * slope, t, probe, labels)
         state = state + (t - s) * (slope + ahead) / 2
-        total = total + (t - s) * (divergence + ahead_divergence) / 2
-        slope, divergence = _flow(denoiser, state, t, probe, labels) if t < levels[-1] else (ahead, ahead_divergence)
-    return Likelihood(_prior_log_prob(state, sigma_max, prior) + total, total, state)
+        # In log sigma, where the integrand runs from 0 to the dimension: in sigma itself it falls like 1 / sigma, which a trapezium overestimates.
+        total = total + math.log(t / s) * (s * divergence + t * ahead_divergence) / 2
+        yield state, total
+        if t < levels[-1]:
+            slope, divergence = _flow(denoiser, state, t, probe, labels)
 
 
 def _flow(
@@ -87,7 +121,8 @@ def _flow(
     return ((x - denoised) / sigma).detach(), ((dimension - trace) / sigma).detach()
 
 
-def _prior_log_prob(x: Tensor, sigma: float, prior: GaussianDenoiser | None) -> Tensor:
+def prior_log_prob(x: Tensor, sigma: float, prior: Prior | None = None) -> Tensor:
+    """log density (B,) of ``x`` (B, *sample) at ``sigma``: of N(0, sigma^2), or of ``prior``."""
     if prior is not None:
         return prior.log_prob(x, sigma)
     flat = x.flatten(1)

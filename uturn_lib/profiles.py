@@ -24,6 +24,8 @@ class Profile:
     ``ks_samples``: images per Gaussianity test, 256 as the authors', in ``ks_sets`` independent sets of ``ks_steps`` steps;
     ``repeats`` of each of ``repeated`` ground truths at ``repeat_sigmas``: statistics of single ground truths;
     ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
+    ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part and window of the U-Net that is
+    switched off, ``paths`` of them for the shape of trajectories and errors of solvers;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
     ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
     images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
@@ -53,6 +55,9 @@ class Profile:
     ks_sets: int = 4
     ks_steps: int = 32
     sigma_max: float = 80.0
+    flow_steps: int = 20
+    ablated: int = 24
+    paths: int = 64
     chunk: int = 80
     batch_size: int = 80
     shown: int = 10
@@ -85,9 +90,19 @@ class Profile:
         return "with labels (this network knows no others)" if self.labels == "always" else "without labels (Figure 9)"
 
     def shows(self, figure: str) -> bool:
-        """Whether ``figure`` ("fig08") can be made: the class-conditional ones need a network with classes, those of the single score one that does without labels."""
-        refused = {"both": (), "always": SINGLE_SCORE, "never": CLASS_CONDITIONAL}[self.labels]
-        return figure not in refused
+        """Whether ``figure`` ("fig08", "p3a") can be made: :meth:`why_not` has no answer."""
+        return self.why_not(figure) is None
+
+    def why_not(self, figure: str) -> str | None:
+        """What the profile's network lacks for ``figure``: classes for the class-conditional ones, a score without labels for those of the single score and the companions,
+        the parts of a diffusers ``UNet2DModel`` for the study of its dynamics; None where it lacks nothing."""
+        if self.labels == "never" and figure in CLASS_CONDITIONAL:
+            return "no classes"
+        if self.labels == "always" and (figure in SINGLE_SCORE or not figure.startswith("fig")):
+            return "no score without labels"
+        if figure.startswith("p2") and self.checkpoint.endswith(".pkl"):
+            return "no parts that could be switched off one by one (not a UNet2DModel)"
+        return None
 
     def scale(self) -> str:
         """The scale in words, to be printed with a run."""
@@ -139,6 +154,8 @@ PROFILES = {
         affinity_held_out=2000,
         ks_sets=8,
         ks_steps=256,
+        ablated=500,
+        paths=1000,
         chunk=1000,
         batch_size=1000,
         features="imagenet",
@@ -156,6 +173,8 @@ PROFILES = {
             "affinity_held_out": 300,
             "ks_sets": 3,
             "ks_steps": 32,
+            "ablated": 24,
+            "paths": 48,
             "chunk": 80,
             "batch_size": 80,
             "feature_reference": 5000,
@@ -207,6 +226,9 @@ SMOKE = dict(
     ks_samples=32,
     ks_sets=2,
     ks_steps=8,
+    flow_steps=8,
+    ablated=4,
+    paths=8,
     chunk=20,
     batch_size=20,
     shown=6,
@@ -219,17 +241,19 @@ SMOKE = dict(
 
 @dataclass(frozen=True)
 class Composite:
-    """Several profiles whose figures go into one folder: ``parts`` maps a figure ("fig08") to the profile that computes it."""
+    """Several profiles whose figures go into one folder: ``parts`` maps a figure ("fig08"), or a companion study ("p3"), to the
+    profile that computes it."""
 
     parts: Mapping[str, str]
     description: str
 
 
 _PAPER = {f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm" for number in range(1, 17)}
+_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4")}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,
-        "the paper's own networks: ImageNet-64 (EDM, class-conditional) in Figures 1 to 8, CIFAR-10 (EDM) in 9 to 15, FFHQ-64 (EDM) in 16",
+        "the paper's own networks: ImageNet-64 (EDM, class-conditional) in Figures 1 to 8, CIFAR-10 (EDM) in 9 to 15 and in the companion studies, FFHQ-64 (EDM) in 16",
     )
 }
 
@@ -249,7 +273,8 @@ def load_profile(name: str) -> Profile:
 def profile_of(name: str, figure: str) -> str:
     """The profile that computes ``figure`` ("fig08") in the profile or composite ``name``."""
     if name in COMPOSITES:
-        return f"{name}/{COMPOSITES[name].parts[figure]}"
+        parts = COMPOSITES[name].parts
+        return f"{name}/{parts[figure] if figure in parts else parts[figure[:2]]}"
     return load_profile(name).name
 
 

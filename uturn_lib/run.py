@@ -28,6 +28,13 @@ from .files import write_text
 from .profiles import ROOT, Profile, figure_folder, load_profile, machine, profile_of
 
 NOTEBOOKS = ROOT / "notebooks"
+GROUPS = {
+    "paper": "fig",
+    "companions": "p",
+    "p2": "p2",
+    "p3": "p3",
+    "p4": "p4",
+}  # name: how the figures of the group begin
 JOBS = 2  # notebooks at a time
 FIRST = (
     "fig15",
@@ -40,17 +47,28 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 def find_notebooks(names: list[str]) -> list[Path]:
-    """Notebooks whose file name starts with one of ``names`` ("fig08"); all figures when empty."""
-    known = sorted(NOTEBOOKS.glob("fig*.ipynb"))
+    """Notebooks whose file name starts with one of ``names`` ("fig08", "p3a"), or of its group ("paper", "companions", "p3"); all when empty."""
+    known = {
+        figure_of(path): path
+        for path in [*sorted(NOTEBOOKS.glob("fig*.ipynb")), *sorted(NOTEBOOKS.glob("companions/p*.ipynb"))]
+    }
     chosen = []
     for name in names:
-        matches = [path for path in known if path.stem == name or path.stem.split("_")[0] == name]
+        prefix = GROUPS.get(name, name)
+        matches = [
+            path
+            for figure, path in known.items()
+            if (figure.startswith(prefix) if name in GROUPS else name in (figure, path.stem))
+        ]
         if not matches:
-            raise ValueError(
-                f"figure = {name!r} is not known; choose among {', '.join(path.stem.split('_')[0] for path in known)}"
-            )
+            raise ValueError(f"figure = {name!r} is not known; choose among {', '.join([*known, *GROUPS])}")
         chosen += matches
-    return list(dict.fromkeys(chosen)) or known
+    return list(dict.fromkeys(chosen)) or list(known.values())
+
+
+def figure_of(notebook: Path) -> str:
+    """The short name of a notebook's figure: "fig08", "p3a"."""
+    return notebook.stem.split("_")[0]
 
 
 def parse_parameters(pairs: list[list[str]]) -> dict[str, Any]:
@@ -181,8 +199,12 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
     where = checks.pick_device(device)
     jobs = checks.positive_int("jobs", jobs)
-    notebooks = [path for path in find_notebooks(names) if _can_show(profile, path, asked_for=bool(names))]
-    profiles = {path: profile_of(profile, path.stem.split("_")[0]) for path in notebooks}
+    notebooks = [
+        path
+        for path in find_notebooks(names)
+        if _can_show(profile, path, asked_for={figure_of(path), path.stem} & set(names))
+    ]
+    profiles = {path: profile_of(profile, figure_of(path)) for path in notebooks}
     scales = [load_profile(name).on(where.type) for name in dict.fromkeys(profiles.values())]
     common = {"profile": profile, "device": str(where)}
     for name in common.keys() & parameters.keys():
@@ -202,7 +224,7 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
             os.environ["UTURN_FEATURES"] = chosen_extractor(scale.features)
             print(f"quality in {feature_naming(scale.features, scale.feature_components).phrase}", flush=True)
     start = time.monotonic()
-    notebooks = sorted(notebooks, key=lambda path: path.stem.split("_")[0] not in FIRST)
+    notebooks = sorted(notebooks, key=lambda path: figure_of(path) not in FIRST)
     tasks = [(path, executed / path.name, common | {"profile": profiles[path]} | parameters) for path in notebooks]
     times = {path.stem: seconds for path, seconds in execute_all(tasks, jobs)}
     total = time.monotonic() - start
@@ -213,13 +235,13 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     print_claims(profile)
 
 
-def _can_show(profile: str, notebook: Path, asked_for: bool) -> bool:
+def _can_show(profile: str, notebook: Path, asked_for: object) -> bool:
     """Whether the profile's network allows this figure; ``ValueError`` where it was asked for by name."""
-    figure = notebook.stem.split("_")[0]
+    figure = figure_of(notebook)
     chosen = load_profile(profile_of(profile, figure))
-    if chosen.shows(figure):
+    lacks = chosen.why_not(figure)
+    if lacks is None:
         return True
-    lacks = "no classes" if chosen.labels == "never" else "no score without labels"
     if asked_for:
         raise ValueError(f"figure = {figure!r} cannot be made: the network of profile {chosen.name} has {lacks}")
     print(f"left out: {notebook.stem}, the network of this profile has {lacks}", flush=True)
@@ -261,11 +283,13 @@ def figures_page(profile: str, executed: list[Path]) -> str:
         outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
         texts = [output.get("data", {}).get("text/markdown", "") for output in outputs]
         texts = [text.replace("\n## ", "\n### ") for text in texts if text.startswith("**Figure")]
-        figure = path.stem.split("_")[0]
+        figure = figure_of(path)
         pictures = sorted(figure_folder(profile).glob(f"{figure}_*.png"))
         shown = "\n\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
-        notebook = f"[notebook](../../notebooks/{path.name}), which explains method and symbols"
-        parts.append("\n\n".join([f"## Figure {int(figure.removeprefix('fig'))}", shown, *texts, f"({notebook})"]))
+        source = next(known for known in find_notebooks([]) if known.name == path.name)
+        notebook = f"[notebook](../../{source.relative_to(ROOT).as_posix()}), which explains method and symbols"
+        title = int(figure.removeprefix("fig")) if figure.startswith("fig") else figure.replace("p", "P")
+        parts.append("\n\n".join([f"## Figure {title}", shown, *texts, f"({notebook})"]))
     return "\n\n".join(parts) + "\n"
 
 

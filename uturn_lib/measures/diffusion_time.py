@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.integrate import cumulative_simpson
 from torch import Tensor
 
 from .. import checks
@@ -19,15 +20,17 @@ from .estimate import Estimate, interval
 def cumulative_gap(sigmas: Sequence[float], squares: Tensor | np.ndarray) -> np.ndarray:
     """G at each level, per sample (S, N), from squared distances |D_model - D*|^2 (S, N) at increasing ``sigmas`` (S,).
 
-    Trapezoidal rule in log sigma, where the integrand is ``squares / sigma^2``; what lies below the first level is left out. Raises ``ValueError`` unless the levels increase.
+    Simpson's rule in log sigma, where the integrand is ``squares / sigma^2``; what lies below the first level is left out. ``squares`` may be differences of two such. Raises ``ValueError`` unless the levels increase.
     """
     levels = np.asarray([checks.noise_level("sigmas", s, allow_zero=False) for s in sigmas])
     squares = np.asarray(squares, dtype=float)
     if squares.ndim != 2 or len(squares) != len(levels) or len(levels) < 2 or not (np.diff(levels) > 0).all():
         raise ValueError(f"squares has shape {squares.shape}; (S, N) at S >= 2 increasing levels is needed")
     integrand = squares / levels[:, None] ** 2
-    pieces = np.diff(np.log(levels))[:, None] * (integrand[1:] + integrand[:-1]) / 2
-    return np.concatenate([np.zeros((1, squares.shape[1])), pieces.cumsum(0)])
+    if len(levels) == 2:
+        pieces = np.log(levels[1] / levels[0]) * integrand.mean(0, keepdims=True)
+        return np.concatenate([np.zeros((1, squares.shape[1])), pieces])
+    return cumulative_simpson(integrand, x=np.log(levels), axis=0, initial=0)
 
 
 def gaussian_gap(eigenvalues: Tensor, believed: Tensor, sigma_low: float, sigma_high: float) -> float:

@@ -1,0 +1,351 @@
+"""The companion studies on cases whose answers are known: resumed ablations, schedules and their cost, modes of mean shift, auxiliary laws, the KL divergence as an integral."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_tiny_network
+
+from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, karras_sigmas, solvers
+from uturn_lib.ablation import AblatedDenoiser, components
+from uturn_lib.auxiliary import SubspaceMixture, fit_mixture
+from uturn_lib.companions import claims, duration, dynamics, flows, geometry
+from uturn_lib.experiments import Workbench
+from uturn_lib.measures import diffusion_time
+from uturn_lib.measures.estimate import Estimate, bootstrap_mean
+from uturn_lib.sampling import final, sampling_grid
+
+# ------------------------------------------------------------------------------------------------ P2
+
+
+@pytest.fixture
+def study():
+    """A random network with a profile's worth of settings."""
+    network = make_tiny_network()
+    network.fingerprint = "tiny"
+    profile = SimpleNamespace(flow_steps=8, sigma_max=80.0, ablated=3)
+    return SimpleNamespace(
+        denoiser=network, fingerprint="tiny", device=torch.device("cpu"), batch_size=16, profile=profile
+    )
+
+
+def test_windows_cover_every_step_once():
+    for steps in (8, 20, 64):
+        levels = karras_sigmas(steps, 80.0)[:-1].tolist()
+        windows, edges = dynamics.windows_of(levels)
+        assert [step for window in windows for step in window] == list(range(steps))
+        assert len(edges) == len(windows) + 1 and (np.diff(edges) < 0).all()
+        for window, high, low in zip(windows, edges, edges[1:], strict=False):
+            assert all(low < levels[step] < high for step in window) and len(window) <= 2
+
+
+def test_resumed_runs_are_whole_runs(study):
+    """The map is computed from the states of the untouched run; here each cell again, from the start."""
+    found = dynamics.effect_map(study)
+    grid = sampling_grid(study.denoiser, 8, 80.0)
+    start = flows.starts((1, 8, 8), range(3), 80.0, dynamics.MAP_SEEDS)
+    torch.testing.assert_close(found.base, final(solvers.solve(study.denoiser, start, grid)).float())
+    parts = components(study.denoiser.unet)
+    assert found.parts == parts and found.outputs.shape[:3] == (len(parts), len(found.steps), 3)
+    for c in (0, len(parts) // 2, len(parts) - 1):
+        for w in range(len(found.steps)):
+            ablated = AblatedDenoiser(study.denoiser, [parts[c]], *found.window(w))
+            whole = final(solvers.solve(ablated, start, grid)).float()
+            torch.testing.assert_close(found.outputs[c, w], whole, rtol=1e-4, atol=1e-4)
+            assert not torch.equal(whole, found.base)
+
+
+def test_a_share_f_of_the_cost_in_a_fraction_w_of_the_steps_saves_f_w(study):
+    found = dynamics.effect_map(study)
+    costs = np.linspace(0.0, 0.2, len(found.parts))
+    effect = np.random.default_rng(0).random((len(found.parts), len(found.steps)))
+    ranked = dynamics.ranked_cuts(found, effect, costs)
+    assert sum(saved for _, saved in ranked) == pytest.approx(costs.sum())  # everything off everywhere: all of it
+    assert len(ranked) == (len(costs) - 1) * len(found.steps)  # what costs nothing saves nothing
+    cut, saved = ranked[0]
+    c, w = found.parts.index(cut.part), [found.window(k) for k in range(len(found.steps))].index((cut.low, cut.high))
+    assert saved == pytest.approx(costs[c] * found.steps[w] / 8)
+    prices = [
+        effect[
+            found.parts.index(cut.part), [found.window(k) for k in range(len(found.steps))].index((cut.low, cut.high))
+        ]
+        / saved
+        for cut, saved in ranked
+    ]
+    assert prices == sorted(prices)
+
+
+def test_a_schedule_of_nothing_moves_nothing(study):
+    found = dynamics.effect_map(study)
+    ranked = dynamics.ranked_cuts(found, np.ones((len(found.parts), len(found.steps))), [0.1] * len(found.parts))
+    (none, still), (some, moved) = dynamics.schedule_curve(study, found, ranked, [0, 5])
+    assert none == 0 and float(still.max()) == 0 and some > 0 and float(moved.max()) > 0
+
+
+def test_wall_times_are_interleaved_and_paired(study):
+    asked = []
+
+    def counted(name, pause):
+        class Counted:
+            fingerprint, sample_shape = name, (1, 8, 8)
+
+            def __call__(self, x, sigma, labels=None):
+                asked.append(name)
+                return study.denoiser(x, sigma)
+
+        return Counted()
+
+    runs = {name: (counted(name, 0), "euler", steps) for name, steps in (("long", 12), ("short", 3))}
+    times = dynamics.wall_times(study, runs, rounds=5, batch=2)
+    assert asked == (["long"] * 12 + ["short"] * 3) * 6  # every round runs each; the first does not count
+    median, low, high = dynamics.time_ratio(times, "short", "long")
+    assert low <= median <= high < 1 and len(times["long"]) == 5
+    with pytest.raises(ValueError, match="rounds"):
+        dynamics.wall_times(study, runs, rounds=4)
+
+
+# ------------------------------------------------------------------------------------------------ P3
+
+
+def test_flows_do_not_depend_on_how_they_are_cut(gaussian):
+    bench = Workbench.around(gaussian)
+    whole, pieces = (flows.run(bench, 7, 6, path=True, chunk=size) for size in (7, 3))
+    assert torch.equal(whole.y0, pieces.y0) and torch.equal(whole.denoised, pieces.denoised)
+    assert whole.denoised.shape == (6, 7, 6) and torch.equal(whole.denoised[-1], whole.y0)
+    assert flows.run(bench, 7, 6, path=False).denoised is None
+    with pytest.raises(ValueError, match="no fingerprint"):
+        flows.run(bench, 7, 6, denoiser=SimpleNamespace(fingerprint=None))
+
+
+def test_shapes_of_gaussian_trajectories(gaussian):
+    """From the closed form x - mu = sqrt((lambda + sigma^2) / (lambda + 80^2)) (start - mu)."""
+    found = geometry.shapes(Workbench.around(gaussian), 40, steps=80, method="heun")
+    start = flows.starts((6,), range(40), 80.0, 0)
+    sigmas = torch.cat([torch.tensor(found.sigmas), torch.zeros(1)])
+    modes = (start - gaussian.mean) @ gaussian.eigenvectors
+    scale = ((gaussian.eigenvalues + sigmas[:, None] ** 2) / (gaussian.eigenvalues + 6400)).sqrt()
+    x = gaussian.mean + torch.einsum("bk,sk,dk->sbd", modes, scale, gaussian.eigenvectors)
+    r = torch.stack([gaussian(state, float(s)) for state, s in zip(x[:-1], sigmas[:-1], strict=True)])
+    expected = geometry.measured(found.sigmas.tolist(), x, r)
+    for name in ("deviation_x", "deviation_r", "distance_r", "norm_r", "length_r", "explained_r"):
+        np.testing.assert_allclose(getattr(found, name), expected[name], rtol=0.03, atol=0.03, err_msg=name)
+    # dr/dsigma = -sigma d2x/dsigma2, by finite differences of the closed form
+    s, h = 1.3, 1e-3
+
+    def path(level):
+        root = ((gaussian.eigenvalues + level**2) / (gaussian.eigenvalues + 6400)).sqrt()
+        return gaussian.mean + (modes * root) @ gaussian.eigenvectors.T
+
+    def denoised(level):
+        return gaussian(path(level), level)
+
+    speed = (denoised(s + h) - denoised(s - h)) / (2 * h)
+    curvature = (path(s + h) - 2 * path(s) + path(s - h)) / h**2
+    torch.testing.assert_close(speed, -s * curvature, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", list(solvers.CALLS))
+def test_a_budget_of_calls_is_kept(method):
+    for budget in range(1, 30):
+        steps = geometry.steps_for(method, budget)
+        calls = steps + (steps - 1) * (solvers.CALLS[method] - 1)
+        assert calls <= budget < calls + solvers.CALLS[method]
+
+
+def test_solver_errors_fall_and_euler_is_the_worst(gaussian):
+    errors = geometry.solver_errors(Workbench.around(gaussian), ["euler", "dpmpp"], [16, 64], 20)
+    assert errors.shape == (2, 2, 20)
+    medians = np.median(errors, 2)
+    assert (medians[:, 1] < medians[:, 0] / 2).all() and (medians[1] < medians[0]).all()
+
+
+@pytest.mark.parametrize("method", list(solvers.ORDERS))
+def test_convergence_has_the_announced_order(method, mixture):
+    x = flows.starts((2,), range(100), 5.0, 0)
+    errors = geometry.convergence(mixture, x, [method], [32, 64, 128], 5.0, 0.1)[method]
+    assert abs(math.log2(errors[1] / errors[2]) - solvers.ORDERS[method]) < 0.3
+
+
+def test_two_points_merge_at_half_their_distance():
+    """Two equal Gaussians of width b at distance 2a have one mode exactly when b >= a."""
+    points = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    starts = torch.tensor([[-0.9, 0.1], [0.8, -0.1], [1.2, 0.0], [-1.1, 0.0]])
+    assert geometry.fixed_points(points, starts, (0.1, 0.9, 1.15, 5.0), rounds=500) == [2, 2, 1, 1]
+
+
+# ------------------------------------------------------------------------------------------------ P4
+
+
+@pytest.fixture(scope="module")
+def subspace():
+    """A mixture in two of five rotated coordinates, and the same law as a full mixture."""
+    rng = np.random.default_rng(1)
+    vectors = torch.tensor(np.linalg.qr(rng.standard_normal((5, 5)))[0])
+    leading = GaussianMixtureDenoiser(
+        torch.tensor([0.6, 0.4]),
+        torch.tensor([[-1.5, 0.3], [2.0, -0.5]]),
+        torch.tensor([[[0.5, 0.2], [0.2, 0.4]], [[0.2, 0.0], [0.0, 0.7]]]),
+    )
+    mean, rest = torch.tensor(rng.standard_normal(5)), torch.tensor([0.9, 0.3, 0.05], dtype=torch.float64)
+    means = mean + leading.means @ vectors[:, :2].T
+    covariances = torch.stack(
+        [vectors @ torch.block_diag(component.covariance, rest.diag()) @ vectors.T for component in leading.components]
+    )
+    return SubspaceMixture(mean, vectors, leading, rest), GaussianMixtureDenoiser(leading.weights, means, covariances)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.7, 6.0])
+def test_the_subspace_mixture_is_the_full_one(subspace, sigma):
+    small, full = subspace
+    x = 2 * torch.randn(30, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(small(x, sigma), full(x, sigma))
+    torch.testing.assert_close(small.log_prob(x, sigma), full.log_prob(x, sigma))
+    assert torch.equal(small(x, 0.0), x) or torch.allclose(small(x, 0.0), x)
+
+
+def test_its_draws_have_its_moments(subspace):
+    small, full = subspace
+    draws = small.sample(range(20_000), 0.5)
+    mean = (full.weights[:, None] * full.means).sum(0)
+    second = sum(
+        w * (c.covariance + torch.outer(c.mean - mean, c.mean - mean))
+        for w, c in zip(full.weights, full.components, strict=True)
+    )
+    error = (second.diagonal() + 0.25).sqrt() / 20_000**0.5
+    assert float(((draws.mean(0) - mean).abs() / error).max()) < 4
+    scale = float(second.diagonal().max())
+    torch.testing.assert_close(draws.T.cov(), second + 0.25 * torch.eye(5), rtol=0, atol=0.05 * scale)
+    assert torch.equal(small.sample([3, 4], 0.5)[1], small.sample([4], 0.5)[0])  # a draw depends on its own seed
+
+
+def test_a_fitted_mixture_is_better_than_a_gaussian_on_data_that_are_one(subspace):
+    _, full = subspace
+    images, held = full.sample(range(2000))[0], full.sample(range(5000, 6000))[0]
+    gaussian = GaussianDenoiser.fit(images)
+    fitted = fit_mixture(gaussian, images, coordinates=3, components=6)
+    found = [float(law.log_prob(held, 0.1).mean()) for law in (gaussian, fitted, full)]
+    assert found[0] + 0.05 < found[1] < found[2] + 0.01 and found[2] - found[1] < 0.1
+    with pytest.raises(ValueError, match="coordinates"):
+        fit_mixture(gaussian, images[:20], coordinates=3)
+
+
+def test_the_divergence_is_an_integral_of_squared_distances(gaussian):
+    """d KL / d sigma = -E|D_p - D_q|^2 / sigma^3: against the closed form for Gaussians with different means and variances."""
+    other = GaussianDenoiser(gaussian.mean + 0.5, 1.7 * gaussian.covariance)
+    levels = duration.levels(60, 0.3, 300.0)
+    images = gaussian.sample(range(4000))
+    found = duration.squared_distances(
+        Workbench.around(gaussian, batch_size=4000), {"other": other}, images.float(), levels, target=gaussian
+    )
+    assert float(found.of["network"].max()) == 0
+    kl = duration.kl_by_integral(levels, found.of["other"])
+
+    def exact(s):
+        a, b = gaussian.eigenvalues + s**2, 1.7 * gaussian.eigenvalues + s**2
+        shift = (other.mean - gaussian.mean) @ gaussian.eigenvectors
+        return float(0.5 * (a / b - 1 - (a / b).log() + shift**2 / b).sum())
+
+    for k in (0, 10, 25, 40):
+        estimate = bootstrap_mean(kl[k])
+        tolerance = 0.02 * exact(levels[k]) + (estimate.high - estimate.low)
+        assert abs(estimate.value + exact(300.0) - exact(levels[k])) < tolerance
+
+
+def test_losses_tell_what_the_optimal_denoiser_would(gaussian):
+    """Pythagoras: E|D - x_0|^2 - E|D' - x_0|^2 = E|D - D*|^2 - E|D' - D*|^2."""
+    one, other = (GaussianDenoiser(gaussian.mean, factor * gaussian.covariance) for factor in (1.3, 0.5))
+    images, levels = gaussian.sample(range(20_000)).float(), (0.5, 1.0, 2.0)
+    bench = Workbench.around(one, batch_size=20_000)
+    by_loss = duration.squared_distances(bench, {"other": other}, images, levels)
+    by_truth = duration.squared_distances(bench, {"other": other}, images, levels, target=gaussian)
+    for k in range(3):
+        loss = bootstrap_mean(by_loss.of["network"][k] - by_loss.of["other"][k])
+        truth = float((by_truth.of["network"][k] - by_truth.of["other"][k]).mean())
+        assert loss.low - 0.01 < truth < loss.high + 0.01 and abs(truth) > 0.01
+
+
+def test_the_best_time_is_where_the_auxiliary_is_as_good():
+    """A network that is right below sigma = 2 and wrong above, an auxiliary that is the other way round."""
+    levels = duration.levels(41, 0.1, 40.0)
+    s = np.array(levels)[:, None]
+    network, law = np.where(s < 2, 0.01, 1.0) * s**2 + np.zeros(50), np.where(s < 2, 1.0, 0.01) * s**2 + np.zeros(50)
+    gap = diffusion_time.cumulative_gap(levels, network)
+    best = diffusion_time.optimal_time(levels, gap, duration.kl_by_integral(levels, law))
+    assert 1.7 < best.value < 2.3
+    without = diffusion_time.optimal_time(levels, diffusion_time.cumulative_gap(levels, network - law), np.zeros(41))
+    assert abs(math.log(without.value / best.value)) < 1.01 * math.log(
+        levels[1] / levels[0]
+    )  # neighbours on the grid: the step lies between two levels
+
+
+def test_the_likelihood_through_the_flow_is_the_density(gaussian):
+    images = gaussian.sample(range(32))
+    found = duration.flow_likelihoods(
+        Workbench.around(gaussian), images, (2.0, 80.0), {"gaussian": gaussian}, steps=200
+    )
+    exact = gaussian.log_prob(images, 0.002).numpy()
+    # Hutchinson's estimate is unbiased per image: the mean over images meets the exact one within its standard error
+    for row in found["gaussian"]:
+        gap = bootstrap_mean(row - exact)
+        assert gap.low - 0.02 < 0 < gap.high + 0.02
+    assert abs(float((found["none"][1] - found["gaussian"][1]).mean())) < 0.01  # at sigma = 80 noise is as good
+    assert float((found["gaussian"][0] - found["none"][0]).mean()) > 0.2  # at 2 it is not
+
+
+def test_the_perfect_auxiliary_gives_the_data_at_every_time(subspace):
+    small, full = subspace
+    profile = SimpleNamespace(ground_truths=4000, chunk=4000, quality_sigmas=(0.7, 3.0), steps=60, sigma_max=80.0)
+    study = SimpleNamespace(denoiser=small, fingerprint="small", device=torch.device("cpu"), profile=profile)
+    outputs = duration.auxiliary_starts(study, small).double()
+    mean = (full.weights[:, None] * full.means).sum(0)
+    reference = small.sample(range(50_000, 70_000))
+    for rows in outputs:
+        error = (reference.var(0) / len(rows)).sqrt()
+        assert float(((rows.mean(0) - mean).abs() / error).max()) < 4
+        torch.testing.assert_close(rows.T.cov(), reference.T.cov(), rtol=0, atol=0.12)
+
+
+# -------------------------------------------------------------------------------------------- verdicts
+
+
+def near(value, half=0.01):
+    return Estimate(value, value - half, value + half)
+
+
+def test_verdicts_follow_the_rules():
+    judged = [
+        (claims.phases("p2a", "laptop", [near(5)], [(near(0.7), near(0.95))]), True),
+        (claims.phases("p2a", "laptop", [near(5)], [(near(0.94), near(0.95))]), False),
+        (claims.shortcut("p2b", "laptop", 7, near(0.3), near(0.09), near(0.0), 0.33), True),
+        (claims.shortcut("p2b", "laptop", 7, near(0.26), near(0.09), near(0.0), 0.33), False),
+        (claims.shortcut("p2b", "laptop", 7, near(0.3), near(0.11), near(0.0), 0.33), False),
+        (claims.shortcut("p2b", "laptop", 7, near(0.3), near(0.09), near(0.5), 0.33), False),
+        (claims.beats_baselines("p2b", "laptop", {"a": near(-0.1), "b": near(-0.2)}, near(0.1)), True),
+        (claims.beats_baselines("p2b", "laptop", {"a": near(-0.1), "b": near(0.0)}, near(0.1)), False),
+        (claims.straight("p3a", "laptop", near(10), near(2000), near(0.005, 0.001)), True),
+        (claims.straight("p3a", "laptop", near(10), near(2000), near(0.0095, 0.001)), False),
+        (claims.converges("p3a", "laptop", near(1.0), near(1.0), near(0.96)), True),
+        (claims.converges("p3a", "laptop", near(1.0), near(1.0), near(0.5)), False),
+        (claims.mean_shift("p3c", "laptop", 1e-9, 1e-3, 5), True),
+        (claims.mean_shift("p3c", "laptop", 1e-3, 1e-3, 5), False),
+        (claims.follows_optimal("p3c", "laptop", {"model": np.array([40, 1])}, {"model": [near(1), near(9)]}), True),
+        (claims.follows_optimal("p3c", "laptop", {"model": np.array([40, 1])}, {"model": [near(3), near(9)]}), False),
+        (claims.jump("p3b", "laptop", [10, 20], [near(0.0), near(0.0)], 20, near(10)), True),
+        (claims.jump("p3b", "laptop", [10, 20], [near(1.0), near(0.0)], 20, near(10)), False),
+        (claims.optimal_time("p4a", "laptop", (1, 2, 80), near(2)), True),
+        (claims.optimal_time("p4a", "laptop", (1, 2, 80), near(80)), False),
+        (claims.shorter_by_bound("p4a", "laptop", 80, {"mixture": (5.0, near(-1))}), True),
+        (claims.shorter_by_bound("p4a", "laptop", 80, {"mixture": None}), False),
+        (claims.quality_kept("p4b", "laptop", (2, 80), (10, 48), [near(5), near(4)], [near(9), near(5)], near(5), 48), True),
+        (claims.quality_kept("p4b", "laptop", (2, 80), (10, 48), [near(5), near(4)], [near(4), near(5)], near(5), 48), False),
+        (claims.one_axis("p4b", "laptop", 3, {"none": near(9), "law": near(5), "truth": near(2)}), True),
+        (claims.one_axis("p4b", "laptop", 3, {"none": near(5), "law": near(9), "truth": near(2)}), False),
+        (claims.crossing("p4a", "laptop", (1, 80), {"mixture": (near(5), near(5))}), True),
+        (claims.crossing("p4a", "laptop", (1, 80), {"mixture": (near(5), near(9))}), False),
+    ]  # fmt: skip
+    for claim, holds in judged:
+        assert claim.verdict == ("holds" if holds else "does not hold"), claim
+    with pytest.raises(ValueError, match="rounds"):
+        claims.shortcut("p2b", "laptop", 3, near(0.3), near(0.09), near(0.0), 0.33)

@@ -1,0 +1,197 @@
+"""P4, how long the diffusion must be (after Franzese et al. 2023, arXiv 2206.05173): the terms of their bound, likelihoods, and short diffusions from auxiliary laws.
+
+Our reading of the bound. For two laws that are diffused alike ``d KL[p | q] / d sigma = -E|D_p - D_q|^2 / sigma^3`` (x from p). So the distance of p_T from an auxiliary law
+that starts the reverse process is an integral over the noise levels above T of the auxiliary's own denoising error, as the score gap is one of the network's below T, and the
+best T is the level above which the auxiliary's denoiser is as good as the network. By Pythagoras both errors can be replaced by losses on held-out images: the unknown D* drops out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..auxiliary import SubspaceMixture, fit_mixture
+from ..cache import Arrays, Chunk, remember, run_chunks
+from ..denoisers import Denoiser, GaussianMixtureDenoiser, sigma_range
+from ..experiments import GRID, Study, Workbench, _blocks, _digest
+from ..likelihood import Prior, ascend, prior_log_prob
+from ..noise import SIGMA_MIN, karras_sigmas, proportional_steps
+from ..sampling import final, reverse, sampling_grid
+from ..seeding import NoiseStream, sample_seeds
+
+COORDINATES, COMPONENTS, FITTED = (
+    40,
+    20,
+    10_000,
+)  # of the auxiliary mixture; it is fitted to so many training images at most
+
+
+def auxiliary_mixture(study: Study) -> SubspaceMixture:
+    """The profile's auxiliary mixture (``auxiliary.fit_mixture``), fitted once."""
+    images = study.train.images[:FITTED]
+    inputs = {
+        "data": study.train.fingerprint,
+        "count": len(images),
+        "coordinates": COORDINATES,
+        "components": COMPONENTS,
+    }
+
+    def compute() -> Arrays:
+        found = fit_mixture(study.gaussian, images, COORDINATES, COMPONENTS)
+        parts = found.leading
+        return {
+            "weights": parts.weights.numpy(),
+            "means": parts.means.numpy(),
+            "covariances": parts.covariances.numpy(),
+        }
+
+    stored = remember("auxiliary_mixture", inputs, compute)
+    leading = GaussianMixtureDenoiser(*(torch.from_numpy(stored[name]) for name in ("weights", "means", "covariances")))
+    gaussian = study.gaussian
+    return SubspaceMixture(
+        gaussian.mean, gaussian.eigenvectors.flip(1), leading, gaussian.eigenvalues.flip(0)[COORDINATES:]
+    )
+
+
+class NoData(torch.nn.Module):
+    """The denoiser of data that are always zero: what the plain noise law believes."""
+
+    def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        """Zeros of the shape of ``x``."""
+        return torch.zeros_like(x)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Squared distances (S, N) at S increasing levels between each named denoiser and a target: another denoiser, or the clean images."""
+
+    sigmas: tuple[float, ...]
+    of: dict[str, np.ndarray] = field(repr=False)
+
+
+def squared_distances(
+    bench: Workbench,
+    others: Mapping[str, Denoiser],
+    images: Tensor,
+    sigmas: Sequence[float],
+    target: Denoiser | None = None,
+    seed: int = 0,
+) -> Squares:
+    """``|D_k(x, sigma) - target|^2`` per sample for the bench's denoiser ("network") and ``others``, at ``x = image + sigma eps``.
+
+    ``target``: a denoiser, or None for the clean image (the denoising loss). ``others`` and ``target`` need fingerprints, except :class:`NoData`.
+    """
+    named = {name: getattr(one, "fingerprint", "zero") for name, one in others.items()}
+    inputs = {
+        "denoiser": bench.fingerprint,
+        "others": named,
+        "target": "image" if target is None else target.fingerprint,
+        "images": _digest(images),
+        "seed": seed,
+    }
+    chunks = [Chunk("squared_distances", inputs | {"sigma": float(sigma)}) for sigma in sigmas]
+    eps = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:], dtype=torch.float32).normal()
+
+    @torch.no_grad()
+    def compute(piece: Chunk) -> Arrays:
+        sigma = piece.inputs["sigma"]
+        x = images + sigma * eps
+        aim = images if target is None else target(x, sigma)
+        network = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+        answers = {"network": network} | {name: one(x, sigma) for name, one in others.items()}
+        return {name: (answer - aim).double().flatten(1).square().sum(1).numpy() for name, answer in answers.items()}
+
+    results = run_chunks(compute, chunks, "errors of denoisers")
+    return Squares(tuple(sigmas), {name: np.stack([row[name] for row in results]) for name in ("network", *others)})
+
+
+def flow_likelihoods(
+    bench: Workbench,
+    images: Tensor,
+    times: Sequence[float],
+    priors: Mapping[str, Prior],
+    steps: int = 48,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """log p (len(times), N) of ``images`` through the probability flow up to each T, ended by each law of ``priors`` (name -> something with ``log_prob(x, sigma)``) or by noise ("none").
+
+    One flow, by Heun's method on a Karras grid of ``steps`` levels to which the ``times`` are added, serves all T and all laws: what lies below a T is the same for each.
+    """
+    times = [float(time) for time in times]
+    inputs = {"denoiser": bench.fingerprint, "images": _digest(images), "times": times, "steps": steps, "seed": seed}
+    inputs |= {"priors": {name: prior.fingerprint for name, prior in priors.items()}}
+    grid = karras_sigmas(steps, max(times), max(SIGMA_MIN, sigma_range(bench.denoiser)[0]))[:-1].tolist()
+    levels = sorted({*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)})
+
+    def compute() -> Arrays:
+        rows: dict[str, list] = {name: [] for name in ("none", *priors)}
+        for level, (state, total) in zip(
+            levels, ascend(bench.denoiser, images.to(bench.device), levels, seed=seed), strict=True
+        ):
+            if level in times:
+                latent, path = state.cpu(), total.cpu()
+                for name, prior in {"none": None, **priors}.items():
+                    rows[name].append((prior_log_prob(latent, level, prior) + path).double().numpy())
+        return {name: np.stack(values) for name, values in rows.items()}
+
+    return remember("flow_likelihood", inputs, compute)
+
+
+def auxiliary_starts(
+    study: Study, law: SubspaceMixture, sigmas: Sequence[float] | None = None, seed: int = 0
+) -> Tensor:
+    """Outputs (S, N, *sample) of the stochastic reverse process begun at each level from the noisy ``law``: as ``experiments.start_sweep``, with another start.
+
+    By default as many as there are ground truths, at ``profile.quality_sigmas``, with steps as dense as those of the full run.
+    """
+    profile = study.profile
+    sigmas = [float(s) for s in (profile.quality_sigmas if sigmas is None else sigmas)]
+    blocks = _blocks(profile.ground_truths, profile.chunk)
+    common = {"denoiser": study.fingerprint, "grid": GRID, "law": law.fingerprint, "seed": seed}
+    chunks = [
+        Chunk(
+            "auxiliary_start",
+            common
+            | {"sigma_u": sigma, "steps": proportional_steps(sigma, profile.steps, profile.sigma_max)}
+            | {"first": block.start, "count": len(block)},
+        )
+        for sigma in sigmas
+        for block in blocks
+    ]
+
+    def compute(piece: Chunk) -> Arrays:
+        made = piece.inputs
+        indices = range(made["first"], made["first"] + made["count"])
+        start = law.sample(sample_seeds(seed, indices, "start"), made["sigma_u"]).to(study.device)
+        grid = sampling_grid(study.denoiser, made["steps"], made["sigma_u"])
+        return {
+            "y0": final(reverse(study.denoiser, start, grid, "sde", sample_seeds(seed, indices))).float().cpu().numpy()
+        }
+
+    results = run_chunks(compute, chunks, "starts from the auxiliary mixture")
+    rows = [
+        np.concatenate([r["y0"] for r in results[i : i + len(blocks)]]) for i in range(0, len(results), len(blocks))
+    ]
+    return torch.from_numpy(np.stack(rows))
+
+
+def kl_by_integral(sigmas: Sequence[float], squares: np.ndarray, last: float = 0.0) -> np.ndarray:
+    """KL[p_T | q_T] at every level (S, N per sample) from ``|D_p - D_q|^2`` (S, N): the integral from T up to the last level, plus ``last``, the KL that is left there.
+
+    Simpson's rule in log sigma, as ``measures.diffusion_time.cumulative_gap``.
+    """
+    from ..measures.diffusion_time import cumulative_gap
+
+    below = cumulative_gap(sigmas, squares)
+    return below[-1] - below + last
+
+
+def levels(count: int = 25, lowest: float = 0.02, highest: float = 80.0) -> tuple[float, ...]:
+    """Noise levels for integrals over all scales, equally spaced in log sigma."""
+    checks.positive_int("count", count, minimum=2)
+    return tuple(float(f"{value:.6g}") for value in np.geomspace(lowest, highest, count))

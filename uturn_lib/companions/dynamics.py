@@ -1,0 +1,208 @@
+"""P2, what the parts of the U-Net do (after Prasad et al. 2023, arXiv 2312.14965): effects of switching them off, shortcuts, and what these really save.
+
+All on one base sampler: the probability flow by Euler's method, ``profile.flow_steps`` calls, no labels. Its steps forget their past, so a run can be resumed where a part is
+switched off.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..ablation import AblatedDenoiser, Component, as_written, components
+from ..cache import Arrays, Chunk, remember, run_chunks
+from ..experiments import GRID, Study
+from ..measures import quality
+from ..profiles import machine
+from ..sampling import final, sampling_grid
+from ..shortcuts import Cut, ShortcutDenoiser
+from ..solvers import solve
+from . import flows
+
+MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on are not those that it is judged on
+
+
+@dataclass(frozen=True)
+class EffectMap:
+    """What N generations become when each of C parts is off in each of W windows of noise levels.
+
+    ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``steps`` (W,): steps of the base sampler in each window; ``base`` (N, *sample): nothing off;
+    ``outputs`` (C, W, N, *sample).
+    """
+
+    parts: list[Component]
+    edges: tuple[float, ...]
+    steps: tuple[int, ...]
+    base: Tensor = field(repr=False)
+    outputs: Tensor = field(repr=False)
+
+    def window(self, index: int) -> tuple[float, float]:
+        """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper end."""
+        low = 0.0 if index == len(self.steps) - 1 else self.edges[index + 1]
+        return low, (float("inf") if index == 0 else self.edges[index])
+
+
+def windows_of(levels: Sequence[float]) -> tuple[list[range], list[float]]:
+    """Windows of steps, one step each between sigma = 0.4 and 20, two each above and below; and their borders (geometric means of neighbouring levels).
+
+    ``levels``: those of the base sampler, decreasing. Where the transitions are is the finer resolution; the windows are our choice.
+    """
+    groups: list[list[int]] = []
+    for number, level in enumerate(levels):
+        first = levels[groups[-1][0]] if groups else None
+        if groups and len(groups[-1]) < 2 and (level > 20 or first < 0.4):
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    between = [(a * b) ** 0.5 for a, b in zip(levels, levels[1:], strict=False)]
+    edges = [
+        levels[0] ** 2 / between[0],
+        *(between[group[0] - 1] for group in groups[1:]),
+        levels[-1] ** 2 / between[-1],
+    ]
+    return [range(group[0], group[-1] + 1) for group in groups], edges
+
+
+def effect_map(study: Study, seed: int = 0) -> EffectMap:
+    """Switch every part of the profile's network off in every window, ``profile.ablated`` generations from the same starts."""
+    profile, network = study.profile, study.denoiser
+    parts, count = components(network.unet), profile.ablated
+    grid = sampling_grid(network, profile.flow_steps, profile.sigma_max)
+    levels = grid[:-1].tolist()
+    windows, edges = windows_of(levels)
+    seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
+    base = flows.run(study, count, profile.flow_steps, sigma_max=profile.sigma_max, seed=seed, path=True, chunk=count)
+    common = {"denoiser": study.fingerprint, "grid": GRID, "steps": profile.flow_steps, "sigma_max": profile.sigma_max}
+    common |= {"windows": [[window.start, window.stop] for window in windows], "count": count, "seed": seed}
+    chunks = [Chunk("effect_map", common | {"part": asdict(part)}) for part in parts]
+
+    @torch.no_grad()
+    def compute(piece: Chunk) -> Arrays:
+        part = Component(**piece.inputs["part"])
+        states = _euler_states(flows.starts(network.sample_shape, range(count), profile.sigma_max, seed), base, grid)
+        made = []
+        for number, window in enumerate(windows):
+            low = 0.0 if window.stop == len(levels) else edges[number + 1]
+            ablated = AblatedDenoiser(network, [part], low, edges[number])
+            remaining = solve(ablated, states[window.start].to(study.device), grid[window.start :], "euler")
+            made.append(final(remaining).float().cpu().numpy())
+        return {"outputs": np.stack(made)}
+
+    results = run_chunks(compute, chunks, "parts switched off")
+    outputs = torch.from_numpy(np.stack([result["outputs"] for result in results]))
+    return EffectMap(parts, tuple(edges), tuple(len(window) for window in windows), base.y0, outputs)
+
+
+def _euler_states(start: Tensor, base: flows.Flow, grid: Tensor) -> list[Tensor]:
+    """The states of an Euler run at all its levels, from its start and its D: no call is needed."""
+    states, levels = [start], grid.tolist()
+    for s, t, denoised in zip(levels[:-2], levels[1:-1], base.denoised.double(), strict=False):
+        states.append((t / s) * states[-1] + (1 - t / s) * denoised)
+    return states
+
+
+@dataclass(frozen=True)
+class Effects:
+    """An effect map read off: ``image`` and ``feature`` (C, W, N), distances from the untouched generation in units of that between unrelated ones; ``kept`` (C, W, N): same class."""
+
+    image: np.ndarray
+    feature: np.ndarray
+    kept: np.ndarray
+
+
+def effects(study: Study, found: EffectMap) -> Effects:
+    """How far images and classifier features move, and whether the classifier still sees the same class."""
+    flat, base = found.outputs.flatten(3).double(), found.base.flatten(1).double()
+    image = (flat - base).norm(dim=-1) / quality.unrelated_distance(found.base)
+    before, after = study.classifier_features(found.base), study.classifier_features(found.outputs)
+    feature = (after - before).double().norm(dim=-1) / float(torch.pdist(before.double()).median())
+    kept = study.predict(found.outputs) == study.predict(found.base)
+    return Effects(image.numpy(), feature.numpy(), kept.numpy())
+
+
+# ---------------------------------------------------------------------------------------------------- shortcuts
+
+
+def ranked_cuts(found: EffectMap, effect: np.ndarray, costs: Sequence[float]) -> list[tuple[Cut, float]]:
+    """All cells of the map that save anything, the least effect per operation saved first; each with its share of a whole run.
+
+    ``effect`` (C, W): how far the output moves; ``costs`` (C,): share of one call.
+    """
+    total = sum(found.steps)
+    cells = []
+    for c, part in enumerate(found.parts):
+        for w, steps in enumerate(found.steps):
+            saved = costs[c] * steps / total
+            if saved > 0:
+                cells.append((effect[c, w] / saved, c, w, Cut(part, *found.window(w)), saved))
+    return [(cut, saved) for _, _, _, cut, saved in sorted(cells, key=lambda cell: cell[:3])]
+
+
+def schedule_curve(
+    study: Study, found: EffectMap, ranked: Sequence[tuple[Cut, float]], sizes: Sequence[int], seed: int = 0
+) -> list[tuple[float, np.ndarray]]:
+    """The first ``sizes`` of the ranked cuts taken together: operations saved, and distances (N,) of the map's generations from the untouched ones (units of unrelated images)."""
+    profile, unit = study.profile, quality.unrelated_distance(found.base)
+    rows = []
+    for size in sizes:
+        cuts = [cut for cut, _ in ranked[:size]]
+        made = flows.run(
+            study,
+            len(found.base),
+            profile.flow_steps,
+            sigma_max=profile.sigma_max,
+            seed=seed + MAP_SEEDS,
+            denoiser=ShortcutDenoiser(study.denoiser, cuts),
+            chunk=len(found.base),
+        )
+        distances = quality.paired_distance(made.y0, found.base) / unit
+        rows.append((sum(saved for _, saved in ranked[:size]), distances.numpy()))
+    return rows
+
+
+def wall_times(
+    study: Study, runs: Mapping[str, tuple[object, str, int]], rounds: int = 5, batch: int = 32, again: int = 0
+) -> dict[str, np.ndarray]:
+    """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name -> (denoiser, method, steps).
+
+    Interleaved: every round runs each once, in turn, after a first round that does not count, so that a machine that gets slower or busier does so for all. No compiled code
+    on any side. Remembered with the name of the machine: figures can be redrawn; ``again`` is a number to change when it is to be measured anew.
+    """
+    rounds = checks.positive_int("rounds", rounds, minimum=5)
+    inputs = {
+        "runs": {name: [denoiser.fingerprint, method, steps] for name, (denoiser, method, steps) in runs.items()},
+        "rounds": rounds,
+        "batch": batch,
+        "again": again,
+        "machine": machine(study.device),
+    }
+    x = flows.starts(study.denoiser.sample_shape, range(batch), study.profile.sigma_max, 0).to(study.device)
+
+    @torch.no_grad()
+    def measure() -> Arrays:
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for number in range(rounds + 1):
+            for name, (denoiser, method, steps) in runs.items():
+                begun = time.perf_counter()
+                with as_written(study.denoiser.unet):
+                    final(solve(denoiser, x, sampling_grid(denoiser, steps, study.profile.sigma_max), method))
+                if study.device.type == "cuda":
+                    torch.cuda.synchronize()
+                if number:
+                    seconds[name].append(time.perf_counter() - begun)
+        return {name: np.array(values) for name, values in seconds.items()}
+
+    return remember("wall_times", inputs, measure)
+
+
+def time_ratio(times: Mapping[str, np.ndarray], name: str, base: str) -> tuple[float, float, float]:
+    """Median, least and greatest of the rounds' ratios time(name) / time(base): paired within each round."""
+    ratios = (times[name] / times[base]).tolist()
+    return statistics.median(ratios), min(ratios), max(ratios)
