@@ -67,7 +67,7 @@ def test_committed_results_were_made_with_the_shipped_network():
     entries = json.loads((folder / "claims.json").read_text())
     assert {entry["network"] for entry in entries} == {shipped_fingerprint("cifar10")}
     assert set(claims.STATEMENTS) == {entry["id"] for entry in entries}
-    assert {path.stem for path in run.NOTEBOOKS.glob("fig*.ipynb")} == {path.stem for path in folder.glob("*.png")}
+    assert {path.stem for path in run.find_notebooks([])} == {path.stem for path in folder.glob("*.png")}
     assert "| machine |" in (folder / "RUN.md").read_text() and "ground truths" in (folder / "RUN.md").read_text()
 
 

@@ -132,7 +132,7 @@ def test_a_figure_replaces_its_own_claims_and_writes_the_page():
     claims.record(claims.make_claim("C1", "fig09", "laptop", "a | b", "does not hold"))
     entries = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert [(entry["id"], entry["measured"]) for entry in entries] == [("C1", "a | b"), ("C2", "other")]
-    assert all(entry["rule"] and entry["source"] in ("paper", "ours") for entry in entries)
+    assert all(entry["rule"] and entry["source"] in ("paper", "ours", "P2", "P3", "P4") for entry in entries)
     page = (figure_folder("laptop") / "CLAIMS.md").read_text()
     assert page == claims.page("laptop") and "a \\| b" in page and "withdrawn" not in page
     assert "Not judged yet: C3, C4, C5, C6, C7, C8" in page

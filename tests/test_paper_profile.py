@@ -13,7 +13,8 @@ from edm_stand_in import TINY_ADM, TINY_SONG, random_network, write_edm_pickle
 from PIL import Image
 from test_run import command
 
-from uturn_lib import archives, cost, data, experiments, load_data, run
+from uturn_lib import archives, cost, data, experiments, load_data, run, solvers
+from uturn_lib.companions import duration, geometry
 from uturn_lib.data import to_unit_range
 from uturn_lib.files import read_json
 from uturn_lib.profiles import COMPOSITES, PROFILES, figure_folder, load_profile, profile_of
@@ -185,7 +186,11 @@ def test_missing_and_damaged_archives_say_what_to_do(tmp_path, monkeypatch):
 
 
 def test_the_paper_is_made_of_the_networks_that_the_paper_used():
-    paper = {figure: load_profile(profile_of("paper", figure)) for figure in COMPOSITES["paper"].parts}
+    paper = {
+        figure: load_profile(profile_of("paper", figure))
+        for figure in COMPOSITES["paper"].parts
+        if figure.startswith("fig")
+    }
     assert len(paper) == 16 and all(profile.shows(figure) for figure, profile in paper.items())
     for number in range(1, 9):
         assert paper[f"fig{number:02d}"].checkpoint == "edm-imagenet-64x64-cond-adm.pkl"
@@ -195,13 +200,19 @@ def test_the_paper_is_made_of_the_networks_that_the_paper_used():
     assert (paper["fig16"].second, paper["fig16"].second_checkpoint) == ("ffhq64", "edm-ffhq-64x64-uncond-vp.pkl")
     assert paper["fig02"].ks_steps == paper["fig09"].steps == 256 and paper["fig02"].ks_samples == 256  # the authors'
     assert len({figure_folder(profile.name) for profile in paper.values()}) == 1
+    assert profile_of("paper", "p3a") == profile_of("paper", "p4b") == "paper/cifar10-edm"
     with pytest.raises(ValueError, match="a single notebook needs one of paper/imagenet64, paper/cifar10-edm"):
         load_profile("paper")
 
 
 @pytest.mark.parametrize(
     ("profile", "figure", "lacks"),
-    [("cifar10-edm", "fig05", "no classes"), ("imagenet64", "fig09", "no score without labels")],
+    [
+        ("cifar10-edm", "fig05", "no classes"),
+        ("imagenet64", "fig09", "no score without labels"),
+        ("imagenet64", "p3a", "no score without labels"),
+        ("cifar10-edm", "p2a", "not a UNet2DModel"),
+    ],
 )
 def test_figures_that_a_network_cannot_make_are_refused_by_name(profile, figure, lacks):
     done = command("figures", figure, "--profile", profile)
@@ -262,11 +273,23 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
             study, pictures, profile.ode_ground_truths, profile.ode_steps, profile.sigma_max
         ),
         "deterministic": lambda: experiments.deterministic(study),
+        "shapes": lambda: geometry.shapes(study, profile.paths, profile.flow_steps),
+        "optimal paths": lambda: experiments.deviation(
+            study, pictures, profile.ode_ground_truths, profile.ode_steps, profile.sigma_max, path="optimal"
+        ),
+        "solvers": lambda: geometry.solver_errors(
+            study, list(solvers.ORDERS), (8, 12, 16, 24, 32, 48), profile.paths // 2
+        ),
+        "mixture": lambda: duration.auxiliary_starts(study, experiments.GaussianDenoiser.fit(images)),
     }
     for name, work in runs.items():
         before = network.images
         work()
-        assert network.images - before == expected[name], name
+        made = network.images - before
+        if name == "solvers":  # two calls per step do not fill every budget
+            assert 0.95 < made / expected[name] <= 1
+        else:
+            assert made == expected[name], name
 
 
 def test_shared_sweeps_are_counted_once_and_the_table_adds_up(capsys):
@@ -274,7 +297,7 @@ def test_shared_sweeps_are_counted_once_and_the_table_adds_up(capsys):
     rows = [line.split("|")[1:4] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
     counts = {row[0].strip(): int(row[1].replace(",", "")) for row in rows}
     assert sum(value for key, value in counts.items() if key != "all") == counts["all"]
-    assert counts["fig08"] == 0 and len(counts) == 17
+    assert counts["fig08"] == 0 and len(counts) == 16 + 5 + 1  # P2 needs another kind of network
     needed = {sweep for figure in cost.NEEDS.values() for sweep in figure}
     assert needed == set(cost.sweeps(PROFILES["laptop"]))
     assert cost.main(["--profile", "desktop"]) == 2

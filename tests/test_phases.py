@@ -52,11 +52,18 @@ def test_rank_correlation_agrees_with_scipy():
 
 def test_profiles_agree_within_a_phase_and_between_equal_ones():
     two = made_map((5,), noise=0.2)
-    between, within = phases.profile_agreement(two, slice(0, 5), slice(5, 11))
-    assert within.value > 0.9 and between.high < within.low
+    between, within, gap = phases.profile_agreement(two, slice(0, 5), slice(5, 11))
+    assert within.value > 0.9 and between.high < within.low and gap.low > 0
     one = np.concatenate([two[:, :5], two[:, :5]], axis=1)
-    between, within = phases.profile_agreement(one, slice(0, 5), slice(5, 10))
-    assert abs(between.value - within.value) < 0.02
+    between, within, gap = phases.profile_agreement(one, slice(0, 5), slice(5, 10))
+    assert abs(gap.value) < 0.02 and gap.contains(0)
+
+
+def test_shares_do_not_see_how_much():
+    effects = np.abs(made_map((5,), noise=0.1)) + 0.1
+    louder = effects * np.linspace(1, 7, effects.shape[1])[None, :, None]
+    np.testing.assert_allclose(phases.shares(louder, 0.0), phases.shares(effects, 0.0))
+    assert phases.shares(effects, 0.0).mean(2).sum(0) == pytest.approx(1)
 
 
 def test_bad_maps_are_refused():

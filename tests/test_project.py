@@ -121,5 +121,5 @@ def test_make_help_names_the_targets():
     text = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    for target in ("env", "figures", "test", "fig08", "lab", "train", "bench", "clean"):
+    for target in ("env", "figures", "test", "fig08", "companions", "lab", "train", "bench", "clean"):
         assert f"make {target}" in text

@@ -10,7 +10,7 @@ import pytest
 from uturn_lib import progress, run, training
 from uturn_lib.profiles import ROOT, figure_folder
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("fig*.ipynb"))
+NOTEBOOKS = run.find_notebooks([])
 
 
 def command(*arguments, **environment):
@@ -100,6 +100,21 @@ def test_parameters_are_plain_literals(path):
         ast.literal_eval(statement.value)  # papermill does not recompute what is derived in this cell
 
 
+def test_notebooks_are_found_by_figure_file_and_group():
+    def found(*names):
+        return [run.figure_of(path) for path in run.find_notebooks(list(names))]
+
+    files = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    assert {path.stem for path in NOTEBOOKS} == files  # none is forgotten
+    assert found("fig08") == found("fig08_autocorrelation") == ["fig08"] and found("p3a") == ["p3a"]
+    assert found("p3") == [name for name in found("companions") if name.startswith("p3")] != []
+    assert found("paper") + found("companions") == found() and len(found("paper")) == 16
+    assert found("p3a", "p3") == found("p3")  # asked for twice, run once
+    for wrong in ("p", "fig", "p9", "fig1"):
+        with pytest.raises(ValueError, match="is not known; choose among fig01.*companions"):
+            run.find_notebooks([wrong])
+
+
 def test_parameters_are_read_as_literals_or_text():
     assert run.parse_parameters([["seed", "3"], ["device", "cpu"], ["level", "0.1"]]) == {
         "seed": 3,
@@ -126,3 +141,11 @@ def test_the_page_of_figures_collects_what_the_notebooks_say(tmp_path):
     page = run.figures_page("laptop", [tmp_path / "fig02_ks_test.ipynb"])
     assert "![fig02_ks_test](fig02_ks_test.png)\n\n**Figure 2.** Caption.\n\n### What we see" in page
     assert "holds" not in page and "(../../notebooks/fig02_ks_test.ipynb)" in page
+
+
+def test_the_page_of_figures_knows_the_companions(tmp_path):
+    from nbformat.v4 import new_notebook
+
+    nbformat.write(new_notebook(), tmp_path / "p3a_trajectories.ipynb")
+    page = run.figures_page("laptop", [tmp_path / "p3a_trajectories.ipynb"])
+    assert "## Figure P3a" in page and "(../../notebooks/companions/p3a_trajectories.ipynb)" in page

@@ -16,10 +16,11 @@ import torch
 from . import checks
 from .noise import proportional_steps
 from .profiles import COMPOSITES, Profile, load_profile, profile_of
-from .run import find_notebooks
+from .run import figure_of, find_notebooks
 from .uturn import INITIAL_LAWS
 
 FIG06 = {"repeats": 6, "count": 10, "levels": 5}  # as the notebook's parameters; its levels are those around T_m
+PARTS = 36  # of a U-Net that are switched off one by one, about
 SHORTENED = 3  # of the full run's steps, about: Figures 7 and 10 also run with fewer steps
 
 
@@ -36,6 +37,7 @@ def ode_calls(profile: Profile, sigmas: tuple[float, ...], count: int, steps: in
 def sweeps(profile: Profile) -> dict[str, int]:
     """Network calls (one image each) of every sweep of a profile."""
     p, few = profile, profile.quality_sigmas
+    resumed = p.flow_steps * (p.flow_steps + 1) // 2  # calls of one generation resumed at every step
     return {
         "conditional": sde_calls(p, p.sigmas, p.ground_truths),
         "multi-class": sde_calls(p, p.sigmas, p.ground_truths),
@@ -53,6 +55,17 @@ def sweeps(profile: Profile) -> dict[str, int]:
         "deterministic": ode_calls(p, p.sigmas, p.ode_ground_truths, p.ode_steps),
         "refined": sum(ode_calls(p, p.sigmas[-2:], 30, p.ode_steps * factor) for factor in (1, 2)),
         "affinity": len(p.sigmas) * (p.affinity_fit + p.affinity_held_out),
+        "effect map": PARTS * p.ablated * resumed,
+        "flows": p.ground_truths * (p.flow_steps + sum(n for n in (6, 8, 10, 12, 14, 16) if n < p.flow_steps)),
+        "shortcuts": 15 * p.ground_truths * 2 * p.flow_steps // 3
+        + 21 * p.ablated * p.flow_steps
+        + 6 * 8 * 32 * p.flow_steps,
+        "shapes": p.paths * p.flow_steps,
+        "solvers": p.paths // 2 * (191 + 6 * 140),
+        "optimal paths": p.ode_ground_truths * p.ode_steps,
+        "losses": 2 * 160 * 25,
+        "likelihoods": 3 * 24 * 110,  # a call with its derivative counts as three
+        "mixture": sde_calls(p, few, p.ground_truths),
         "second": ode_calls(p, p.sigmas, p.second_ground_truths, p.second_steps) if p.second_checkpoint else 0,
     }
 
@@ -74,6 +87,13 @@ NEEDS = {
     "fig14": ("multi-class", "affinity", "artificial", "gaussian"),
     "fig15": ("deterministic", "refined", "multi-class"),
     "fig16": ("second",),
+    "p2a": ("effect map", "multi-class"),
+    "p2b": ("effect map", "flows", "shortcuts"),
+    "p3a": ("shapes", "multi-class"),
+    "p3b": ("flows", "solvers"),
+    "p3c": ("deviation", "optimal paths", "multi-class"),
+    "p4a": ("losses", "likelihoods", "multi-class"),
+    "p4b": ("multi-class", "artificial", "gaussian", "mixture"),
 }
 
 
@@ -81,7 +101,7 @@ def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
     """For every figure of a profile or composite: the profile that computes it, and the network calls that it adds."""
     found, done = {}, set()
     for path in find_notebooks([]):
-        figure = path.stem.split("_")[0]
+        figure = figure_of(path)
         profile = load_profile(profile_of(name, figure)).on(device)
         if not profile.shows(figure):
             continue

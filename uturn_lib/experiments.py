@@ -791,13 +791,15 @@ def _compute_generation_path(
 class Deviation:
     """Network and memorising score along N deterministic paths of the network, at S noise levels.
 
-    ``sigmas`` (S,); ``network``, ``memorising``, ``apart`` (S, N): |D_network|, |D_empirical| and |D_network - D_empirical| at the same x.
+    ``sigmas`` (S,); ``network``, ``memorising``, ``apart`` (S, N): |D_network|, |D_empirical| and |D_network - D_empirical| at the same x; ``from_mean`` (S, N): |D_empirical - mean|,
+    what a denoiser that always answers the mean of the data would be away.
     """
 
     sigmas: np.ndarray
     network: np.ndarray = field(repr=False)
     memorising: np.ndarray = field(repr=False)
     apart: np.ndarray = field(repr=False)
+    from_mean: np.ndarray = field(repr=False)
 
 
 def deviation(
@@ -816,6 +818,7 @@ def deviation(
     "optimal", those of the memorising score from the same starts.
     With ``labels`` (count,) each path is of one class, and is compared with the score that memorises the images of that class.
     """
+    names = ("network", "memorising", "apart", "from_mean")
     inputs = {"denoiser": bench.fingerprint, "grid": GRID, "stored": stored.fingerprint, "count": count, "steps": steps}
     checks.one_of("path", path, ("model", "optimal"))
     if path == "optimal":
@@ -843,7 +846,8 @@ def deviation(
             seeds,
             classes,
         )
-        found: dict[str, list] = {name: [] for name in ("sigmas", "network", "memorising", "apart")}
+        found: dict[str, list] = {name: [] for name in ("sigmas", *names)}
+        mean = sum(part.sum(0) for part in stored.images.split(4096)) / len(stored)
         for step in walked:
             if step.sigma == 0:  # there D is x itself
                 break
@@ -857,12 +861,14 @@ def deviation(
             for rows, memory in memories:
                 remembered[rows] = memory(state[rows], step.sigma)
             found["sigmas"].append(step.sigma)
-            for name, images in (("network", believed), ("memorising", remembered), ("apart", believed - remembered)):
+            for name, images in zip(
+                names, (believed, remembered, believed - remembered, remembered - mean), strict=True
+            ):
                 found[name].append(images.flatten(1).norm(dim=1).numpy())
         return {name: np.array(values) for name, values in found.items()}
 
     stored_arrays = remember("deviation", inputs | {"sigma_max": sigma_max, "seed": seed}, compute)
-    return Deviation(**{name: stored_arrays[name] for name in ("sigmas", "network", "memorising", "apart")})
+    return Deviation(**{name: stored_arrays[name] for name in ("sigmas", *names)})
 
 
 # ----------------------------------------------------------------------------------------------------- affinity

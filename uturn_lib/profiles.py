@@ -24,8 +24,8 @@ class Profile:
     ``ks_samples``: images per Gaussianity test, 256 as the authors', in ``ks_sets`` independent sets of ``ks_steps`` steps;
     ``repeats`` of each of ``repeated`` ground truths at ``repeat_sigmas``: statistics of single ground truths;
     ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
-    ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part and window of the U-Net that is
-    switched off, ``paths`` of them for the shape of trajectories and errors of solvers;
+    ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in
+    one of the steps, ``paths`` of them for the shape of trajectories and errors of solvers;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
     ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
     images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
@@ -154,7 +154,7 @@ PROFILES = {
         affinity_held_out=2000,
         ks_sets=8,
         ks_steps=256,
-        ablated=500,
+        ablated=100,
         paths=1000,
         chunk=1000,
         batch_size=1000,
@@ -173,7 +173,7 @@ PROFILES = {
             "affinity_held_out": 300,
             "ks_sets": 3,
             "ks_steps": 32,
-            "ablated": 24,
+            "ablated": 20,
             "paths": 48,
             "chunk": 80,
             "batch_size": 80,

@@ -229,9 +229,12 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     times = {path.stem: seconds for path, seconds in execute_all(tasks, jobs)}
     total = time.monotonic() - start
     print(f"done in {total:.0f} s", flush=True)
+    if not parameters and (not names or names[0] in GROUPS and len(names) == 1):
+        group = f"_{names[0].upper()}" if names else ""
+        page = run_page(profile, scales, where, times, total, jobs, names[0] if names else "figures")
+        write_text(figure_folder(profile) / f"RUN{group}.md", page)
     if not names and not parameters:
         write_text(figure_folder(profile) / "FIGURES.md", figures_page(profile, [output for _, output, _ in tasks]))
-        write_text(figure_folder(profile) / "RUN.md", run_page(profile, scales, where, times, total, jobs))
     print_claims(profile)
 
 
@@ -249,7 +252,13 @@ def _can_show(profile: str, notebook: Path, asked_for: object) -> bool:
 
 
 def run_page(
-    profile: str, scales: list[Profile], device: torch.device, seconds: dict[str, float], total: float, jobs: int
+    profile: str,
+    scales: list[Profile],
+    device: torch.device,
+    seconds: dict[str, float],
+    total: float,
+    jobs: int,
+    target: str = "figures",
 ) -> str:
     """RUN.md: on what machine, at what scale and in what time the figures beside it were made."""
     figures = ", ".join(f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items()))
@@ -259,7 +268,7 @@ def run_page(
     quality = "; ".join(dict.fromkeys(f"{one.frechet} and {one.kernel} in {one.phrase}" for one in namings))
     return f"""# How these figures were made
 
-Written by `make figures PROFILE={profile}`; do not edit.
+Written by `make {target} PROFILE={profile}`; do not edit.
 
 | | |
 |---|---|

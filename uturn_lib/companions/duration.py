@@ -120,23 +120,29 @@ def flow_likelihoods(
 ) -> dict[str, np.ndarray]:
     """log p (len(times), N) of ``images`` through the probability flow up to each T, ended by each law of ``priors`` (name -> something with ``log_prob(x, sigma)``) or by noise ("none").
 
-    One flow, by Heun's method on a Karras grid of ``steps`` levels to which the ``times`` are added, serves all T and all laws: what lies below a T is the same for each.
+    One flow, by Heun's method on a Karras grid of ``steps`` levels to which the ``times`` are added, serves all T and all laws: what lies below a T is the same for each. The density
+    is that at the lowest level, so its noise is added to the images first. Also under "latent": the root mean square of the state at each T in units of (T^2 + mean square
+    of the images)^(1/2), which is 1 where the flow has done its work.
     """
     times = [float(time) for time in times]
     inputs = {"denoiser": bench.fingerprint, "images": _digest(images), "times": times, "steps": steps, "seed": seed}
     inputs |= {"priors": {name: prior.fingerprint for name, prior in priors.items()}}
     grid = karras_sigmas(steps, max(times), max(SIGMA_MIN, sigma_range(bench.denoiser)[0]))[:-1].tolist()
+    noise = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:]).normal()
+    start = images.double() + grid[-1] * noise
     levels = sorted({*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)})
 
     def compute() -> Arrays:
-        rows: dict[str, list] = {name: [] for name in ("none", *priors)}
+        rows: dict[str, list] = {name: [] for name in ("none", *priors, "latent")}
         for level, (state, total) in zip(
-            levels, ascend(bench.denoiser, images.to(bench.device), levels, seed=seed), strict=True
+            levels, ascend(bench.denoiser, start.to(bench.device), levels, seed=seed), strict=True
         ):
             if level in times:
                 latent, path = state.cpu(), total.cpu()
                 for name, prior in {"none": None, **priors}.items():
                     rows[name].append((prior_log_prob(latent, level, prior) + path).double().numpy())
+                power = level**2 + float(start.square().mean())
+                rows["latent"].append((latent.flatten(1).square().mean(1) / power).sqrt().double().numpy())
         return {name: np.stack(values) for name, values in rows.items()}
 
     return remember("flow_likelihood", inputs, compute)
@@ -183,7 +189,7 @@ def auxiliary_starts(
 def kl_by_integral(sigmas: Sequence[float], squares: np.ndarray, last: float = 0.0) -> np.ndarray:
     """KL[p_T | q_T] at every level (S, N per sample) from ``|D_p - D_q|^2`` (S, N): the integral from T up to the last level, plus ``last``, the KL that is left there.
 
-    Simpson's rule in log sigma, as ``measures.diffusion_time.cumulative_gap``.
+    Integrated as in ``measures.diffusion_time.cumulative_gap``.
     """
     from ..measures.diffusion_time import cumulative_gap
 

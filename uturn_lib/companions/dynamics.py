@@ -31,43 +31,26 @@ MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on 
 
 @dataclass(frozen=True)
 class EffectMap:
-    """What N generations become when each of C parts is off in each of W windows of noise levels.
+    """What N generations become when each of C parts is off in each of W windows of noise levels, one for each step of the base sampler.
 
-    ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``steps`` (W,): steps of the base sampler in each window; ``base`` (N, *sample): nothing off;
-    ``outputs`` (C, W, N, *sample).
+    ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``base`` (N, *sample): nothing off; ``outputs`` (C, W, N, *sample).
     """
 
     parts: list[Component]
     edges: tuple[float, ...]
-    steps: tuple[int, ...]
     base: Tensor = field(repr=False)
     outputs: Tensor = field(repr=False)
 
     def window(self, index: int) -> tuple[float, float]:
         """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper end."""
-        low = 0.0 if index == len(self.steps) - 1 else self.edges[index + 1]
+        low = 0.0 if index == len(self.edges) - 2 else self.edges[index + 1]
         return low, (float("inf") if index == 0 else self.edges[index])
 
 
-def windows_of(levels: Sequence[float]) -> tuple[list[range], list[float]]:
-    """Windows of steps, one step each between sigma = 0.4 and 20, two each above and below; and their borders (geometric means of neighbouring levels).
-
-    ``levels``: those of the base sampler, decreasing. Where the transitions are is the finer resolution; the windows are our choice.
-    """
-    groups: list[list[int]] = []
-    for number, level in enumerate(levels):
-        first = levels[groups[-1][0]] if groups else None
-        if groups and len(groups[-1]) < 2 and (level > 20 or first < 0.4):
-            groups[-1].append(number)
-        else:
-            groups.append([number])
+def window_edges(levels: Sequence[float]) -> tuple[float, ...]:
+    """Borders of the windows, one for each step of the base sampler at ``levels`` (decreasing): geometric means of neighbouring levels, and as far beyond both ends."""
     between = [(a * b) ** 0.5 for a, b in zip(levels, levels[1:], strict=False)]
-    edges = [
-        levels[0] ** 2 / between[0],
-        *(between[group[0] - 1] for group in groups[1:]),
-        levels[-1] ** 2 / between[-1],
-    ]
-    return [range(group[0], group[-1] + 1) for group in groups], edges
+    return (levels[0] ** 2 / between[0], *between, levels[-1] ** 2 / between[-1])
 
 
 def effect_map(study: Study, seed: int = 0) -> EffectMap:
@@ -76,11 +59,11 @@ def effect_map(study: Study, seed: int = 0) -> EffectMap:
     parts, count = components(network.unet), profile.ablated
     grid = sampling_grid(network, profile.flow_steps, profile.sigma_max)
     levels = grid[:-1].tolist()
-    windows, edges = windows_of(levels)
+    edges = window_edges(levels)
     seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
     base = flows.run(study, count, profile.flow_steps, sigma_max=profile.sigma_max, seed=seed, path=True, chunk=count)
     common = {"denoiser": study.fingerprint, "grid": GRID, "steps": profile.flow_steps, "sigma_max": profile.sigma_max}
-    common |= {"windows": [[window.start, window.stop] for window in windows], "count": count, "seed": seed}
+    common |= {"count": count, "seed": seed}
     chunks = [Chunk("effect_map", common | {"part": asdict(part)}) for part in parts]
 
     @torch.no_grad()
@@ -88,16 +71,16 @@ def effect_map(study: Study, seed: int = 0) -> EffectMap:
         part = Component(**piece.inputs["part"])
         states = _euler_states(flows.starts(network.sample_shape, range(count), profile.sigma_max, seed), base, grid)
         made = []
-        for number, window in enumerate(windows):
-            low = 0.0 if window.stop == len(levels) else edges[number + 1]
+        for number in range(len(levels)):
+            low = 0.0 if number == len(levels) - 1 else edges[number + 1]
             ablated = AblatedDenoiser(network, [part], low, edges[number])
-            remaining = solve(ablated, states[window.start].to(study.device), grid[window.start :], "euler")
+            remaining = solve(ablated, states[number].to(study.device), grid[number:], "euler")
             made.append(final(remaining).float().cpu().numpy())
         return {"outputs": np.stack(made)}
 
     results = run_chunks(compute, chunks, "parts switched off")
     outputs = torch.from_numpy(np.stack([result["outputs"] for result in results]))
-    return EffectMap(parts, tuple(edges), tuple(len(window) for window in windows), base.y0, outputs)
+    return EffectMap(parts, edges, base.y0, outputs)
 
 
 def _euler_states(start: Tensor, base: flows.Flow, grid: Tensor) -> list[Tensor]:
@@ -119,8 +102,9 @@ class Effects:
 
 def effects(study: Study, found: EffectMap) -> Effects:
     """How far images and classifier features move, and whether the classifier still sees the same class."""
-    flat, base = found.outputs.flatten(3).double(), found.base.flatten(1).double()
-    image = (flat - base).norm(dim=-1) / quality.unrelated_distance(found.base)
+    base = found.base.flatten(1).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
+    image = torch.stack([(rows.flatten(2).double() - base).norm(dim=-1) for rows in found.outputs])
+    image = image / quality.unrelated_distance(found.base)
     before, after = study.classifier_features(found.base), study.classifier_features(found.outputs)
     feature = (after - before).double().norm(dim=-1) / float(torch.pdist(before.double()).median())
     kept = study.predict(found.outputs) == study.predict(found.base)
@@ -135,11 +119,11 @@ def ranked_cuts(found: EffectMap, effect: np.ndarray, costs: Sequence[float]) ->
 
     ``effect`` (C, W): how far the output moves; ``costs`` (C,): share of one call.
     """
-    total = sum(found.steps)
+    windows = len(found.edges) - 1
     cells = []
     for c, part in enumerate(found.parts):
-        for w, steps in enumerate(found.steps):
-            saved = costs[c] * steps / total
+        for w in range(windows):
+            saved = costs[c] / windows
             if saved > 0:
                 cells.append((effect[c, w] / saved, c, w, Cut(part, *found.window(w)), saved))
     return [(cut, saved) for _, _, _, cut, saved in sorted(cells, key=lambda cell: cell[:3])]

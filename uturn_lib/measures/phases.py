@@ -72,17 +72,32 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))
 
 
-def profile_agreement(effects: np.ndarray, first: slice, second: slice, seed: int = 0) -> tuple[Estimate, Estimate]:
-    """Rank correlations of the profiles over the parts: between two phases (windows ``first`` and ``second``), and between two halves of the samples in one phase.
+def profile_agreement(
+    effects: np.ndarray, first: slice, second: slice, seed: int = 0
+) -> tuple[Estimate, Estimate, Estimate]:
+    """Rank correlations of the profiles over the parts: between two phases (windows ``first`` and ``second``), within them (the mean of both), and within minus between.
 
-    Halves of the samples on both sides: where phases mean nothing the two agree. Over random splits of the samples; the second is the mean of both phases'.
+    Every correlation is of profiles from two disjoint halves of the samples: where phases mean nothing between and within agree. Intervals by bootstrap: the samples are split at random
+    and each half is resampled; the difference is paired. Take the borders of the phases from other samples.
     """
     effects = _map(effects, 2)
     phases = [effects[:, part].mean(1) for part in (first, second)]  # (parts, samples)
     count, random = effects.shape[2], np.random.default_rng(seed)
+    if count < 4:
+        raise ValueError(f"effects has {count} samples; two halves of at least 2 are needed")
     order = random.random((RESAMPLES // 2, count)).argsort(1)
-    one, other = order[:, : count // 2], order[:, count // 2 :]
-    means = [[phase[:, rows].mean(-1) for rows in (one, other)] for phase in phases]  # (parts, resamples)
+    halves = []
+    for half in (order[:, : count // 2], order[:, count // 2 :]):
+        halves.append(np.take_along_axis(half, random.integers(half.shape[1], size=half.shape), 1))
+    means = [[phase[:, rows].mean(-1) for rows in halves] for phase in phases]  # (parts, resamples)
     between = (rank_correlation(means[0][0], means[1][1]) + rank_correlation(means[0][1], means[1][0])) / 2
     within = (rank_correlation(*means[0]) + rank_correlation(*means[1])) / 2
-    return tuple(Estimate(float(np.median(values)), *interval(values)) for values in (between, within))
+    return tuple(
+        Estimate(float(np.median(values)), *interval(values)) for values in (between, within, within - between)
+    )
+
+
+def shares(effects: np.ndarray, floor: float = 1e-4) -> np.ndarray:
+    """The map with every column divided by its sum over the parts (of the means over samples): *which* parts matter, not how much. ``floor`` keeps a column without effect flat."""
+    raised = _map(effects, 1) + floor
+    return raised / raised.mean(2).sum(0)[None, :, None]
