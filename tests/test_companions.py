@@ -16,6 +16,7 @@ from uturn_lib.experiments import Workbench
 from uturn_lib.measures import diffusion_time
 from uturn_lib.measures.estimate import Estimate, bootstrap_mean
 from uturn_lib.sampling import final, sampling_grid
+from uturn_lib.seeding import NoiseStream, sample_seeds
 
 # ------------------------------------------------------------------------------------------------ P2
 
@@ -25,7 +26,7 @@ def study():
     """A random network with a profile's worth of settings."""
     network = make_tiny_network()
     network.fingerprint = "tiny"
-    profile = SimpleNamespace(flow_steps=8, sigma_max=80.0, ablated=3)
+    profile = SimpleNamespace(flow_steps=8, sigma_max=80.0, ablated=8)
     return SimpleNamespace(
         denoiser=network, fingerprint="tiny", device=torch.device("cpu"), batch_size=16, profile=profile
     )
@@ -43,10 +44,10 @@ def test_resumed_runs_are_whole_runs(study):
     """The map is computed from the states of the untouched run; here each cell again, from the start."""
     found = dynamics.effect_map(study)
     grid = sampling_grid(study.denoiser, 8, 80.0)
-    start = flows.starts((1, 8, 8), range(3), 80.0, dynamics.MAP_SEEDS)
+    start = flows.starts((1, 8, 8), range(8), 80.0, dynamics.MAP_SEEDS)
     torch.testing.assert_close(found.base, final(solvers.solve(study.denoiser, start, grid)).float())
     parts = components(study.denoiser.unet)
-    assert found.parts == parts and found.outputs.shape[:3] == (len(parts), 8, 3)
+    assert found.parts == parts and found.outputs.shape[:3] == (len(parts), 8, 8)
     for c in (0, len(parts) // 2, len(parts) - 1):
         for w in range(8):
             ablated = AblatedDenoiser(study.denoiser, [parts[c]], *found.window(w))
@@ -96,9 +97,34 @@ def test_wall_times_are_interleaved_and_paired(study):
     times = dynamics.wall_times(study, runs, rounds=5, batch=2)
     assert asked == (["long"] * 12 + ["short"] * 3) * 6  # every round runs each; the first does not count
     median, low, high = dynamics.time_ratio(times, "short", "long")
-    assert low <= median <= high < 1 and len(times["long"]) == 5
+    assert low <= median <= high and median < 1 and len(times["long"]) == 5
     with pytest.raises(ValueError, match="rounds"):
         dynamics.wall_times(study, runs, rounds=4)
+
+
+def test_schedules_are_judged_on_other_samples_than_they_were_chosen_on(study):
+    found = dynamics.effect_map(study)
+    judged = flows.run(study, 8, 8, sigma_max=80.0, seed=0)
+    assert float((found.base - judged.y0).flatten(1).norm(dim=1).min()) > 1
+
+
+def test_a_map_needs_samples_to_be_split(study):
+    study.profile.ablated = 7
+    with pytest.raises(ValueError, match="profile.ablated"):
+        dynamics.effect_map(study)
+
+
+def test_the_class_counts_as_kept_only_where_it_is(study):
+    """A classifier that sees one changed image of class 1 and all others of class 0."""
+    images = torch.randn(8, 1, 8, 8)
+    changed = images.repeat(2, 3, 1, 1, 1, 1).reshape(2, 3, 8, 1, 8, 8).clone()
+    changed[1, 2, 5] += 100
+    seen = SimpleNamespace(
+        classifier_features=lambda x: x.flatten(-3).float(), predict=lambda x: (x.flatten(-3).amax(-1) > 50).long()
+    )
+    found = dynamics.effects(seen, dynamics.EffectMap([], (4.0, 3.0, 2.0, 1.0), images, changed))
+    assert not found.kept[1, 2, 5] and found.kept.sum() == found.kept.size - 1
+    assert found.image[1, 2, 5] > 10 and np.delete(found.image.ravel(), 1 * 24 + 2 * 8 + 5).max() == 0
 
 
 # ------------------------------------------------------------------------------------------------ P3
@@ -163,6 +189,34 @@ def test_convergence_has_the_announced_order(method, mixture):
     assert abs(math.log2(errors[1] / errors[2]) - solvers.ORDERS[method]) < 0.3
 
 
+def test_the_deviation_on_optimal_paths_is_that_of_the_two_denoisers_there():
+    """A Gaussian "network" beside the memorising score of its own draws, on the path of the latter, by hand."""
+    from uturn_lib.data import ImageSet
+    from uturn_lib.denoisers import EmpiricalDenoiser
+    from uturn_lib.experiments import deviation
+    from uturn_lib.sampling import reverse
+
+    believed = GaussianDenoiser(torch.zeros(4), torch.diag(torch.tensor([0.5, 1.0, 2.0, 3.0])))
+    images = believed.sample(range(50)).float()
+    stored = ImageSet("toy", "train", images, torch.zeros(50, dtype=torch.long), ("a",), "", "", "toy")
+    found = deviation(Workbench.around(believed), stored, 6, 10, 80.0, path="optimal")
+    memory = EmpiricalDenoiser(images)
+    walk = [
+        step
+        for step in reverse(memory, flows.starts((4,), range(6), 80.0, 0), karras_sigmas(10, 80.0), "ode")
+        if step.sigma
+    ]
+    assert found.sigmas == pytest.approx([step.sigma for step in walk])
+    for k, step in enumerate(walk):
+        x = step.x
+        expected = (believed(x, step.sigma) - memory(x, step.sigma)).norm(dim=1)
+        np.testing.assert_allclose(found.apart[k], expected.numpy(), rtol=1e-3, atol=1e-3)
+        from_mean = (memory(x, step.sigma) - images.double().mean(0)).norm(dim=1)
+        np.testing.assert_allclose(found.from_mean[k], from_mean.numpy(), rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="labels"):
+        deviation(Workbench.around(believed), stored, 6, 10, labels=torch.zeros(6), path="optimal")
+
+
 def test_two_points_merge_at_half_their_distance():
     """Two equal Gaussians of width b at distance 2a have one mode exactly when b >= a."""
     points = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
@@ -213,6 +267,24 @@ def test_its_draws_have_its_moments(subspace):
     scale = float(second.diagonal().max())
     torch.testing.assert_close(draws.T.cov(), second + 0.25 * torch.eye(5), rtol=0, atol=0.05 * scale)
     assert torch.equal(small.sample([3, 4], 0.5)[1], small.sample([4], 0.5)[0])  # a draw depends on its own seed
+
+
+def test_a_basis_does_not_depend_on_the_signs_of_eigenvectors(gaussian):
+    """The eigenvectors of another library: the same law from the same stored coordinates."""
+    leading = GaussianMixtureDenoiser([0.5, 0.5], [[1.0, -1.0], [0.0, 2.0]], [0.3, 0.4])
+    other = GaussianDenoiser(gaussian.mean, gaussian.covariance)
+    other.eigenvectors = gaussian.eigenvectors * torch.tensor([1.0, -1.0, 1.0, -1.0, -1.0, 1.0])
+    one, two = (SubspaceMixture.of(law, leading) for law in (gaussian, other))
+    x = gaussian.sample(range(10), 1.0)
+    torch.testing.assert_close(one.log_prob(x, 0.5), two.log_prob(x, 0.5))
+    assert one.fingerprint == two.fingerprint
+
+
+def test_neighbouring_seeds_share_no_noise(subspace):
+    small, _ = subspace
+    draws = small.sample(range(4000), 3.0)
+    pairs = [(draws[k::2][:1999] * draws[k + 1 :: 2][:1999]).mean(0) - draws.mean(0) ** 2 for k in (0, 1)]
+    assert float((torch.stack(pairs).abs() / draws.var(0)).max()) < 4.5 / 1999**0.5
 
 
 def test_a_fitted_mixture_is_better_than_a_gaussian_on_data_that_are_one(subspace):
@@ -276,12 +348,30 @@ def test_the_best_time_is_where_the_auxiliary_is_as_good():
     )  # neighbours on the grid: the step lies between two levels
 
 
+def test_what_cannot_be_told_apart_is_refused(gaussian):
+    bench, images = Workbench.around(gaussian), gaussian.sample(range(3)).float()
+    with pytest.raises(ValueError, match=r"others\['law'\] is a function without a fingerprint"):
+        duration.squared_distances(bench, {"law": lambda x, sigma: x}, images, (1.0,))
+    with pytest.raises(ValueError, match="target"):
+        duration.squared_distances(bench, {}, images, (1.0,), target=lambda x, sigma: x)
+    for times, message in (((80.0, 2.0), "must increase"), ((), "must increase"), ((-1.0, 2.0), "times")):
+        with pytest.raises(ValueError, match=message):
+            duration.flow_likelihoods(bench, images, times, {})
+    with pytest.raises(ValueError, match="'none' is taken"):
+        duration.flow_likelihoods(bench, images, (2.0,), {"none": gaussian})
+
+
 def test_the_likelihood_through_the_flow_is_the_density(gaussian):
     images = gaussian.sample(range(32))
+    pieces = duration.flow_likelihoods(Workbench.around(gaussian, batch_size=5), images, (2.0, 80.0), {}, steps=20)
+    whole = duration.flow_likelihoods(Workbench.around(gaussian, batch_size=32), images, (2.0, 80.0), {}, steps=20)
+    np.testing.assert_allclose(pieces["none"], whole["none"])  # probes belong to samples, not to batches
     found = duration.flow_likelihoods(
         Workbench.around(gaussian), images, (2.0, 80.0), {"gaussian": gaussian}, steps=200
     )
-    exact = gaussian.log_prob(images, 0.002).numpy()
+    noise = NoiseStream(sample_seeds(0, range(32), "forward"), (6,)).normal()
+    exact = gaussian.log_prob(images + 0.002 * noise, 0.002).numpy()
+    assert np.abs(found["latent"].mean(1) - 1).max() < 0.2
     # Hutchinson's estimate is unbiased per image: the mean over images meets the exact one within its standard error
     for row in found["gaussian"]:
         gap = bootstrap_mean(row - exact)
@@ -350,5 +440,15 @@ def test_verdicts_follow_the_rules():
         assert undecided.verdict == "not testable here"
     with pytest.raises(ValueError, match="calls = 17"):
         claims.jump("p3b", "laptop", 17, near(0.0), 20, near(10))
+    for empty in (
+        lambda: claims.beats_baselines("p2b", "laptop", {}, near(0.1)),
+        lambda: claims.crossing("p4a", "laptop", (1, 80), {}),
+        lambda: claims.one_axis("p4b", "laptop", 3, {}),
+        lambda: claims.phases("p2a", "laptop", [], []),
+    ):
+        with pytest.raises(ValueError, match="is empty"):
+            empty()
+    with pytest.raises(ValueError, match="no level above 12"):
+        claims.follows_optimal("p3c", "laptop", {"model": np.array([5, 1])}, {"model": [near(1), near(9)]}, near(5))
     with pytest.raises(ValueError, match="rounds"):
         claims.shortcut("p2b", "laptop", 3, near(0.3), near(0.09), near(0.0), near(10), 0.33)

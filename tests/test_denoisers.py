@@ -231,3 +231,12 @@ def test_eigenvalues_of_few_images_are_those_of_their_covariance():
     for count in (30, 12):  # more and fewer images than coordinates
         expected = torch.linalg.eigvalsh(moments(images[:count])[1])
         torch.testing.assert_close(covariance_eigenvalues(images[:count]), expected, rtol=0, atol=1e-12)
+
+
+def test_the_density_of_the_empirical_law_integrates_to_one():
+    law = EmpiricalDenoiser(torch.tensor([[-1.0], [0.2], [2.0]], dtype=torch.float64))
+    x = torch.linspace(-6, 7, 4001, dtype=torch.float64)[:, None]
+    for sigma in (0.1, 0.7):
+        assert float(torch.trapezoid(law.log_prob(x, sigma).exp(), x[:, 0])) == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match="no density"):
+        law.log_prob(x, 0.0)

@@ -32,6 +32,7 @@ def command(*arguments, **environment):
         (["figures", "fig08", "-p", "sede", "3"], "parameter of fig08_autocorrelation = 'sede' is not known"),
         (["figures", "fig08", "--device", "gpu"], "device = 'gpu'"),
         (["figures", "fig01", "-p", "seed", "abc"], "seed = 'abc'"),
+        (["figures", "p2", "--profile", "cifar10-edm"], "figure = 'p2': none of them can be made with profile"),
     ],
 )
 def test_bad_input_ends_with_one_line_and_a_status(arguments, message):

@@ -7,7 +7,7 @@ import torch
 from conftest import make_tiny_network
 from torch import nn
 
-from uturn_lib import karras_sigmas, load_denoiser, solvers
+from uturn_lib import GaussianDenoiser, karras_sigmas, load_denoiser, solvers
 from uturn_lib.ablation import components, switched_off
 from uturn_lib.sampling import final
 from uturn_lib.shortcuts import CachedDenoiser, Cut, ShortcutDenoiser, left_out, operations, part_costs
@@ -51,6 +51,26 @@ def test_nothing_remains_after_an_error(network):
     assert untouched(network.unet) and torch.equal(network(x, 1.0), before)
 
 
+def test_one_inside_of_another(network):
+    x = torch.randn(2, *network.sample_shape)
+    a, b = components(network.unet)[0], components(network.unet)[1]
+    with left_out(network.unet, [a]):
+        only_a = network(x, 1.0)
+        with left_out(network.unet, [a, b]):
+            both = network(x, 1.0)
+        assert torch.equal(network(x, 1.0), only_a) and not torch.equal(both, only_a)
+    assert untouched(network.unet)
+
+
+def test_other_denoisers_are_refused(network):
+    exact = GaussianDenoiser(torch.zeros(4), torch.eye(4))
+    for make in (lambda: ShortcutDenoiser(exact, []), lambda: CachedDenoiser(exact, 2)):
+        with pytest.raises(TypeError, match="GaussianDenoiser; one around a diffusers UNet2DModel"):
+            make()
+    with pytest.raises(ValueError, match="not a number"):
+        ShortcutDenoiser(network, [])(torch.zeros(2, *network.sample_shape), math.nan)
+
+
 def test_the_schedule_decides(network):
     parts = components(network.unet)
     shortcut = ShortcutDenoiser(network, [Cut(parts[0], 0.5, 2.0), Cut(parts[1], 1.0, math.inf)])
@@ -74,6 +94,11 @@ def test_operations_saved_add_up(network):
     channels, embedding = block.conv1.out_channels, block.time_emb_proj.in_features
     by_hand = 2 * side**2 * 9 * channels * (block.conv1.in_channels + channels) + 2 * embedding * channels
     assert costs[index] * full == pytest.approx(by_hand, rel=1e-9)
+    attention = next(k for k, part in enumerate(parts) if part.kind == "attention")
+    module, at = network.unet.get_submodule(parts[attention].module), side >> parts[attention].depth
+    channels, tokens = module.to_q.in_features, at**2
+    by_hand = 2 * tokens * 4 * channels**2 + 2 * 2 * tokens**2 * channels  # four projections; scores and their use
+    assert costs[attention] * full == pytest.approx(by_hand, rel=1e-9)
     everything = ShortcutDenoiser(network, [Cut(part, 0.0, math.inf) for part in parts])
     assert 1 - operations(everything) / full == pytest.approx(sum(costs), rel=1e-9)
     assert part_costs(network, [part for part in components(network.unet) if part.kind == "skip"])[:1] == [0.0]

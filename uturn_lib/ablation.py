@@ -154,6 +154,7 @@ class AblatedDenoiser:
         if bool(inside.any()) and not bool(inside.all()):
             raise ValueError(f"sigma has levels inside and outside of the window [{self.low:g}, {self.high:g})")
         if not bool(inside.any()):
-            return self.denoiser(x, sigma, labels)
+            with as_written(self.denoiser.unet):
+                return self.denoiser(x, sigma, labels)
         with switched_off(self.denoiser.unet, self.parts):
             return self.denoiser(x, sigma, labels)

@@ -27,10 +27,19 @@ class SubspaceMixture(_Exact):
     leading: a mixture of P-dimensional Gaussians, the law of the first P coordinates ``(x - mean) @ vectors[:, :P]``.
     rest: (D - P,) variances of the other coordinates.
 
-    Raises ``ValueError`` for shapes that do not fit.
+    fingerprint: of what decides the law, where that is more than its numbers (an eigenbasis differs in its last bits with the number of threads); by default a hash of them.
+
+    Raises ``ValueError`` for shapes that do not fit, or negative variances.
     """
 
-    def __init__(self, mean: Tensor, vectors: Tensor, leading: GaussianMixtureDenoiser, rest: Tensor):
+    def __init__(
+        self,
+        mean: Tensor,
+        vectors: Tensor,
+        leading: GaussianMixtureDenoiser,
+        rest: Tensor,
+        fingerprint: str | None = None,
+    ):
         self.mean, self.vectors, self.rest = (
             torch.as_tensor(values, dtype=torch.float64) for values in (mean, vectors, rest)
         )
@@ -40,9 +49,18 @@ class SubspaceMixture(_Exact):
                 f"vectors {tuple(self.vectors.shape)} and rest {tuple(self.rest.shape)}: the mean asks for ({size}, {size}), and ({size - count},) "
                 f"beside {count} leading coordinates"
             )
+        if bool((self.rest < 0).any()):
+            raise ValueError(f"rest holds a variance of {float(self.rest.min()):g}; none may be negative")
         self.leading, self.count, self.sample_shape = leading, count, tuple(self.mean.shape)
         self.flat_mean = self.mean.flatten()
-        self.fingerprint = _digest(self.flat_mean, self.vectors, self.rest) + leading.fingerprint[:16]
+        self.fingerprint = fingerprint or _digest(self.flat_mean, self.vectors, self.rest) + leading.fingerprint[:16]
+
+    @classmethod
+    def of(cls, gaussian: GaussianDenoiser, leading: GaussianMixtureDenoiser) -> SubspaceMixture:
+        """``leading`` in the leading eigenvectors of ``gaussian`` (``leading_basis``), and the Gaussian itself in the others."""
+        rest = gaussian.eigenvalues.flip(0)[leading.sample_shape[0] :]
+        name = f"{gaussian.fingerprint} with leading {leading.fingerprint}"
+        return cls(gaussian.mean, leading_basis(gaussian), leading, rest, name)
 
     def _coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         turned = (x.flatten(1) - self._like("flat_mean", x)) @ self._like("vectors", x)
@@ -74,8 +92,8 @@ class SubspaceMixture(_Exact):
         """One draw of the law with noise of level ``sigma`` per seed, float64 (B, *sample)."""
         sigma = checks.noise_level("sigma", sigma)
         leading, _ = self.leading.sample(seeds)
-        stream = NoiseStream([seed ^ 1 for seed in seeds], (len(self.flat_mean),))  # not the draws of the leading part
-        noise = stream.normal()
+        others = [int(np.random.SeedSequence([int(seed), 1]).generate_state(1, np.uint64)[0]) for seed in seeds]
+        noise = NoiseStream(others, (len(self.flat_mean),)).normal()  # independent of the draws of the leading part
         leading = leading + sigma * noise[:, : self.count]
         return self._image(leading, noise[:, self.count :] * (self.rest + sigma**2).sqrt())
 
@@ -97,7 +115,7 @@ def fit_mixture(
         raise ValueError(
             f"coordinates = {coordinates}: {len(images)} images of {len(gaussian.eigenvalues)} pixels carry at most {min(len(images) // 10, len(gaussian.eigenvalues))}"
         )
-    vectors, values = gaussian.eigenvectors.flip(1), gaussian.eigenvalues.flip(0)
+    vectors, values = leading_basis(gaussian), gaussian.eigenvalues.flip(0)
     turned = torch.cat(
         [(part.double().flatten(1) - gaussian.flat_mean) @ vectors[:, :coordinates] for part in images.split(4096)]
     ).numpy()
@@ -118,4 +136,12 @@ def fit_mixture(
     leading = GaussianMixtureDenoiser(
         weights, found.means_[kept] * scale, (covariances + covariances.swapaxes(1, 2)) / 2
     )
-    return SubspaceMixture(gaussian.mean, vectors, leading, values[coordinates:])
+    return SubspaceMixture.of(gaussian, leading)
+
+
+def leading_basis(gaussian: GaussianDenoiser) -> Tensor:
+    """Its eigenvectors (D, D) in columns, the largest eigenvalue first, each with its largest entry positive: a sign is the linear algebra library's choice, and stored coordinates
+    must mean the same on every machine."""
+    vectors = gaussian.eigenvectors.flip(1)
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return vectors * largest.sign()

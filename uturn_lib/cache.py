@@ -31,7 +31,7 @@ from .progress import track
 # Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
 VERSIONS = {
     "affinity": 2,
-    "auxiliary_mixture": 1,
+    "auxiliary_mixture": 2,
     "auxiliary_start": 1,
     "class_spectra": 1,
     "deviation": 2,
@@ -49,11 +49,11 @@ VERSIONS = {
     "paths": 1,
     "shapes": 1,
     "solver_errors": 1,
-    "squared_distances": 1,
+    "squared_distances": 2,
     "three_scores": 1,
     "transitions": 1,
     "u_turn": 1,
-    "wall_times": 1,
+    "wall_times": 2,
 }
 
 Arrays = dict[str, np.ndarray]

@@ -128,7 +128,7 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
         begun = time.perf_counter()
         denoiser(x, 1.0, labels)
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         return time.perf_counter() - begun
 
     once()

@@ -325,6 +325,8 @@ class EmpiricalDenoiser(_Exact):
         In float64, where |x|^2 + |y|^2 - 2 x.y is good to 1e-10 and a matrix product serves; the images are converted a few thousand at a time.
         """
         flat, sigma = self._flat(x, sigma)
+        if not bool((sigma > 0).all()):
+            raise ValueError(f"sigma = {float(sigma.min()):g}: without noise single images have no density")
         wide, level = flat.double(), sigma.double()
         own = wide.square().sum(1, keepdim=True)
         products = torch.cat([wide @ part.to(wide).T for part in self.flat.split(4096)], dim=1)

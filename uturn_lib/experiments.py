@@ -858,8 +858,10 @@ def deviation(
                 with torch.no_grad():
                     believed = bench.denoiser(step.x, step.sigma).float().cpu()
             remembered = torch.empty_like(believed)
-            for rows, memory in memories:
+            for rows, memory in memories if path == "model" else ():
                 remembered[rows] = memory(state[rows], step.sigma)
+            if path == "optimal":
+                remembered = step.denoised.float().cpu()
             found["sigmas"].append(step.sigma)
             for name, images in zip(
                 names, (believed, remembered, believed - remembered, remembered - mean), strict=True

@@ -69,23 +69,28 @@ def ascend(
     trace: str = "hutchinson",
     seed: int = 0,
     labels: Tensor | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The flow from ``x`` (B, *sample) at ``levels[0]`` up through increasing ``levels``: at each of them the state (B, *sample), float64, and the integral (B,) of the divergence so far.
 
-    One flow gives the likelihood for every length of the diffusion: log p(x) = log p(state; level) + integral. Errors as :func:`flow_log_prob`.
+    One flow gives the likelihood for every length of the diffusion: log p(x) = log p(state; level) + integral. ``indices``: numbers of the samples, which decide their probes;
+    by default 0, 1, ... Raises ``ValueError`` for levels that do not increase, or outside the denoiser's range; else as :func:`flow_log_prob`.
     """
     checks.one_of("trace", trace, TRACES)
     checks.samples("x", x, getattr(denoiser, "sample_shape", None))
-    levels = [checks.noise_level("levels", level, allow_zero=False) for level in levels]
-    if any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
-        raise ValueError(f"levels must increase strictly, got {levels[:3]} ...")
-    return _ascend(denoiser, x, levels, trace, seed, labels)
+    low, high = sigma_range(denoiser)
+    levels = [checks.noise_level("levels", level, highest=high, allow_zero=False, lowest=low) for level in levels]
+    if len(levels) < 2 or any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
+        raise ValueError(f"levels must increase strictly, two at least, got {levels[:3]} ...")
+    numbers = range(len(x)) if indices is None else indices
+    if len(numbers) != len(x):
+        raise ValueError(f"indices: {len(numbers)} given for {len(x)} samples")
+    return _ascend(denoiser, x, levels, trace, sample_seeds(seed, numbers, "probe"), labels)
 
 
-def _ascend(denoiser, x: Tensor, levels: list[float], trace: str, seed: int, labels: Tensor | None):
+def _ascend(denoiser, x: Tensor, levels: list[float], trace: str, seeds: list[int], labels: Tensor | None):
     probe = None
     if trace == "hutchinson":
-        seeds = sample_seeds(seed, range(len(x)), "probe")
         probe = NoiseStream(seeds, x.shape[1:], x.device).normal().sign()
     state, total = x.double(), torch.zeros(len(x), dtype=torch.float64, device=x.device)
     yield state, total

@@ -110,7 +110,8 @@ class Profile:
             f"{self.ground_truths:,} ground truths at {len(self.sigmas)} levels, {self.steps} reverse steps; {self.repeated} x {self.repeats} repeats at "
             f"{len(self.repeat_sigmas)} levels; {self.ks_sets} x {self.ks_samples} generations of {self.ks_steps} steps; "
             f"{self.ode_ground_truths:,} by the ODE, {self.ode_steps} steps; quality against "
-            f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} training images"
+            f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} training images; "
+            f"companions: {self.flow_steps} Euler steps, {self.ablated} images for each part switched off, {self.paths} trajectories"
         )
 
 
@@ -227,7 +228,7 @@ SMOKE = dict(
     ks_sets=2,
     ks_steps=8,
     flow_steps=8,
-    ablated=4,
+    ablated=8,
     paths=8,
     chunk=20,
     batch_size=20,
@@ -274,7 +275,10 @@ def profile_of(name: str, figure: str) -> str:
     """The profile that computes ``figure`` ("fig08") in the profile or composite ``name``."""
     if name in COMPOSITES:
         parts = COMPOSITES[name].parts
-        return f"{name}/{parts[figure] if figure in parts else parts[figure[:2]]}"
+        found = parts.get(figure) or parts.get(figure[:2])
+        if found is None:
+            raise ValueError(f"figure = {figure!r} is not known to profile {name}; allowed: {', '.join(parts)}")
+        return f"{name}/{found}"
     return load_profile(name).name
 
 

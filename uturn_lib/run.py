@@ -204,6 +204,8 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
         for path in find_notebooks(names)
         if _can_show(profile, path, asked_for={figure_of(path), path.stem} & set(names))
     ]
+    if not notebooks:
+        raise ValueError(f"figure = {', '.join(names)!r}: none of them can be made with profile {profile}")
     profiles = {path: profile_of(profile, figure_of(path)) for path in notebooks}
     scales = [load_profile(name).on(where.type) for name in dict.fromkeys(profiles.values())]
     common = {"profile": profile, "device": str(where)}

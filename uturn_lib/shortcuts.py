@@ -22,11 +22,15 @@ from .ablation import Component, as_written, switched_off
 @contextmanager
 def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
     """While it lasts, ``module`` answers with ``forward``; its weights and its class are not touched."""
+    hidden = vars(module).get("forward")  # another replacement, if this one is inside of it
     module.forward = forward
     try:
         yield
     finally:
-        del module.forward
+        if hidden is None:
+            del module.forward
+        else:
+            module.forward = hidden
 
 
 @contextmanager
@@ -56,9 +60,15 @@ def _same(x: Tensor, *others: object, **options: object) -> Tensor:
 
 
 class _Wrapped:
-    """A denoiser around another one's U-Net: the same interface, its own fingerprint."""
+    """A denoiser around another one's U-Net: the same interface, its own fingerprint. One thread at a time: the U-Net is another one for the length of a call.
+
+    Raises ``TypeError`` for a denoiser without a ``UNet2DModel``.
+    """
 
     def __init__(self, denoiser, how: str):
+        unet = getattr(denoiser, "unet", None)
+        if not all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks")):
+            raise TypeError(f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed")
         self.denoiser = denoiser
         self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
         self.sigma_range, self.value_range = denoiser.sigma_range, denoiser.value_range
@@ -114,9 +124,8 @@ class CachedDenoiser(_Wrapped):
     def __init__(self, denoiser, every: int):
         every = checks.positive_int("every", every)
         super().__init__(denoiser, f"with deep features of every {every}-th call")
-        unet = denoiser.unet
-        if not hasattr(unet, "up_blocks") or len(unet.down_blocks) < 2:
-            raise TypeError(f"denoiser.unet is a {type(unet).__name__}; a UNet2DModel of two stages or more is needed")
+        if len(denoiser.unet.down_blocks) < 2:
+            raise ValueError("denoiser: its U-Net has one stage; two or more are needed")
         self.every = every
         self.begin()
 
@@ -171,8 +180,10 @@ def _placeholders(count: int) -> Callable:
 
 
 def one_level(sigma: float | Tensor) -> float:
-    """``sigma`` as a number; ``ValueError`` for a batch of different levels."""
+    """``sigma`` as a number; ``ValueError`` for a batch of different levels, or NaN."""
     levels = torch.as_tensor(sigma).flatten()
+    if bool(levels.isnan().any()):
+        raise ValueError(f"sigma = {sigma} is not a number")
     if len(levels) == 0 or bool((levels != levels[0]).any()):
         raise ValueError(
             f"sigma holds {len(levels.unique())} different levels; what is left out is left out of a whole call, at one level"
@@ -183,11 +194,13 @@ def one_level(sigma: float | Tensor) -> float:
 @torch.no_grad()
 def operations(denoiser, sigma: float = 1.0) -> int:
     """Floating-point operations of one call for one image, counted by torch (convolutions and matrix products)."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     network = denoiser.denoiser if isinstance(denoiser, _Wrapped) else denoiser
     like = next(iter(network.parameters()))
-    with as_written(network.unet), FlopCounterMode(display=False) as counter:
+    # Attention as plain matrix products: the fused kernels of a CPU are not counted.
+    with as_written(network.unet), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         denoiser(torch.zeros(1, *denoiser.sample_shape, device=like.device), sigma)
     return counter.get_total_flops()
 

@@ -24,6 +24,7 @@ def phases(
     figure: str, profile: str, borders: Sequence[Estimate], agreements: Sequence[tuple[Estimate, Estimate, Estimate]]
 ) -> Claim:
     """P2.1 from the change points and, at each, the rank correlations (between the phases, within them, within minus between)."""
+    _some(borders=borders)
     texts = [
         f"at sigma = {_text(border)}: correlation {_text(between)} between the phases, {_text(within)} within, difference {_text(gap)}"
         for border, (between, within, gap) in zip(borders, agreements, strict=True)
@@ -57,6 +58,7 @@ def shortcut(
 
 def beats_baselines(figure: str, profile: str, differences: Mapping[str, Estimate], ours: Estimate) -> Claim:
     """P2.3 from the median image distance of the shortcut and its paired differences to each baseline's (negative: the shortcut is closer)."""
+    _some(differences=differences)
     texts = [f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] against {name}" for name, gap in differences.items()]
     winners = [name for name, gap in differences.items() if gap.low > 0]
     measured = (
@@ -102,8 +104,11 @@ def follows_optimal(
     from_mean: Estimate,
 ) -> Claim:
     """P3.4 from the mean distance of network and optimal denoiser along each kind of path; ``from_mean``: of the optimal denoiser from the mean of the data at the largest level."""
+    _some(apart=apart)
     texts, holds = [], True
     for path, rows in apart.items():
+        if not (np.asarray(sigmas[path]) > 12).any():
+            raise ValueError(f"sigmas[{path!r}] has no level above 12")
         high = max((row for s, row in zip(sigmas[path], rows, strict=True) if s > 12), key=lambda row: row.high)
         top = max(rows, key=lambda row: row.value)
         where = float(sigmas[path][[row.value for row in rows].index(top.value)])
@@ -177,6 +182,7 @@ def quality_kept(
 
 def one_axis(figure: str, profile: str, sigma: float, found: Mapping[str, Estimate]) -> Claim:
     """P4.4 from the Frechet distances at one level, the start that knows least first."""
+    _some(found=found)
     rows = list(found.values())
     falling = all(a.value > b.value for a, b in zip(rows, rows[1:], strict=False))
     measured = f"at sigma = {sigma:g}: " + ", ".join(f"{name} {_text(value)}" for name, value in found.items())
@@ -185,6 +191,7 @@ def one_axis(figure: str, profile: str, sigma: float, found: Mapping[str, Estima
 
 def crossing(figure: str, profile: str, grid: Sequence[float], bests: Mapping[str, tuple[Estimate, Estimate]]) -> Claim:
     """P4.5 from, for each law, the best T against the memorising score and by held-out losses."""
+    _some(bests=bests)
     texts = [
         f"{law}: {_text(memory)} against the memorising score, {_text(held)} by held-out losses"
         for law, (memory, held) in bests.items()
@@ -195,6 +202,13 @@ def crossing(figure: str, profile: str, grid: Sequence[float], bests: Mapping[st
     )
     values = {law.replace(" ", "_"): held for law, (_, held) in bests.items()}
     return make_claim("P4.5", figure, profile, "; ".join(texts), decide(holds), **values)
+
+
+def _some(**values: Sequence | Mapping) -> None:
+    """Nothing measured must never hold."""
+    for name, value in values.items():
+        if not len(value):
+            raise ValueError(f"{name} is empty; at least one is needed")
 
 
 def _text(value: Estimate) -> str:

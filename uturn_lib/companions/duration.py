@@ -52,18 +52,27 @@ def auxiliary_mixture(study: Study) -> SubspaceMixture:
 
     stored = remember("auxiliary_mixture", inputs, compute)
     leading = GaussianMixtureDenoiser(*(torch.from_numpy(stored[name]) for name in ("weights", "means", "covariances")))
-    gaussian = study.gaussian
-    return SubspaceMixture(
-        gaussian.mean, gaussian.eigenvectors.flip(1), leading, gaussian.eigenvalues.flip(0)[COORDINATES:]
-    )
+    return SubspaceMixture.of(study.gaussian, leading)
 
 
 class NoData(torch.nn.Module):
     """The denoiser of data that are always zero: what the plain noise law believes."""
 
+    fingerprint = "zero"
+
     def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """Zeros of the shape of ``x``."""
         return torch.zeros_like(x)
+
+
+def fingerprint_of(name: str, one: object) -> str:
+    """Of a denoiser or law; ``ValueError`` where it has none: its results could not be told apart from another one's."""
+    found = getattr(one, "fingerprint", None)
+    if not found:
+        raise ValueError(
+            f"{name} is a {type(one).__name__} without a fingerprint; cached results could not be told apart"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -84,13 +93,13 @@ def squared_distances(
 ) -> Squares:
     """``|D_k(x, sigma) - target|^2`` per sample for the bench's denoiser ("network") and ``others``, at ``x = image + sigma eps``.
 
-    ``target``: a denoiser, or None for the clean image (the denoising loss). ``others`` and ``target`` need fingerprints, except :class:`NoData`.
+    ``target``: a denoiser, or None for the clean image (the denoising loss). Raises ``ValueError`` for one without a fingerprint.
     """
-    named = {name: getattr(one, "fingerprint", "zero") for name, one in others.items()}
+    named = {name: fingerprint_of(f"others[{name!r}]", one) for name, one in others.items()}
     inputs = {
         "denoiser": bench.fingerprint,
         "others": named,
-        "target": "image" if target is None else target.fingerprint,
+        "target": "image" if target is None else fingerprint_of("target", target),
         "images": _digest(images),
         "seed": seed,
     }
@@ -124,26 +133,39 @@ def flow_likelihoods(
     is that at the lowest level, so its noise is added to the images first. Also under "latent": the root mean square of the state at each T in units of (T^2 + mean square
     of the images)^(1/2), which is 1 where the flow has done its work.
     """
-    times = [float(time) for time in times]
+    low, high = sigma_range(bench.denoiser)
+    lowest = max(SIGMA_MIN, low)
+    times = [checks.noise_level("times", time, highest=high, lowest=lowest) for time in times]
+    if not times or any(a >= b for a, b in zip(times, times[1:], strict=False)) or times[0] <= lowest:
+        raise ValueError(f"times = {times} must increase, from above {lowest:g}")
+    for name in priors:
+        if name in ("none", "latent"):
+            raise ValueError(f"priors: the name {name!r} is taken")
     inputs = {"denoiser": bench.fingerprint, "images": _digest(images), "times": times, "steps": steps, "seed": seed}
-    inputs |= {"priors": {name: prior.fingerprint for name, prior in priors.items()}}
-    grid = karras_sigmas(steps, max(times), max(SIGMA_MIN, sigma_range(bench.denoiser)[0]))[:-1].tolist()
+    inputs |= {"priors": {name: fingerprint_of(f"priors[{name!r}]", prior) for name, prior in priors.items()}}
+    inputs |= {"lowest": lowest, "grid": GRID}
+    grid = karras_sigmas(steps, times[-1], lowest)[:-1].tolist()
     noise = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:]).normal()
     start = images.double() + grid[-1] * noise
     levels = sorted({*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)})
 
     def compute() -> Arrays:
-        rows: dict[str, list] = {name: [] for name in ("none", *priors, "latent")}
-        for level, (state, total) in zip(
-            levels, ascend(bench.denoiser, start.to(bench.device), levels, seed=seed), strict=True
-        ):
-            if level in times:
-                latent, path = state.cpu(), total.cpu()
-                for name, prior in {"none": None, **priors}.items():
-                    rows[name].append((prior_log_prob(latent, level, prior) + path).double().numpy())
-                power = level**2 + float(start.square().mean())
-                rows["latent"].append((latent.flatten(1).square().mean(1) / power).sqrt().double().numpy())
-        return {name: np.stack(values) for name, values in rows.items()}
+        made: dict[str, list] = {name: [] for name in ("none", *priors, "latent")}
+        power = float(start.square().mean())
+        for block in _blocks(len(start), bench.batch_size):  # derivatives need memory
+            rows: dict[str, list] = {name: [] for name in made}
+            part = start[block.start : block.stop].to(bench.device)
+            path = ascend(bench.denoiser, part, levels, seed=seed, indices=block)
+            for level, (state, total) in zip(levels, path, strict=True):
+                if level in times:
+                    latent = state.cpu()
+                    for name, prior in {"none": None, **priors}.items():
+                        rows[name].append((prior_log_prob(latent, level, prior) + total.cpu()).double().numpy())
+                    length = latent.flatten(1).square().mean(1) / (level**2 + power)
+                    rows["latent"].append(length.sqrt().double().numpy())
+            for name, values in rows.items():
+                made[name].append(np.stack(values))
+        return {name: np.concatenate(blocks, axis=1) for name, blocks in made.items()}
 
     return remember("flow_likelihood", inputs, compute)
 

@@ -49,19 +49,40 @@ class EffectMap:
 
 def window_edges(levels: Sequence[float]) -> tuple[float, ...]:
     """Borders of the windows, one for each step of the base sampler at ``levels`` (decreasing): geometric means of neighbouring levels, and as far beyond both ends."""
+    if len(levels) < 2:
+        raise ValueError(f"levels: {len(levels)} given; at least 2 steps are needed for windows")
     between = [(a * b) ** 0.5 for a, b in zip(levels, levels[1:], strict=False)]
     return (levels[0] ** 2 / between[0], *between, levels[-1] ** 2 / between[-1])
 
 
+def as_it_is(network):
+    """``network``, or where it is compiled the same network run as written: parts can only be left out of that, and what is compared must be alike in everything else."""
+    compiled = getattr(network.unet, "_compiled_call_impl", None) is not None
+    return ShortcutDenoiser(network, []) if compiled else network
+
+
 def effect_map(study: Study, seed: int = 0) -> EffectMap:
-    """Switch every part of the profile's network off in every window, ``profile.ablated`` generations from the same starts."""
+    """Switch every part of the profile's network off in every window, ``profile.ablated`` generations from the same starts.
+
+    Raises ``ValueError`` where these are fewer than 8 (verdicts split them in halves, and these again), ``TypeError`` for another network than a ``UNet2DModel``.
+    """
+    checks.positive_int("profile.ablated", study.profile.ablated, minimum=8)
     profile, network = study.profile, study.denoiser
     parts, count = components(network.unet), profile.ablated
     grid = sampling_grid(network, profile.flow_steps, profile.sigma_max)
     levels = grid[:-1].tolist()
     edges = window_edges(levels)
     seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
-    base = flows.run(study, count, profile.flow_steps, sigma_max=profile.sigma_max, seed=seed, path=True, chunk=count)
+    base = flows.run(
+        study,
+        count,
+        profile.flow_steps,
+        sigma_max=profile.sigma_max,
+        seed=seed,
+        denoiser=as_it_is(network),
+        path=True,
+        chunk=count,
+    )
     common = {"denoiser": study.fingerprint, "grid": GRID, "steps": profile.flow_steps, "sigma_max": profile.sigma_max}
     common |= {"count": count, "seed": seed}
     chunks = [Chunk("effect_map", common | {"part": asdict(part)}) for part in parts]
@@ -164,6 +185,7 @@ def wall_times(
         "runs": {name: [denoiser.fingerprint, method, steps] for name, (denoiser, method, steps) in runs.items()},
         "rounds": rounds,
         "batch": batch,
+        "sigma_max": study.profile.sigma_max,
         "again": again,
         "machine": machine(study.device),
     }
@@ -178,7 +200,7 @@ def wall_times(
                 with as_written(study.denoiser.unet):
                     final(solve(denoiser, x, sampling_grid(denoiser, steps, study.profile.sigma_max), method))
                 if study.device.type == "cuda":
-                    torch.cuda.synchronize()
+                    torch.cuda.synchronize(study.device)
                 if number:
                     seconds[name].append(time.perf_counter() - begun)
         return {name: np.array(values) for name, values in seconds.items()}

@@ -46,6 +46,7 @@ def shapes(
     bench: Workbench, count: int, steps: int = 20, method: str = "euler", sigma_max: float = 80.0, seed: int = 0
 ) -> Shapes:
     """Follow ``count`` generations from noise by the probability flow (Euler's method in 20 steps, as published)."""
+    count, steps = checks.positive_int("count", count), checks.positive_int("steps", steps, minimum=3)
     inputs = {"denoiser": bench.fingerprint, "grid": GRID, "count": count, "steps": steps, "method": method}
 
     @torch.no_grad()
@@ -101,6 +102,8 @@ def solver_errors(
     reference_steps: int = 96,
 ) -> np.ndarray:
     """Distance (methods, budgets, N) of each generation from the one that Heun's method reaches in ``reference_steps``, at equal numbers of calls."""
+    for method in methods:
+        checks.one_of("methods", method, CALLS)
     inputs = {"denoiser": bench.fingerprint, "grid": GRID, "methods": list(methods), "budgets": list(budgets)}
     inputs |= {"count": count, "sigma_max": sigma_max, "seed": seed, "reference_steps": reference_steps}
 
@@ -146,7 +149,7 @@ def fixed_points(
 ) -> list[int]:
     """How many different points mean shift over ``images`` (N, *sample) reaches from ``x`` (B, *sample), for each bandwidth held fixed.
 
-    Iterated until no start moves by more than ``tolerance`` (a tenth of it decides whether two ends are the same), at most ``rounds`` times.
+    Iterated until no start moves by more than ``tolerance``, at most ``rounds`` times; ends nearer to each other than a hundred tolerances count as the same.
     """
     from ..denoisers import EmpiricalDenoiser
 

@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
+from .. import checks
 from .estimate import RESAMPLES, Estimate, interval
 
 
@@ -53,6 +54,7 @@ def change_points(edges: Sequence[float], effects: np.ndarray, count: int = 2, s
     ``edges`` (windows + 1,): borders of the windows, decreasing. Intervals by bootstrap over the samples; values are edges: the windows limit the resolution.
     Raises ``ValueError`` unless there are more windows than change points.
     """
+    checks.positive_int("count", count)
     effects = _map(effects, count + 1)
     edges = np.asarray(edges, dtype=float)
     if len(edges) != effects.shape[1] + 1 or not (np.diff(edges) < 0).all():
@@ -81,6 +83,8 @@ def profile_agreement(
     and each half is resampled; the difference is paired. Take the borders of the phases from other samples.
     """
     effects = _map(effects, 2)
+    if not all(effects[:, part].shape[1] for part in (first, second)):
+        raise ValueError(f"first = {first}, second = {second}: a phase without windows of the {effects.shape[1]}")
     phases = [effects[:, part].mean(1) for part in (first, second)]  # (parts, samples)
     count, random = effects.shape[2], np.random.default_rng(seed)
     if count < 4:
