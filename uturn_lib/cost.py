@@ -63,8 +63,8 @@ def sweeps(profile: Profile) -> dict[str, int]:
         "shapes": p.paths * p.flow_steps,
         "solvers": p.paths // 2 * (191 + 6 * 140),
         "optimal paths": p.ode_ground_truths * p.ode_steps,
-        "losses": 2 * 160 * 25,
-        "likelihoods": 3 * 24 * 110,  # a call with its derivative counts as three
+        "losses": 2 * (5 * p.paths // 2) * 25,
+        "likelihoods": 3 * (3 * p.paths // 8) * 110,  # a call with its derivative counts as three
         "mixture": sde_calls(p, few, p.ground_truths),
         "second": ode_calls(p, p.sigmas, p.second_ground_truths, p.second_steps) if p.second_checkpoint else 0,
     }
