@@ -83,7 +83,7 @@ def test_a_schedule_of_nothing_moves_nothing(study):
 def test_wall_times_are_interleaved_and_paired(study):
     asked = []
 
-    def counted(name, pause):
+    def counted(name):
         class Counted:
             fingerprint, sample_shape = name, (1, 8, 8)
 
@@ -93,7 +93,7 @@ def test_wall_times_are_interleaved_and_paired(study):
 
         return Counted()
 
-    runs = {name: (counted(name, 0), "euler", steps) for name, steps in (("long", 12), ("short", 3))}
+    runs = {name: (counted(name), "euler", steps) for name, steps in (("long", 12), ("short", 3))}
     times = dynamics.wall_times(study, runs, rounds=5, batch=2)
     assert asked == (["long"] * 12 + ["short"] * 3) * 6  # every round runs each; the first does not count
     median, low, high = dynamics.time_ratio(times, "short", "long")
@@ -307,7 +307,7 @@ def test_the_divergence_is_an_integral_of_squared_distances(gaussian):
         Workbench.around(gaussian, batch_size=4000), {"other": other}, images.float(), levels, target=gaussian
     )
     assert float(found.of["network"].max()) == 0
-    kl = duration.kl_by_integral(levels, found.of["other"])
+    kl = diffusion_time.kl_by_integral(levels, found.of["other"])
 
     def exact(s):
         a, b = gaussian.eigenvalues + s**2, 1.7 * gaussian.eigenvalues + s**2
@@ -339,7 +339,7 @@ def test_the_best_time_is_where_the_auxiliary_is_as_good():
     s = np.array(levels)[:, None]
     network, law = np.where(s < 2, 0.01, 1.0) * s**2 + np.zeros(50), np.where(s < 2, 1.0, 0.01) * s**2 + np.zeros(50)
     gap = diffusion_time.cumulative_gap(levels, network)
-    best = diffusion_time.optimal_time(levels, gap, duration.kl_by_integral(levels, law))
+    best = diffusion_time.optimal_time(levels, gap, diffusion_time.kl_by_integral(levels, law))
     assert 1.7 < best.value < 2.3
     advantage = gap - diffusion_time.cumulative_gap(levels, law)
     without = diffusion_time.optimal_time(levels, advantage, np.zeros(41))

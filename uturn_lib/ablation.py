@@ -42,12 +42,17 @@ class Component:
     skip_channels: int = 0
 
 
+def is_unet2d(unet: object) -> bool:
+    """Whether it has the stages of a diffusers ``UNet2DModel``."""
+    return all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks"))
+
+
 def components(unet: nn.Module) -> list[Component]:
     """All residual blocks, attentions and skip connections of a diffusers ``UNet2DModel``, in the order of a forward pass (a skip before the block that reads it).
 
     ``depth`` counts the halvings of the resolution. Raises ``TypeError`` for another network.
     """
-    if not all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks")):
+    if not is_unet2d(unet):
         raise TypeError(f"unet is a {type(unet).__name__}; a diffusers UNet2DModel is needed")
     found: list[Component] = []
     depth, channels = 0, unet.conv_in.out_channels
@@ -116,18 +121,40 @@ def _zero_skip(count: int):
     return hook
 
 
+def shortcut_branch(block: nn.Module, x: Tensor) -> Tensor:
+    """What is left of a residual block without its branch: its input, projected where the number of channels changes, in the block's scale."""
+    projected = x if block.conv_shortcut is None else block.conv_shortcut(x)
+    return projected / block.output_scale_factor
+
+
 def _shortcut(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-    x = arguments[0]
-    if module.conv_shortcut is not None:
-        x = module.conv_shortcut(x)
-    return x / module.output_scale_factor
+    return shortcut_branch(module, arguments[0])
 
 
 def _input_again(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
     return arguments[0]
 
 
-class AblatedDenoiser:
+class AroundUNet:
+    """A denoiser around another one's U-Net: the same interface, its own fingerprint. One thread at a time: the U-Net is another one for the length of a call.
+
+    Raises ``TypeError`` for a denoiser without a ``UNet2DModel``.
+    """
+
+    def __init__(self, denoiser, how: str):
+        if not is_unet2d(getattr(denoiser, "unet", None)):
+            raise TypeError(f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed")
+        self.denoiser = denoiser
+        self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
+        self.sigma_range, self.value_range = denoiser.sigma_range, denoiser.value_range
+        self.fingerprint = None if denoiser.fingerprint is None else f"{denoiser.fingerprint} {how}"
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Of the network (so that its device is found)."""
+        return self.denoiser.parameters()
+
+
+class AblatedDenoiser(AroundUNet):
     """A denoiser around a ``UNet2DModel`` that goes without ``parts`` where ``low <= sigma < high``; elsewhere it is the network itself.
 
     Interface of a denoiser; the fingerprint says what is off. Raises ``ValueError`` unless 0 <= low < high. A batch with levels on both sides of the
@@ -137,16 +164,9 @@ class AblatedDenoiser:
     def __init__(self, denoiser, parts: list[Component], low: float = 0.0, high: float = math.inf):
         if not 0 <= low < high:
             raise ValueError(f"low = {low} and high = {high} make no window; 0 <= low < high is needed")
-        self.denoiser, self.parts, self.low, self.high = denoiser, list(parts), low, high
-        self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
-        self.sigma_range, self.value_range = denoiser.sigma_range, denoiser.value_range
-        names = ", ".join(part.name for part in self.parts)
-        kept = denoiser.fingerprint
-        self.fingerprint = None if kept is None else f"{kept} without {names} in [{low:g}, {high:g})"
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Of the network (so that its device is found)."""
-        return self.denoiser.parameters()
+        names = ", ".join(part.name for part in parts)
+        super().__init__(denoiser, f"without {names} in [{low:g}, {high:g})")
+        self.parts, self.low, self.high = list(parts), low, high
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         levels = torch.as_tensor(sigma).flatten()

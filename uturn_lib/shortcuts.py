@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from . import checks
-from .ablation import Component, as_written, switched_off
+from .ablation import AroundUNet, Component, as_written, shortcut_branch, switched_off
 
 
 @contextmanager
@@ -42,41 +43,17 @@ def left_out(unet: nn.Module, parts: Sequence[Component]) -> Iterator[None]:
             if part.kind == "skip":
                 continue
             module = unet.get_submodule(part.module)
-            forward = _shortcut_of(module) if part.kind == "block" else _same
+            forward = partial(_only_shortcut, module) if part.kind == "block" else _same
             stack.enter_context(replaced_forward(module, forward))
         yield
 
 
-def _shortcut_of(block: nn.Module) -> Callable:
-    def shortcut(x: Tensor, *others: object, **options: object) -> Tensor:
-        projected = x if block.conv_shortcut is None else block.conv_shortcut(x)
-        return projected / block.output_scale_factor
-
-    return shortcut
+def _only_shortcut(block: nn.Module, x: Tensor, *others: object, **options: object) -> Tensor:
+    return shortcut_branch(block, x)
 
 
 def _same(x: Tensor, *others: object, **options: object) -> Tensor:
     return x
-
-
-class _Wrapped:
-    """A denoiser around another one's U-Net: the same interface, its own fingerprint. One thread at a time: the U-Net is another one for the length of a call.
-
-    Raises ``TypeError`` for a denoiser without a ``UNet2DModel``.
-    """
-
-    def __init__(self, denoiser, how: str):
-        unet = getattr(denoiser, "unet", None)
-        if not all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks")):
-            raise TypeError(f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed")
-        self.denoiser = denoiser
-        self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
-        self.sigma_range, self.value_range = denoiser.sigma_range, denoiser.value_range
-        self.fingerprint = None if denoiser.fingerprint is None else f"{denoiser.fingerprint} {how}"
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Of the network (so that its device is found)."""
-        return self.denoiser.parameters()
 
 
 @dataclass(frozen=True)
@@ -94,7 +71,7 @@ class Cut:
             )
 
 
-class ShortcutDenoiser(_Wrapped):
+class ShortcutDenoiser(AroundUNet):
     """A denoiser that leaves parts of its ``UNet2DModel`` out by a schedule: ``cuts``, each a part and its window of noise levels.
 
     Every call is for one noise level (a number): the schedule acts on whole calls. Raises ``ValueError`` for a batch of several levels.
@@ -114,7 +91,7 @@ class ShortcutDenoiser(_Wrapped):
             return self.denoiser(x, sigma, labels)
 
 
-class CachedDenoiser(_Wrapped):
+class CachedDenoiser(AroundUNet):
     """A denoiser whose ``UNet2DModel`` computes all but its outermost stage only at every ``every``-th call of a trajectory.
 
     In between only the first encoder and the last decoder stage are computed, and the features that come up from below are those of the last full call.
@@ -197,7 +174,7 @@ def operations(denoiser, sigma: float = 1.0) -> int:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = denoiser.denoiser if isinstance(denoiser, _Wrapped) else denoiser
+    network = denoiser.denoiser if isinstance(denoiser, AroundUNet) else denoiser
     like = next(iter(network.parameters()))
     # Attention as plain matrix products: the fused kernels of a CPU are not counted.
     with as_written(network.unet), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

@@ -55,12 +55,12 @@ def auxiliary_mixture(study: Study) -> SubspaceMixture:
     return SubspaceMixture.of(study.gaussian, leading)
 
 
-class NoData(torch.nn.Module):
+class NoData:
     """The denoiser of data that are always zero: what the plain noise law believes."""
 
     fingerprint = "zero"
 
-    def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """Zeros of the shape of ``x``."""
         return torch.zeros_like(x)
 
@@ -206,17 +206,6 @@ def auxiliary_starts(
         np.concatenate([r["y0"] for r in results[i : i + len(blocks)]]) for i in range(0, len(results), len(blocks))
     ]
     return torch.from_numpy(np.stack(rows))
-
-
-def kl_by_integral(sigmas: Sequence[float], squares: np.ndarray, last: float = 0.0) -> np.ndarray:
-    """KL[p_T | q_T] at every level (S, N per sample) from ``|D_p - D_q|^2`` (S, N): the integral from T up to the last level, plus ``last``, the KL that is left there.
-
-    Integrated as in ``measures.diffusion_time.cumulative_gap``.
-    """
-    from ..measures.diffusion_time import cumulative_gap
-
-    below = cumulative_gap(sigmas, squares)
-    return below[-1] - below + last
 
 
 def levels(count: int = 25, lowest: float = 0.02, highest: float = 80.0) -> tuple[float, ...]:

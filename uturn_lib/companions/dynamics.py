@@ -23,7 +23,7 @@ from ..measures import quality
 from ..profiles import machine
 from ..sampling import final, sampling_grid
 from ..shortcuts import Cut, ShortcutDenoiser
-from ..solvers import solve
+from ..solvers import euler_step, solve
 from . import flows
 
 MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on are not those that it is judged on
@@ -42,9 +42,14 @@ class EffectMap:
     outputs: Tensor = field(repr=False)
 
     def window(self, index: int) -> tuple[float, float]:
-        """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper end."""
-        low = 0.0 if index == len(self.edges) - 2 else self.edges[index + 1]
-        return low, (float("inf") if index == 0 else self.edges[index])
+        """Borders of a window: :func:`window_of`."""
+        return window_of(self.edges, index)
+
+
+def window_of(edges: Sequence[float], index: int) -> tuple[float, float]:
+    """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper end."""
+    low = 0.0 if index == len(edges) - 2 else edges[index + 1]
+    return low, (float("inf") if index == 0 else edges[index])
 
 
 def window_edges(levels: Sequence[float]) -> tuple[float, ...]:
@@ -93,8 +98,7 @@ def effect_map(study: Study, seed: int = 0) -> EffectMap:
         states = _euler_states(flows.starts(network.sample_shape, range(count), profile.sigma_max, seed), base, grid)
         made = []
         for number in range(len(levels)):
-            low = 0.0 if number == len(levels) - 1 else edges[number + 1]
-            ablated = AblatedDenoiser(network, [part], low, edges[number])
+            ablated = AblatedDenoiser(network, [part], *window_of(edges, number))
             remaining = solve(ablated, states[number].to(study.device), grid[number:], "euler")
             made.append(final(remaining).float().cpu().numpy())
         return {"outputs": np.stack(made)}
@@ -108,7 +112,7 @@ def _euler_states(start: Tensor, base: flows.Flow, grid: Tensor) -> list[Tensor]
     """The states of an Euler run at all its levels, from its start and its D: no call is needed."""
     states, levels = [start], grid.tolist()
     for s, t, denoised in zip(levels[:-2], levels[1:-1], base.denoised.double(), strict=False):
-        states.append((t / s) * states[-1] + (1 - t / s) * denoised)
+        states.append(euler_step(states[-1], denoised, s, t))
     return states
 
 

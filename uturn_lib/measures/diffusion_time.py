@@ -38,6 +38,15 @@ def cumulative_gap(sigmas: Sequence[float], squares: Tensor | np.ndarray) -> np.
     return np.concatenate([np.zeros((1, squares.shape[1])), pieces.cumsum(0)])
 
 
+def kl_by_integral(sigmas: Sequence[float], squares: np.ndarray, last: float = 0.0) -> np.ndarray:
+    """KL[p_T | q_T] at every level (S, N per sample) from ``|D_p - D_q|^2`` (S, N): the integral from T up to the last level, plus ``last``, the KL that is left there.
+
+    Of two laws diffused alike, ``d KL / d sigma = -E|D_p - D_q|^2 / sigma^3`` (ours, from the heat equation). Integrated as :func:`cumulative_gap`, and with its errors.
+    """
+    below = cumulative_gap(sigmas, squares)
+    return below[-1] - below + last
+
+
 def logarithmic_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """``(b - a) / log(b / a)``: the mean of an exponential between its ends; the arithmetic mean where one of them is 0 or they are nearly equal."""
     safe_a, safe_b = np.maximum(a, 1e-300), np.maximum(b, 1e-300)
