@@ -99,7 +99,7 @@ def test_augmentation_keeps_digits_digits():
 
 
 def test_a_time_limit_leaves_a_state_to_go_on_from(tmp_path):
-    endless = replace(TINY, stages=(Stage(10**7, 1e-3, 0.3, warmup_images=64, decay=False),))
+    endless = replace(TINY, stages=(Stage(10**7, 1e-3, 0.3, warmup_images=64, decay="none"),))
     trainer = Trainer(endless, tmp_path, torch.device("cpu"))
     trainer.run(minutes=0.02)
     assert 0 < trainer.step < endless.steps and trainer.log[-1]["images"] == trainer.step * endless.batch
@@ -109,7 +109,7 @@ def test_a_time_limit_leaves_a_state_to_go_on_from(tmp_path):
 
 
 def test_without_decay_the_rate_stays_after_the_warm_up(tmp_path):
-    constant = replace(TINY, stages=(Stage(100 * 32, 2e-3, 0.3, warmup_images=64, decay=False),))
+    constant = replace(TINY, stages=(Stage(100 * 32, 2e-3, 0.3, warmup_images=64, decay="none"),))
     trainer = Trainer(constant, tmp_path, torch.device("cpu"))
     assert [trainer.learning_rate(step) for step in (0, 1, 2, 99)] == [1e-3, 2e-3, 2e-3, 2e-3]
 

@@ -126,10 +126,20 @@ def _profile_of(dataset: str) -> Profile:
 
 def _stage(stage: dict[str, Any]) -> str:
     """A stage of a recipe in words."""
-    ends = stage.get("decay", True)
-    length = f"{stage['images']:,} images" if ends else "open-ended"
-    rate = f"learning rate {stage['learning_rate']:g} ({'cosine to zero' if ends else 'constant'})"
+    decay = stage.get("decay", "cosine")
+    decay = {True: "cosine", False: "none"}.get(decay, decay)  # how it was recorded before there were several
+    length = "open-ended" if decay == "none" else f"{stage['images']:,} images"
+    rate = f"learning rate {stage['learning_rate']:g} ({'constant' if decay == 'none' else f'{decay} to zero'})"
     return f"{length}, {rate}, label dropout {stage['label_dropout']:.0%}"
+
+
+def _optimiser(recipe: dict[str, Any]) -> str:
+    """The optimiser of a recipe in words."""
+    name = {"adam": "Adam", "muon": "Muon on the inner weights, AdamW on the rest"}[recipe.get("optimizer", "adam")]
+    lives = recipe["ema_halflife"]
+    if isinstance(lives, list):
+        return f"{name}, with warm-up; the best of averages of the weights with half-lives {', '.join(f'{n:,}' for n in lives)} images"
+    return f"{name} with warm-up; average of the weights with half-life {lives:,} images"
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -184,7 +194,7 @@ denoiser = load_denoiser("{folder.name}")
 | images seen | **{training["images_seen"]:,}** in batches of {recipe["batch"]}{", half of them mirrored" if recipe.get("flips") else ""} |
 | noise levels | ln sigma ~ N({recipe["log_sigma_mean"]}, {recipe["log_sigma_std"]}^2) |
 | recipe | {stages} |
-| optimiser | Adam with warm-up; average of the weights with half-life {recipe["ema_halflife"]:,} images |
+| optimiser | {_optimiser(recipe)} |
 | duration | {training["minutes"]:.0f} minutes on {training["machine"]}, torch {training["torch"]}; wall time, beside other work |
 | final loss | held-out images {last["held_out_loss"]:.4f}, training images {last["train_set_loss"]:.4f} (same noise levels and weights) |
 

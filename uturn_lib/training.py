@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import checks
@@ -30,23 +30,35 @@ from .profiles import ROOT, machine
 from .progress import bar, track
 
 RUNS = ROOT / "runs"
+LOSS_COLUMNS = ("images", "seconds", "train_loss", "held_out_loss", "best_average", "train_set_loss")
 STOPPED = 60.0  # seconds: a step that takes longer was not at work but stopped from outside, and does not count as training time
+
+
+# The learning rate, relative to its peak, after the part ``p`` of a stage.
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda p: 0.5 * (1 + math.cos(math.pi * p)),
+    "linear": lambda p: 1 - p,
+    "none": lambda p: 1.0,
+}
 
 
 @dataclass(frozen=True)
 class Stage:
     """A stretch of training with its own learning-rate cycle: linear warm-up, then a cosine to zero.
 
-    ``label_dropout`` is the share of images whose label is hidden: what is learnt of the unconditional score. With ``decay=False`` the rate
-    stays constant after the warm-up and the average of the weights does the work of the decay: such a stage can be stopped at any time and
-    continued later.
+    ``label_dropout`` is the share of images whose label is hidden: what is learnt of the unconditional score. ``decay`` is "cosine", "linear" (both
+    to zero) or "none": then the rate stays constant after the warm-up and the average of the weights does the work of the decay, so that such a
+    stage can be stopped at any time and continued later.
     """
 
     images: int
     learning_rate: float
     label_dropout: float
     warmup_images: int = 20_000
-    decay: bool = True
+    decay: str = "cosine"
+
+    def __post_init__(self) -> None:
+        checks.one_of("decay", self.decay, DECAYS)
 
 
 @dataclass(frozen=True)
@@ -61,14 +73,28 @@ class Recipe:
     batch: int = 128
     log_sigma_mean: float = -0.5
     log_sigma_std: float = 1.6
-    ema_halflife: int = 25_000
+    ema_halflife: int | tuple[int, ...] = 25_000  # images; of several averages the one with the lowest held-out loss is shipped
     seed: int = 0
     flips: bool = False
+    optimizer: str = "adam"
 
     @property
     def file_dtype(self) -> torch.dtype:
         """Of the shipped weights: half precision for photographs, whose networks are large; both are float32 when loaded."""
         return torch.float16 if self.dataset == "cifar10" else torch.float32
+
+    def __post_init__(self) -> None:
+        checks.one_of("optimizer", self.optimizer, ("adam", "muon"))
+
+    @property
+    def halflives(self) -> tuple[int, ...]:
+        """Half-life, in images, of each average of the weights."""
+        return self.ema_halflife if isinstance(self.ema_halflife, tuple) else (self.ema_halflife,)
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What a saved state cannot be continued without, in JSON types: all but the stages, which may be changed or prolonged on the way."""
+        return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key != "stages"}))
 
     @property
     def images(self) -> int:
@@ -94,7 +120,7 @@ RECIPES = {
     # 32 x 32 colour images on a CPU: on 16 x 16 x 12 after unshuffling, small, and open-ended: `MINUTES=` decides how far it gets.
     "cifar10-cpu": Recipe(
         dataset="cifar10",
-        stages=(Stage(50_000_000, 6e-4, label_dropout=0.3, decay=False),),
+        stages=(Stage(50_000_000, 6e-4, label_dropout=0.3, decay="none"),),
         unet=dict(
             block_out_channels=(48, 80, 112),
             layers_per_block=2,
@@ -166,24 +192,98 @@ def edm_loss(denoiser: EDMDenoiser, images: Tensor, sigma: Tensor, noise: Tensor
     return (weight * (denoised - images) ** 2).flatten(1).mean(1)
 
 
-class Trainer:
-    """Adam with warm-up and cosine decay, exponential moving average of the weights, state saved every minute."""
+def matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The weights of the inner convolutions and linear layers, which Muon orthogonalises, and all other parameters.
 
-    def __init__(self, recipe: Recipe, folder: Path, device: torch.device):
+    First and last convolutions, embeddings, norms and biases are no maps between hidden layers: AdamW is for them (Jordan et al. 2024).
+    """
+    inner, outer = [], []
+    for name, parameter in module.named_parameters():
+        hidden = parameter.ndim >= 2 and not any(part in name for part in ("conv_in", "conv_out", "class_embedding"))
+        (inner if hidden else outer).append(parameter)
+    return inner, outer
+
+
+class Muon:
+    """``torch.optim.Muon`` on the inner weights of a network, each as a matrix (outputs, inputs x kernel), and AdamW on the rest.
+
+    The matrices are views of the weights: a step changes the network in place. Its rate is scaled such that the same learning rate serves both.
+    """
+
+    def __init__(self, module: nn.Module, learning_rate: float):
+        if not hasattr(torch.optim, "Muon"):
+            raise RuntimeError(f"optimizer = 'muon' needs torch 2.9 or newer; this is {torch.__version__}")
+        self.inner, outer = matrices(module)
+        self.views = [nn.Parameter(self._matrix(weight.detach())) for weight in self.inner]
+        self.muon = torch.optim.Muon(
+            self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
+        self.adam = torch.optim.AdamW(outer, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.param_groups = self.muon.param_groups + self.adam.param_groups
+
+    @staticmethod
+    def _matrix(weight: Tensor) -> Tensor:
+        """A view (outputs, kernel x inputs) of a weight in channels-last order; how the columns are ordered does not matter to Muon."""
+        return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).view(len(weight), -1)
+
+    def step(self) -> None:
+        for view, weight in zip(self.views, self.inner, strict=True):
+            view.grad = weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
+        self.muon.step()
+        self.adam.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for weight in self.inner:
+            weight.grad = None
+        self.adam.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+
+
+def halves_are_fast(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32: on GPUs, and on CPUs with AMX or AVX-512 BF16."""
+    if device.type == "cuda":
+        return True
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 and newer
+    return bool(capabilities.get("amx_tile") or capabilities.get("avx512_bf16"))
+
+
+class Trainer:
+    """Adam or Muon with warm-up and decay, exponential moving averages of the weights, state saved every minute.
+
+    Where the processor has them, products are done in bfloat16 under float32 weights. ``compiled`` (default: on a GPU) compiles the loss.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, device: torch.device, compiled: bool | None = None):
         self.recipe, self.folder, self.device = recipe, folder, device
         self.train = load_data(recipe.dataset, "train")
         self.test = load_data(recipe.dataset, "test")
         torch.manual_seed(recipe.seed)
-        self.denoiser, self.average = self._network(), self._network()
-        self.average.load_state_dict(self.denoiser.state_dict())
-        self.optimizer = torch.optim.Adam(
-            self.denoiser.parameters(), lr=recipe.stages[0].learning_rate, betas=(0.9, 0.99)
-        )
+        self.denoiser = self._network()
+        self.averages = [self._network() for _ in recipe.halflives]
+        for average in self.averages:
+            average.load_state_dict(self.denoiser.state_dict())
+        self.optimizer = self._optimizer()
         self.step, self.seconds = 0, 0.0
         self.log: list[dict[str, float]] = []
-        # On a GPU: matrix products in bfloat16 under float32 weights, and a compiled loss. On a CPU neither is a gain.
-        self.on_gpu = device.type == "cuda"
-        self.loss = torch.compile(edm_loss) if self.on_gpu else edm_loss
+        self.halved = halves_are_fast(device) and recipe.dataset != "mnist"  # the digits network is too small to gain
+        self.loss = torch.compile(edm_loss) if (device.type == "cuda" if compiled is None else compiled) else edm_loss
+
+    def _optimizer(self) -> torch.optim.Optimizer | Muon:
+        rate = self.recipe.stages[0].learning_rate
+        if self.recipe.optimizer == "muon":
+            return Muon(self.denoiser, rate)
+        return torch.optim.Adam(self.denoiser.parameters(), lr=rate, betas=(0.9, 0.99))
+
+    @property
+    def average(self) -> EDMDenoiser:
+        """The average of the weights with the lowest held-out loss when they were last compared (at first the shortest)."""
+        return self.averages[int(self.log[-1].get("best_average", 0)) if self.log else 0]
 
     def _network(self) -> EDMDenoiser:
         recipe = self.recipe
@@ -210,12 +310,10 @@ class Trainer:
         return tuple(value.to(self.device) for value in (images, sigma.float(), noise, labels))
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine to zero, in each stage."""
+        """Linear warm-up, then the stage's decay."""
         stage, within, steps = self.recipe.stage_at(step)
         warmup = min(1.0, (within + 1) * self.recipe.batch / stage.warmup_images)
-        if not stage.decay:
-            return stage.learning_rate * warmup
-        return stage.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * within / steps))
+        return stage.learning_rate * warmup * DECAYS[stage.decay](within / steps)
 
     def update(self) -> float:
         """One optimisation step; returns the loss."""
@@ -223,7 +321,7 @@ class Trainer:
             group["lr"] = self.learning_rate(self.step)
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # for dropout: a resumed run draws the same masks
         batch = self.batch(self.step)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.on_gpu):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.halved):
             loss = self.loss(self.denoiser.train(), *batch).mean()
         if not torch.isfinite(loss):
             raise RuntimeError(f"the loss is {loss.item()} at step {self.step}; resume with a lower learning rate")
@@ -237,15 +335,15 @@ class Trainer:
 
     def _update_average(self) -> None:
         seen = self.step * self.recipe.batch
-        halflife = min(self.recipe.ema_halflife, 0.05 * seen)  # short at first, so that the average forgets the start
-        keep = 0.5 ** (self.recipe.batch / max(halflife, 1e-8))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.denoiser.parameters()), 1 - keep)
+        for average, halflife in zip(self.averages, self.recipe.halflives, strict=True):
+            keep = 0.5 ** (self.recipe.batch / max(min(halflife, 0.05 * seen), 1e-8))  # short at first, to forget the start
+            with torch.no_grad():
+                torch._foreach_lerp_(list(average.parameters()), list(self.denoiser.parameters()), 1 - keep)
 
     @torch.no_grad()
-    def validation(self, data: ImageSet, draws: int = 2) -> float:
-        """Loss of the averaged network on 500 images of ``data``, always with the same noise: comparable over time."""
-        self.average.eval()
+    def validation(self, data: ImageSet, draws: int = 2, average: EDMDenoiser | None = None) -> float:
+        """Loss of an averaged network on 500 images of ``data``, always with the same noise: comparable over time."""
+        average = (average or self.average).eval()
         images, labels = data.images[:500].to(self.device), data.labels[:500].to(self.device)
         rng = np.random.default_rng(1234)
         total = 0.0
@@ -255,24 +353,33 @@ class Trainer:
             sigma = (self.recipe.log_sigma_mean + self.recipe.log_sigma_std * normal).exp().float().to(self.device)
             noise = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32)).to(self.device)
             for part in torch.arange(len(images), device=self.device).split(125):
-                total += edm_loss(self.average, images[part], sigma[part], noise[part], labels[part]).sum().item()
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.halved):
+                    loss = edm_loss(average, images[part], sigma[part], noise[part], labels[part])
+                total += loss.sum().item()
         return total / (draws * len(images))
+
+    def measure(self) -> dict[str, float]:
+        """Held-out loss of each average, which of them is best, and its loss on training images."""
+        held_out = [self.validation(self.test, average=average) for average in self.averages]
+        best = int(np.argmin(held_out))
+        found = {"held_out_loss": round(held_out[best], 5), "best_average": best}
+        return found | {"train_set_loss": round(self.validation(self.train, average=self.averages[best]), 5)}
 
     def save(self) -> None:
         """Write the whole state; tensors and numbers only, so that it can be read back without running code."""
         state = {
-            "recipe": repr(self.recipe),
+            "recipe": self.recipe.fixed,
             "step": self.step,
             "seconds": self.seconds,
             "log": self.log,
             "denoiser": self.denoiser.state_dict(),
-            "average": self.average.state_dict(),
+            "averages": [average.state_dict() for average in self.averages],
             "optimizer": self.optimizer.state_dict(),
         }
         with atomic_path(self.folder / "state.pt") as temporary:
             torch.save(state, temporary)
         with atomic_path(self.folder / "loss.csv") as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, ["images", "seconds", "train_loss", "held_out_loss", "train_set_loss"])
+            writer = csv.DictWriter(file, LOSS_COLUMNS)
             writer.writeheader()
             writer.writerows(self.log)
 
@@ -284,11 +391,12 @@ class Trainer:
         state = torch.load(
             path, map_location="cpu", weights_only=True
         )  # Adam's counters stay there, the rest is copied
-        if state["recipe"] != repr(self.recipe):
+        if state["recipe"] != self.recipe.fixed:
             raise ValueError(f"{path} belongs to another recipe; remove {self.folder} to train anew")
         self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
         self.denoiser.load_state_dict(state["denoiser"])
-        self.average.load_state_dict(state["average"])
+        for average, saved in zip(self.averages, state["averages"], strict=True):
+            average.load_state_dict(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         return True
 
@@ -312,9 +420,8 @@ class Trainer:
                         "images": images,
                         "seconds": round(self.seconds),
                         "train_loss": round(float(np.mean(losses)), 5),
-                        "held_out_loss": round(self.validation(self.test), 5),
-                        "train_set_loss": round(self.validation(self.train), 5),
                     }
+                    | self.measure()
                 )
                 losses = []
                 display.write(str(self.log[-1]))
