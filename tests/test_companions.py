@@ -35,7 +35,7 @@ def study():
 def test_every_step_has_its_window():
     for steps in (8, 20, 64):
         levels = karras_sigmas(steps, 80.0)[:-1].tolist()
-        edges = dynamics.window_edges(levels)
+        edges = dynamics.window_edges(levels, 1)
         assert len(edges) == steps + 1
         assert all(low < level < high for level, high, low in zip(levels, edges, edges[1:], strict=False))
 

@@ -2,7 +2,8 @@
 
 A cache file is an npz that holds the result arrays and, as the JSON text ``parameters``, all inputs: data and network
 fingerprints, noise level, steps, method, seed, sample indices, and the version of the computation. The file's name is the hash
-of that text, so a changed input can never meet an old result.
+of that text, so a changed input can never meet an old result. It also says how long the work took (``seconds``) and which state of the
+library made it (``code``): with ``UTURN_CACHE_CODE=same`` only results of the present code are taken, as tests need it.
 
 Several processes may work on the same list of pieces (two notebooks that need the same sweep, or the tasks of a cluster): a
 piece that another one is computing is left for last, and then read.
@@ -10,20 +11,24 @@ piece that another one is computing is left for last, and then read.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import os
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from . import checks
 from .files import atomic_path
 from .profiles import cache_folder
 from .progress import track
@@ -91,6 +96,33 @@ class Chunk:
         return FileLock(folder / f"{self.experiment}-{self.name}.lock")
 
 
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """SHA-256 of what the library computes: its source as syntax trees, in which comments, docstrings and layout do not appear."""
+    digest, folder = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and _is_text(body[0]):
+                body[0].value.value = ""
+        digest.update(f"{path.relative_to(folder).as_posix()} {ast.dump(tree)}".encode())
+    return digest.hexdigest()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a mere string: a docstring."""
+    value = getattr(statement, "value", None)
+    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _other_code(code: np.ndarray | None) -> bool:
+    """Whether a result must not be taken because another state of the library made it (``UTURN_CACHE_CODE`` = "same")."""
+    wanted = os.environ.get("UTURN_CACHE_CODE") or "any"
+    checks.one_of("UTURN_CACHE_CODE", wanted, ("any", "same"))
+    return wanted == "same" and str(code) != code_digest()
+
+
 def read_cached(chunk: Chunk) -> Arrays | None:
     """The stored result, or None. A damaged file is removed and counts as missing."""
     if not chunk.path.is_file():
@@ -100,7 +132,8 @@ def read_cached(chunk: Chunk) -> Arrays | None:
             arrays = {name: stored[name] for name in stored.files}
         if str(arrays.pop("parameters")) != chunk.text:
             raise ValueError("it was computed from other inputs")
-        return arrays
+        arrays.pop("seconds", None)
+        return None if _other_code(arrays.pop("code", None)) else arrays
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
         warnings.warn(f"{chunk.path} is damaged and will be computed again: {error}", stacklevel=2)
         chunk.path.unlink(missing_ok=True)
@@ -119,12 +152,18 @@ def run_chunk(compute: Callable[[Chunk], Arrays], chunk: Chunk, wait: bool = Tru
         with chunk.lock.acquire(timeout=-1 if wait else 0):
             arrays = read_cached(chunk)  # it may have been stored while we waited
             if arrays is None:
+                begun = time.monotonic()
                 arrays = compute(chunk)
-                with atomic_path(chunk.path) as temporary:
-                    np.savez(temporary, parameters=np.array(chunk.text), **arrays)
+                _store(chunk, arrays, time.monotonic() - begun)
             return arrays
     except Timeout:
         return None
+
+
+def _store(chunk: Chunk, arrays: Arrays, seconds: float) -> None:
+    about = {"parameters": chunk.text, "code": code_digest(), "seconds": seconds}
+    with atomic_path(chunk.path) as temporary:
+        np.savez(temporary, **{name: np.array(value) for name, value in about.items()}, **arrays)
 
 
 def run_chunks(

@@ -121,6 +121,7 @@ SINGLE_SCORE = ("fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "fig15")
 # Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that curves can be laid over each other.
 LEVELS = (0.1, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0, 30.0, 80.0)
 QUALITY_LEVELS = (1.0, 2.0, 4.0, 8.0, 14.0, 30.0, 80.0)
+FEW_QUALITY_LEVELS = (1.0, 2.0, 4.0, 8.0, 80.0)  # on a CPU
 REPEAT_LEVELS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0)
 
 PROFILES = {
@@ -130,10 +131,16 @@ PROFILES = {
         checkpoint="mnist",
         classifier="mnist-classifier",
         sigmas=LEVELS,
-        quality_sigmas=QUALITY_LEVELS,
+        quality_sigmas=FEW_QUALITY_LEVELS,
         repeat_sigmas=REPEAT_LEVELS,
         ground_truths=240,
-        steps=48,
+        steps=24,
+        ode_steps=16,
+        affinity_fit=1500,
+        affinity_held_out=400,
+        ks_steps=24,
+        ablated=12,
+        paths=48,
         noun="digit",
         description="5,000 MNIST digits, a network of 2 million parameters: minutes on a laptop's CPU",
     ),
@@ -164,17 +171,18 @@ PROFILES = {
         second_ground_truths=400,
         description="CIFAR-10 as in the paper; thousands of samples per point on a GPU, a smaller scale on a CPU",
         on_cpu={
+            "quality_sigmas": FEW_QUALITY_LEVELS,
             "ground_truths": 160,
-            "steps": 40,
-            "ode_steps": 20,
+            "steps": 24,
+            "ode_steps": 16,
             "ode_ground_truths": 60,
             "repeated": 20,
             "repeats": 16,
             "affinity_fit": 1500,
             "affinity_held_out": 300,
             "ks_sets": 3,
-            "ks_steps": 32,
-            "ablated": 20,
+            "ks_steps": 24,
+            "ablated": 12,
             "paths": 48,
             "chunk": 80,
             "batch_size": 80,

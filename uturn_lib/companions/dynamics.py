@@ -26,12 +26,13 @@ from ..shortcuts import Cut, ShortcutDenoiser
 from ..solvers import euler_step, solve
 from . import flows
 
+WINDOW = 2  # steps of the base sampler for which a part is switched off
 MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on are not those that it is judged on
 
 
 @dataclass(frozen=True)
 class EffectMap:
-    """What N generations become when each of C parts is off in each of W windows of noise levels, one for each step of the base sampler.
+    """What N generations become when each of C parts is off in each of W windows of noise levels, each ``WINDOW`` steps of the base sampler.
 
     ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``base`` (N, *sample): nothing off; ``outputs`` (C, W, N, *sample).
     """
@@ -52,12 +53,18 @@ def window_of(edges: Sequence[float], index: int) -> tuple[float, float]:
     return low, (float("inf") if index == 0 else edges[index])
 
 
-def window_edges(levels: Sequence[float]) -> tuple[float, ...]:
-    """Borders of the windows, one for each step of the base sampler at ``levels`` (decreasing): geometric means of neighbouring levels, and as far beyond both ends."""
-    if len(levels) < 2:
-        raise ValueError(f"levels: {len(levels)} given; at least 2 steps are needed for windows")
+def window_edges(levels: Sequence[float], every: int = WINDOW) -> tuple[float, ...]:
+    """Borders of windows of ``every`` steps of the base sampler, whose calls are made at ``levels`` (decreasing).
+
+    A border lies at the geometric mean of the neighbouring levels; the first and the last lie as far beyond both ends.
+    Raises ``ValueError`` unless the number of levels is a multiple of ``every`` and at least two windows fit.
+    """
+    every = checks.positive_int("every", every)
+    if len(levels) % every or len(levels) < 2 * every:
+        raise ValueError(f"levels: {len(levels)} given; a multiple of {every}, at least {2 * every}, is needed")
     between = [(a * b) ** 0.5 for a, b in zip(levels, levels[1:], strict=False)]
-    return (levels[0] ** 2 / between[0], *between, levels[-1] ** 2 / between[-1])
+    edges = (levels[0] ** 2 / between[0], *between, levels[-1] ** 2 / between[-1])
+    return edges[::every]
 
 
 def as_it_is(network):
@@ -89,7 +96,7 @@ def effect_map(study: Study, seed: int = 0) -> EffectMap:
         chunk=count,
     )
     common = {"denoiser": study.fingerprint, "grid": GRID, "steps": profile.flow_steps, "sigma_max": profile.sigma_max}
-    common |= {"count": count, "seed": seed}
+    common |= {"count": count, "seed": seed, "window": WINDOW}
     chunks = [Chunk("effect_map", common | {"part": asdict(part)}) for part in parts]
 
     @torch.no_grad()
@@ -97,9 +104,10 @@ def effect_map(study: Study, seed: int = 0) -> EffectMap:
         part = Component(**piece.inputs["part"])
         states = _euler_states(flows.starts(network.sample_shape, range(count), profile.sigma_max, seed), base, grid)
         made = []
-        for number in range(len(levels)):
+        for number in range(len(edges) - 1):
+            first = WINDOW * number
             ablated = AblatedDenoiser(network, [part], *window_of(edges, number))
-            remaining = solve(ablated, states[number].to(study.device), grid[number:], "euler")
+            remaining = solve(ablated, states[first].to(study.device), grid[first:], "euler")
             made.append(final(remaining).float().cpu().numpy())
         return {"outputs": np.stack(made)}
 
