@@ -1,4 +1,4 @@
-# Everything a reader needs: `make figures`, `make test`. Variables: PROFILE=laptop, DEVICE= (cuda when present, else cpu), PYTHON=python3.
+# Everything a reader needs: `make quick`, `make figures`, `make test`. Variables: PROFILE=laptop, DEVICE= (cuda when present, else cpu), PYTHON=python3.
 
 PROFILE ?= laptop
 DEVICE ?= auto
@@ -11,8 +11,11 @@ GROUPS := paper companions p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
 DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
 
+# Two processes at a time: each gets one thread, and a waiting thread goes to sleep soon (spinning threads slow each other tenfold).
+ONE_THREAD := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=20000
+
 .DEFAULT_GOAL := help
-.PHONY: help env figures $(SHORT) $(GROUPS) test lab train bench cost notebooks clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test lab train bench cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -31,6 +34,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "Environment ready"
 
+quick: $(STAMP)  ## the method in a minute: 40 digits, their U-Turns, T_m and T_s
+	@$(BIN)/python -m uturn_lib.quick --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+
 figures: $(STAMP)  ## run all notebooks and write figures/PROFILE/
 	@$(BIN)/python -m uturn_lib.run figures --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
@@ -39,11 +45,9 @@ $(SHORT) $(GROUPS): $(STAMP)
 
 test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@echo "1/2 pytest: closed forms, orders of convergence, other implementations, bad input"
-	@$(BIN)/python -m pytest -q
-	@echo "2/2 nbval: runs the notebooks and compares the marked outputs"
-	@rm -rf .cache/nbval  # nbval must compute, not read what an older version of the code has left
-	@UTURN_PROGRESS=off UTURN_CACHE=.cache/nbval UTURN_FIGURES=.cache/nbval/figures GOMP_SPINCOUNT=20000 \
-	  OMP_NUM_THREADS=$$($(BIN)/python -c 'from uturn_lib.run import cores; print(max(1, cores() // 2))') \
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2
+	@echo "2/2 nbval: runs the notebooks and compares the marked outputs (with what 'make figures' has computed, if the same code made it)"
+	@UTURN_PROGRESS=off UTURN_CACHE_CODE=same UTURN_FIGURES=.cache/nbval/figures $(ONE_THREAD) \
 	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
@@ -60,6 +64,9 @@ cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, and hou
 
 notebooks: $(STAMP)  ## refresh the outputs of the committed notebooks (for maintainers)
 	@$(BIN)/python -m uturn_lib.run refresh
+
+reference: $(STAMP)  ## make the figures and claims of the last run the committed ones (for maintainers)
+	@$(BIN)/python -m uturn_lib.run reference --profile '$(PROFILE)'
 
 clean:  ## remove cached results and executed copies (keeps .venv and figures)
 	rm -rf .cache .pytest_cache

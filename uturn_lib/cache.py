@@ -104,8 +104,8 @@ def code_digest() -> str:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
-            if isinstance(body, list) and body and _is_text(body[0]):
-                body[0].value.value = ""
+            if isinstance(body, list):
+                node.body = [statement for statement in body if not _is_text(statement)]
         digest.update(f"{path.relative_to(folder).as_posix()} {ast.dump(tree)}".encode())
     return digest.hexdigest()
 
@@ -116,15 +116,16 @@ def _is_text(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def _other_code(code: np.ndarray | None) -> bool:
-    """Whether a result must not be taken because another state of the library made it (``UTURN_CACHE_CODE`` = "same")."""
+def _same_code_only() -> bool:
+    """Whether results that another state of the library made must not be taken (``UTURN_CACHE_CODE`` = "same")."""
     wanted = os.environ.get("UTURN_CACHE_CODE") or "any"
     checks.one_of("UTURN_CACHE_CODE", wanted, ("any", "same"))
-    return wanted == "same" and str(code) != code_digest()
+    return wanted == "same"
 
 
 def read_cached(chunk: Chunk) -> Arrays | None:
     """The stored result, or None. A damaged file is removed and counts as missing."""
+    same = _same_code_only()
     if not chunk.path.is_file():
         return None
     try:
@@ -133,7 +134,8 @@ def read_cached(chunk: Chunk) -> Arrays | None:
         if str(arrays.pop("parameters")) != chunk.text:
             raise ValueError("it was computed from other inputs")
         arrays.pop("seconds", None)
-        return None if _other_code(arrays.pop("code", None)) else arrays
+        code = str(arrays.pop("code", ""))
+        return None if same and code != code_digest() else arrays
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
         warnings.warn(f"{chunk.path} is damaged and will be computed again: {error}", stacklevel=2)
         chunk.path.unlink(missing_ok=True)

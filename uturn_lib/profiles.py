@@ -316,6 +316,11 @@ def figure_folder(profile: str) -> Path:
     return ROOT / (os.environ.get("UTURN_FIGURES") or usual) / profile.partition("/")[0]
 
 
+def reference_folder(profile: str) -> Path:
+    """Where the committed figures and claims of a profile are: figures/reference/<profile>."""
+    return ROOT / "figures" / "reference" / profile.partition("/")[0]
+
+
 def cache_folder() -> Path:
     """Where computed pieces are kept: .cache/uturn in the project, or ``$UTURN_CACHE`` (relative to the project)."""
     return ROOT / (os.environ.get("UTURN_CACHE") or ".cache/uturn")

@@ -1,7 +1,7 @@
 """Run the notebooks: `python -m uturn_lib.run figures [fig08 ...] --profile laptop --device auto -p seed 3`.
 
 ``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
-``readme`` puts the committed claims into the README. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
+``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into the README. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import logging
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -22,10 +23,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from . import checks, claims
+from . import checks, claims, reproduced
 from .features import chosen_extractor, feature_naming
-from .files import write_text
-from .profiles import ROOT, Profile, figure_folder, load_profile, machine, profile_of
+from .files import atomic_path, write_text
+from .profiles import ROOT, Profile, figure_folder, load_profile, machine, profile_of, reference_folder
 
 NOTEBOOKS = ROOT / "notebooks"
 GROUPS = {
@@ -238,6 +239,9 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     if not names and not parameters:
         write_text(figure_folder(profile) / "FIGURES.md", figures_page(profile, [output for _, output, _ in tasks]))
     print_claims(profile)
+    compared = None if parameters or os.environ.get("UTURN_SCALE") else reproduced.report(profile)
+    if compared:
+        print(f"reproduced? {compared}\ndetails: {_short(figure_folder(profile) / 'REPRODUCED.md')}", flush=True)
 
 
 def _can_show(profile: str, notebook: Path, asked_for: object) -> bool:
@@ -332,6 +336,25 @@ def refresh(names: list[str], jobs: int = JOBS) -> None:
     update_readme()
 
 
+def publish(profile: str) -> list[Path]:
+    """Make the results in figures/<profile> the committed ones, in figures/reference/<profile>; returns what was written.
+
+    Raises ``FileNotFoundError`` where there are none.
+    """
+    source, target = figure_folder(profile), reference_folder(profile)
+    if not (source / "claims.json").is_file():
+        raise FileNotFoundError(f"{_short(source)} has no claims.json: run make figures PROFILE={profile} first")
+    kept = [path for path in sorted(source.iterdir()) if path.suffix in (".png", ".pdf", ".json", ".md")]
+    kept = [path for path in kept if path.stem not in ("quick", "REPRODUCED")]
+    for path in kept:
+        with atomic_path(target / path.name) as temporary:
+            if path.suffix == ".md":  # one folder deeper: links into the project have one step more to go
+                temporary.write_text(path.read_text(encoding="utf-8").replace("](../../", "](../../../"), encoding="utf-8")
+            else:
+                shutil.copyfile(path, temporary)
+    return kept
+
+
 COMPARED = ("laptop", "cifar10")  # profiles whose results are in the repository
 
 
@@ -361,7 +384,7 @@ def _short(path: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 for bad input, 1 for a failed notebook."""
     parser = argparse.ArgumentParser(prog="python -m uturn_lib.run", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("figures", "refresh", "readme"))
+    parser.add_argument("command", choices=("figures", "refresh", "reference", "readme"))
     parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--device", default="auto")
@@ -371,6 +394,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "readme":
             update_readme()
+        elif options.command == "reference":
+            print(f"{len(publish(load_profile(options.profile).name))} files are now in figures/reference; commit them")
         elif options.command == "refresh":
             refresh(options.names, options.jobs)
         else:
