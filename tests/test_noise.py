@@ -36,10 +36,25 @@ def test_bad_grids_are_refused_by_name(arguments, message):
         noise.karras_sigmas(**arguments)
 
 
-@pytest.mark.parametrize("sigma_u", [1e-4, 0.002, 0.0021, 1.0])
-def test_a_turn_lies_exactly_on_the_grid(sigma_u):
-    sigmas = noise.turn_sigmas(12, sigma_u)
+@pytest.mark.parametrize("make", [noise.turn_sigmas, noise.reverse_sde_sigmas])
+@pytest.mark.parametrize("sigma_u", [1e-4, 0.002, 0.0021, 1.0, 80.0, 1000.0])
+def test_a_turn_lies_exactly_on_the_grid(sigma_u, make):
+    for steps in (1, 2, 12):
+        sigmas = make(steps, sigma_u)
+        assert len(sigmas) == steps + 1 or sigma_u <= noise.SIGMA_MIN
+        assert sigmas[0].item() == sigma_u and sigmas[-1].item() == 0 and (sigmas.diff() < 0).all()
     assert sigmas[0].item() == sigma_u and sigmas[-1].item() == 0 and (sigmas.diff() < 0).all()
+
+
+def test_with_many_steps_the_grid_of_the_sde_ends_where_the_karras_grid_does():
+    assert noise.reverse_sde_sigmas(200, 4.0)[-2].item() == pytest.approx(noise.SIGMA_MIN, rel=1e-9)
+    few = noise.reverse_sde_sigmas(8, 4.0)
+    assert few[-2].item() == pytest.approx(0.04)
+    # far below sigma_drowned its spacing is that of a Karras grid with the same ends
+    np.testing.assert_allclose(few[:-1], noise.karras_sigmas(8, 4.0, sigma_min=0.04)[:-1], rtol=0.06)
+    for bad in (0, -1, 2.5):
+        with pytest.raises((ValueError, TypeError), match="steps"):
+            noise.reverse_sde_sigmas(bad, 1.0)
 
 
 def test_proportional_steps_are_as_dense_as_the_full_grid():

@@ -10,6 +10,7 @@ import torch
 from uturn_lib import GaussianDenoiser, artificial_start, karras_sigmas, reverse, sampling, u_turn
 from uturn_lib.measures import correlation
 from uturn_lib.measures.exchangeability import exchangeability_p_value
+from uturn_lib.noise import reverse_sde_sigmas, turn_sigmas
 from uturn_lib.profiles import ROOT
 from uturn_lib.sampling import Churn, final
 from uturn_lib.seeding import NoiseStream
@@ -146,6 +147,79 @@ def test_sde_sampler_converges_at_weak_order_two_where_the_denoiser_is_not_affin
     assert (
         errors[2] < errors[0] / 16 * 2 + 3 * noise
     ).all()  # four times the steps: a sixteenth of it, within a factor 2
+
+
+def gaussian_output_variances(eigenvalues, sigma_u, grid, weights):
+    """Variances over ``eigenvalues`` (D,) of x <- r x + (1 - r) D + c (D - D_prev) + u sqrt(1 - r) xi, from its response to each xi."""
+    values = np.asarray(eigenvalues)[:, None]
+    steps, before = len(grid) - 1, 0.0
+    x = np.zeros((len(values), steps))
+    x[:, 0] = np.sqrt(values[:, 0] + sigma_u**2)  # column 0: the start; column i: the noise of step i
+    for i, (t, u, c) in enumerate(zip(grid[:-1], grid[1:], weights, strict=True)):
+        denoised, r = values / (values + t**2) * x, (u / t) ** 2
+        x = r * x + (1 - r) * denoised + (c * (denoised - before) if i else 0.0)
+        if u > 0:
+            x[:, i + 1] += u * math.sqrt(1 - r)
+        before = denoised
+    return (x**2).sum(1) / values[:, 0]
+
+
+def multistep_weights(grid):
+    """SDE-DPM-Solver++ 2M (Lu et al. 2022; diffusers): (1 - r) h / (2 h_before) with h = log(t / u), Euler into 0."""
+    h = [math.log(t / u) for t, u in zip(grid[:-2], grid[1:-1], strict=True)]
+    return [0.0] + [-math.expm1(-2 * new) * new / (2 * old) for old, new in zip(h, h[1:], strict=False)] + [0.0]
+
+
+EIGENVALUES = {
+    "about one": np.geomspace(0.02, 20, 25),
+    "digits": 20 * np.arange(1, 400) ** -1.3,  # power laws like those of MNIST and CIFAR-10 in [-1, 1]
+    "photographs": 220 * np.arange(1, 3000) ** -1.15,
+}
+
+
+@pytest.mark.parametrize("spectrum", EIGENVALUES)
+@pytest.mark.parametrize("sigma_u", [0.5, 1.5, 4.0, 80.0])
+def test_with_few_calls_the_covariance_is_better_than_that_of_other_one_call_schemes(spectrum, sigma_u):
+    """Against the ancestral step (DDPM) and the two-step solver of Lu et al., each on the Karras grid and on ours."""
+    values = EIGENVALUES[spectrum]
+    for steps in (8, 12, 16, 24, 32, 64):
+        karras, ours = turn_sigmas(steps, sigma_u).tolist(), reverse_sde_sigmas(steps, sigma_u).tolist()
+        errors = {}
+        for name, grid, weights in (
+            ("ours", ours, sampling.correction_weights(ours)),
+            ("ddpm", karras, [0.0] * steps),
+            ("ddpm on our grid", ours, [0.0] * steps),
+            ("2m", karras, multistep_weights(karras)),
+            ("2m on our grid", ours, multistep_weights(ours)),
+        ):
+            variances = gaussian_output_variances(values, sigma_u, grid, weights)
+            errors[name] = np.linalg.norm(values * (variances - 1)) / np.linalg.norm(values)
+        assert min(errors, key=errors.get) == "ours", (steps, errors)
+
+
+def test_the_response_to_single_noises_is_that_of_the_sampler_itself(monkeypatch):
+    """So that the comparison above is about our sampler."""
+    monkeypatch.setattr(sampling, "NoiseStream", ControlledNoise)
+    for sigma_u, steps, eigenvalue in ((1.5, 8, 0.3), (80.0, 12, 5.0), (0.5, 1, 1.0), (0.5, 2, 1.0)):
+        grid = reverse_sde_sigmas(steps, sigma_u)
+        denoiser = GaussianDenoiser(torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64))
+        start = torch.zeros(steps + 1, 1, dtype=torch.float64)
+        start[0] = math.sqrt(eigenvalue + sigma_u**2)
+        response = final(reverse(denoiser, start, grid, "sde", range(steps + 1)))[:, 0]
+        weights = sampling.correction_weights(grid.tolist())
+        expected = gaussian_output_variances([eigenvalue], sigma_u, grid.tolist(), weights)[0]
+        assert float(response.square().sum()) / eigenvalue == pytest.approx(expected, rel=1e-12)
+        # E[y_0 | x_u] of affine D is exact at any number of steps, one included
+        kept = float(response[0] / start[0])
+        assert kept == pytest.approx(eigenvalue / (eigenvalue + sigma_u**2), rel=1e-9)
+
+
+def test_weights_tend_to_what_order_two_demands():
+    grid = turn_sigmas(4000, 2.0).tolist()
+    e = np.array([1 - (u / t) ** 2 for t, u in zip(grid[:-3], grid[1:-2], strict=True)])
+    weights = np.array(sampling.correction_weights(grid))
+    assert weights[0] == 0 and weights[-1] == 1 and len(weights) == 4000
+    np.testing.assert_allclose(weights[1:-1] / (e / 2), 1, atol=e.max())
 
 
 def test_sde_variance_error_at_the_number_of_steps_that_figures_use(monkeypatch):

@@ -514,7 +514,7 @@ def return_paths(
             reverse(
                 bench.denoiser,
                 x_u.double().to(bench.device),
-                sampling_grid(bench.denoiser, steps, sigma_u),
+                sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
                 "sde",
                 seeds,
                 classes,
@@ -669,7 +669,7 @@ def _compute_initial_laws(
     path = reverse(
         study.denoiser,
         start,
-        sampling_grid(study.denoiser, steps, sigma_max),
+        sampling_grid(study.denoiser, steps, sigma_max, method),
         method,
         sample_seeds(seed, indices),
         classes,

@@ -56,7 +56,7 @@ def u_turn(
     ----------
     x0: (B, *sample) ground truth, images in [-1, 1].
     sigma_u: noise level of the turn, 0 <= sigma_u <= the denoiser's largest; it lies exactly on the grid. 0 returns x0.
-    steps: steps of the reverse leg (Karras grid from sigma_u to 0).
+    steps: steps of the reverse leg, on the grid ``sampling.sampling_grid`` from sigma_u to 0.
     method: "sde", "ode" or "edm", see ``sampling.reverse``.
     seed, indices: a sample's noise depends on (seed, its global index) only; ``indices`` defaults to 0 .. B - 1. The same
         seed gives the same eps at every sigma_u.
@@ -250,7 +250,7 @@ def _return_leg(
         labels = checks.labels(labels, len(x_u), denoiser.num_classes, getattr(denoiser, "needs_labels", False))
     if sigma_u == 0 or len(x_u) == 0:
         return x_u, x_u
-    sigmas, device = sampling_grid(denoiser, steps, sigma_u), device_of(denoiser) or x_u.device
+    sigmas, device = sampling_grid(denoiser, steps, sigma_u, method), device_of(denoiser) or x_u.device
     denoised, y0 = torch.empty_like(x_u), torch.empty_like(x_u)
     for start in range(0, len(x_u), batch_size):
         part = slice(start, start + batch_size)

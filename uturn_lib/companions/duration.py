@@ -196,7 +196,7 @@ def auxiliary_starts(
         made = piece.inputs
         indices = range(made["first"], made["first"] + made["count"])
         start = law.sample(sample_seeds(seed, indices, "start"), made["sigma_u"]).to(study.device)
-        grid = sampling_grid(study.denoiser, made["steps"], made["sigma_u"])
+        grid = sampling_grid(study.denoiser, made["steps"], made["sigma_u"], "sde")
         return {
             "y0": final(reverse(study.denoiser, start, grid, "sde", sample_seeds(seed, indices))).float().cpu().numpy()
         }
