@@ -11,6 +11,11 @@ GROUPS := paper companions p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
 DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
 
+# Waiting threads soon go to sleep (uturn_lib/__init__.py says why): here also for Jupyter, whose notebooks import torch first.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 20000
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help env figures $(SHORT) $(GROUPS) test lab train bench cost notebooks clean distclean
 
