@@ -11,8 +11,10 @@ GROUPS := paper companions p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
 DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
 
-# Two processes at a time: each gets one thread, and a waiting thread goes to sleep soon (spinning threads slow each other tenfold).
-ONE_THREAD := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=20000
+# Waiting threads soon go to sleep (uturn_lib/__init__.py says why): here also for Jupyter, whose notebooks import torch first.
+ifndef OMP_WAIT_POLICY
+export GOMP_SPINCOUNT ?= 20000
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help env quick figures $(SHORT) $(GROUPS) test lab train bench cost notebooks reference clean distclean
@@ -45,9 +47,9 @@ $(SHORT) $(GROUPS): $(STAMP)
 
 test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@echo "1/2 pytest: closed forms, orders of convergence, other implementations, bad input"
-	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 	@echo "2/2 nbval: runs the notebooks and compares the marked outputs (with what 'make figures' has computed, if the same code made it)"
-	@UTURN_PROGRESS=off UTURN_CACHE_CODE=same UTURN_FIGURES=.cache/nbval/figures $(ONE_THREAD) \
+	@UTURN_PROGRESS=off UTURN_CACHE_CODE=same UTURN_FIGURES=.cache/nbval/figures OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab

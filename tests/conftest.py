@@ -2,11 +2,14 @@
 
 import os
 
-import numpy as np
-import pytest
-import torch
-
 os.environ["UTURN_PROGRESS"] = "off"
+
+import uturn_lib  # noqa: E402, F401  before torch: it sets how waiting threads behave
+
+# isort: split
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 from uturn_lib.denoisers import GaussianDenoiser, GaussianMixtureDenoiser  # noqa: E402
 from uturn_lib.networks import EDMDenoiser, make_unet  # noqa: E402

@@ -1,7 +1,9 @@
 """The ledger: every verdict follows from its rule, at both sides of it."""
 
+import ast
 import json
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -148,6 +150,20 @@ def test_the_committed_ledger_judges_every_claim_of_the_paper(monkeypatch):
         assert (entry["statement"], entry["source"], entry["rule"]) == claims.STATEMENTS[entry["id"]]
         assert list((ROOT / "figures" / "laptop").glob(f"{entry['figure']}_*.png"))
     assert (ROOT / "figures" / "laptop" / "CLAIMS.md").read_text() == claims.page("laptop")
+
+
+def test_data_without_a_published_speciation_scale_say_so():
+    """Of ImageNet none is published: the table of numbers says so, and Figures 9 and 13 ask before they show one."""
+    row = claims.numbers("laptop", "imagenet64").splitlines()[-1]
+    assert row.endswith("| 5.2 predicted, 5 measured (MNIST) | none published |")
+    for name in ("fig09_multiclass_uturns", "fig13_averaged"):
+        document = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        tree = ast.parse("\n".join(cell.source for cell in document.cells if cell.cell_type == "code"))
+        asked = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "landmark"]
+        reads = lambda node: [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == "landmark"]  # noqa: E731
+        below = sum(len(reads(node)) for node in asked)
+        assert asked and below == len(reads(tree)) - 1, name  # the one left is where it is set
+        assert "SPECIATION.get(" in ast.unparse(tree) and "SPECIATION[" not in ast.unparse(tree)
 
 
 def test_nan_never_holds():

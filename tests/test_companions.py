@@ -133,7 +133,8 @@ def test_the_class_counts_as_kept_only_where_it_is(study):
 def test_flows_do_not_depend_on_how_they_are_cut(gaussian):
     bench = Workbench.around(gaussian)
     whole, pieces = (flows.run(bench, 7, 6, path=True, chunk=size) for size in (7, 3))
-    assert torch.equal(whole.y0, pieces.y0) and torch.equal(whole.denoised, pieces.denoised)
+    torch.testing.assert_close(whole.y0, pieces.y0)  # batches of other sizes may sum in another order
+    torch.testing.assert_close(whole.denoised, pieces.denoised)
     assert whole.denoised.shape == (6, 7, 6) and torch.equal(whole.denoised[-1], whole.y0)
     assert flows.run(bench, 7, 6, path=False).denoised is None
     with pytest.raises(ValueError, match="no fingerprint"):
@@ -251,7 +252,7 @@ def test_the_subspace_mixture_is_the_full_one(subspace, sigma):
     x = 2 * torch.randn(30, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(small(x, sigma), full(x, sigma))
     torch.testing.assert_close(small.log_prob(x, sigma), full.log_prob(x, sigma))
-    assert torch.equal(small(x, 0.0), x) or torch.allclose(small(x, 0.0), x)
+    torch.testing.assert_close(small(x, 0.0), x)
 
 
 def test_its_draws_have_its_moments(subspace):
@@ -266,7 +267,8 @@ def test_its_draws_have_its_moments(subspace):
     assert float(((draws.mean(0) - mean).abs() / error).max()) < 4
     scale = float(second.diagonal().max())
     torch.testing.assert_close(draws.T.cov(), second + 0.25 * torch.eye(5), rtol=0, atol=0.05 * scale)
-    assert torch.equal(small.sample([3, 4], 0.5)[1], small.sample([4], 0.5)[0])  # a draw depends on its own seed
+    # A draw depends on its own seed, to rounding: a batch of another size may sum in another order.
+    torch.testing.assert_close(small.sample([3, 4], 0.5)[1], small.sample([4], 0.5)[0])
 
 
 def test_a_basis_does_not_depend_on_the_signs_of_eigenvectors(gaussian):

@@ -11,7 +11,8 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import EmpiricalDenoiser, cache, experiments, load_data, plotting
+from uturn_lib import EmpiricalDenoiser, cache, experiments, load_data, noise, plotting
+from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
 from uturn_lib.files import atomic_path
 from uturn_lib.measures import correlation
@@ -82,6 +83,25 @@ def test_every_input_is_in_the_key(gaussian, mixture, change):
         counted.fingerprint = "another"
     experiments.u_turn_sweep(experiments.Workbench.around(counted), starts, **(settings | change))
     assert counted.calls > calls
+
+
+@pytest.mark.parametrize("constant", ["rho", "sigma_min"])
+def test_the_constants_of_the_grid_are_in_the_key(gaussian, monkeypatch, constant):
+    """There is one copy of them, in ``noise``: sweeps of the library and of the companions see a change there."""
+    counted = Counted(gaussian)
+    bench = experiments.Workbench.around(counted)
+
+    def run():
+        experiments.u_turn_sweep(bench, starts_from(gaussian), (0.5,), steps=10)
+        flows.run(bench, 4, 6)
+
+    run()
+    calls = counted.calls
+    run()
+    assert counted.calls == calls
+    monkeypatch.setitem(noise.GRID, constant, 2 * noise.GRID[constant])
+    run()
+    assert counted.calls == 2 * calls
 
 
 def test_the_version_of_the_computation_is_in_the_key(monkeypatch):
@@ -367,16 +387,6 @@ def test_every_input_of_the_ks_generation_is_in_its_key(change):
     assert bench.denoiser.calls == calls
     experiments.generation_path(bench, **(good | change))
     assert bench.denoiser.calls > calls
-
-
-def test_the_constants_of_the_grid_are_in_the_key(gaussian, monkeypatch):
-    counted = Counted(gaussian)
-    bench = experiments.Workbench.around(counted)
-    experiments.u_turn_sweep(bench, starts_from(gaussian), (0.5,), steps=20)
-    calls = counted.calls
-    monkeypatch.setitem(experiments.GRID, "sigma_min", 0.001)
-    experiments.u_turn_sweep(bench, starts_from(gaussian), (0.5,), steps=20)
-    assert counted.calls > calls
 
 
 def test_a_denoiser_without_fingerprint_is_refused():

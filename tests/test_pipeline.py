@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from uturn_lib import GaussianDenoiser, experiments
 from uturn_lib.data import ImageSet
-from uturn_lib.measures import affinity, correlation, quality, retention
+from uturn_lib.measures import affinity, correlation, estimate, quality, retention
 from uturn_lib.profiles import PROFILES
 from uturn_lib.uturn import INITIAL_LAWS, initial_state, posterior_draws
 
@@ -183,7 +183,7 @@ def test_posterior_draws_of_gaussian_data_have_the_law_of_the_sampler(gaussian):
         assert ((y.var(0) / variance - 1).abs() < 4 * (2 / 20_000) ** 0.5 + 0.01).all()
 
 
-def test_intervals_of_t_m_and_t_s_are_honest():
+def test_intervals_of_t_m_and_t_s_are_honest(monkeypatch):
     """100 repetitions of the experiment with a known answer: ground truths drawn from two clouds, turned exactly. The 95 % interval has to
     cover the value that the same fit gives to the exact curve at least 90 times, for the class and for the identity."""
     data = GaussianDenoiser(torch.zeros(2), torch.diag(torch.tensor([0.3, 3.0])))
@@ -211,6 +211,7 @@ def test_intervals_of_t_m_and_t_s_are_honest():
         for curve, floor in zip(exact, (0.5, 0.0), strict=True)
     ]
     covered = np.zeros(2, dtype=int)
+    monkeypatch.setattr(estimate, "RESAMPLES", 200)  # enough for two ends; a hundred intervals are made
     for repetition in range(100):
         for number, (kept, level) in enumerate(zip(retained(*turns(150)), (0.75, 0.5), strict=True)):
             covered[number] += retention.transition(sigmas, kept, level, seed=repetition).contains(truths[number])

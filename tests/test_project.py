@@ -1,7 +1,9 @@
 """The project's own files: environments in step, names that stay, sizes, nothing private."""
 
+import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -38,6 +40,29 @@ def test_names_that_stay_are_importable():
         (quality, "kernel_distance"),
     ):
         assert getattr(module, name).__doc__
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which torch has on Linux")
+@pytest.mark.parametrize("own, found", [({}, "20000"), ({"GOMP_SPINCOUNT": "777"}, "777")])
+def test_waiting_threads_sleep_and_the_users_choice_is_kept(own, found):
+    """What libgomp itself says of its settings once ``uturn_lib`` has imported torch."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "import uturn_lib.noise"],
+        cwd=ROOT,
+        env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"} | own,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)) == {found}
+
+
+def test_make_and_the_library_agree_about_waiting_threads():
+    (number,) = re.findall(r"export GOMP_SPINCOUNT \?= (\d+)", (ROOT / "Makefile").read_text())
+    assert f'setdefault("GOMP_SPINCOUNT", "{number}")' in (ROOT / "uturn_lib" / "__init__.py").read_text()
 
 
 def pyproject():

@@ -1,11 +1,13 @@
 """Statistics of single ground truths and of image sets: intervals, null hypotheses, planted effects."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 
-from uturn_lib.measures import quality, retention
-from uturn_lib.measures.estimate import bootstrap_median, resample_counts
+from uturn_lib.measures import estimate, quality, retention
+from uturn_lib.measures.estimate import bootstrap_median, bootstrap_ratio, resampled_sums
 
 SIGMAS = np.geomspace(0.5, 20, 10)
 LOG = np.log(SIGMAS)
@@ -168,11 +170,47 @@ def test_the_bootstrap_of_a_median_covers_it():
     assert covered >= 88
 
 
-def test_resamples_are_shared_and_cannot_be_spoiled():
-    counts = resample_counts(30, 5)
-    assert counts is resample_counts(30, 5) and (counts.sum(1) == 30).all()
-    with pytest.raises(ValueError, match="read-only"):
-        counts[0, 0] = 9
+@pytest.mark.parametrize(
+    "kept, block", [(10**7, 8 * 10**6), (0, 8 * 10**6), (0, 7 * 31 * 8), (10**7, 7 * 31 * 8), (0, 1)]
+)
+def test_resamples_are_those_of_one_dense_draw(monkeypatch, kept, block):
+    """Drawn once and kept, or anew in blocks of any size: the numbers of the whole matrix R x N."""
+    monkeypatch.setattr(estimate, "KEPT", kept)
+    monkeypatch.setattr(estimate, "BLOCK", block)
+    estimate._kept_counts.cache_clear()
+    values = np.random.default_rng(1).standard_normal((31, 2, 3))
+    dense = np.random.default_rng(5).multinomial(31, np.full(31, 1 / 31), size=200)
+    for _ in range(2):  # the second time they may be kept
+        np.testing.assert_allclose(resampled_sums(values, 5, 200), np.einsum("rn,nij->rij", dense, values), atol=1e-12)
+    sums = dense @ values.reshape(31, -1)
+    ratios = resampled_sums(values[:, 0, 0], 5, 200) / resampled_sums(np.abs(values[:, 1, 1]), 5, 200)
+    np.testing.assert_allclose(ratios, sums[:, 0] / (dense @ np.abs(values[:, 1, 1])), atol=1e-12)
+    rows = np.random.default_rng(5).integers(31, size=(1000, 31))
+    expected = estimate.interval(np.median(values[:, 0, 0][rows], axis=1))
+    found = bootstrap_median(values[:, 0, 0], seed=5)
+    np.testing.assert_allclose((found.low, found.high), expected, rtol=1e-12)
+
+
+def test_the_bootstrap_needs_little_memory():
+    """Kept draws, and more than are kept: each was about 0.1 GB as one matrix of 64-bit integers, and twice that as numbers."""
+    for count, confidence in ((800, 0.995), (12_000, 0.95)):
+        values = np.random.default_rng(2).exponential(1.0, (2, count))
+        estimate._kept_counts.cache_clear()
+        tracemalloc.start()
+        bootstrap_ratio(*values, confidence=confidence)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 64e6
+
+
+def test_quantities_of_the_same_samples_are_resampled_alike_and_cannot_spoil_each_other():
+    values = np.random.default_rng(3).standard_normal(40)
+    np.testing.assert_allclose(resampled_sums(2 * values, 1), 2 * resampled_sums(values, 1))
+    assert not np.allclose(resampled_sums(values, 1), resampled_sums(values, 2))
+    for block in estimate.resample_counts(40, 1, 1000):
+        assert (block.sum(1, dtype=int) == 40).all()
+        with pytest.raises(ValueError, match="read-only"):
+            block[0, 0] = 9
 
 
 # ---------------------------------------------------------------------------------------------------- hierarchy

@@ -27,7 +27,7 @@ def test_a_sample_depends_on_its_seed_and_index_only(tiny_network, method):
     torch.testing.assert_close(shuffled.y0, whole.y0[order], **tolerance)
     alone = u_turn(tiny_network, x0[3:4], 2.0, 10, method, seed=5, labels=labels[3:4], indices=[3])
     torch.testing.assert_close(alone.y0, whole.y0[3:4], **tolerance)
-    torch.testing.assert_close(alone.x_u, whole.x_u[3:4], atol=0, rtol=0)
+    torch.testing.assert_close(alone.x_u, whole.x_u[3:4])  # the same noise; only the sum is rounded
     other = u_turn(tiny_network, x0, 2.0, 10, method, seed=6, labels=labels)
     assert (other.x_u - whole.x_u).abs().mean() > 0.5
 

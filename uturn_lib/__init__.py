@@ -1,6 +1,17 @@
-"""U-Turn diffusion: the library behind the notebooks. See README.md for the map of the house."""
+"""U-Turn diffusion: the library behind the notebooks. See README.md for the map of the house.
 
+Threads: OpenMP threads that wait for one another spin by default. On a machine that does other work as well, the cores that they burn make
+every small tensor operation many times slower. So this package sets ``GOMP_SPINCOUNT`` (a waiting thread soon goes to sleep), unless the user
+has set it or ``OMP_WAIT_POLICY``. GNU's OpenMP, which torch uses on Linux, reads it once, when torch is loaded: it has no effect where torch was
+imported before ``uturn_lib``, as in a notebook that was not started by ``make``. Then set it in the shell. Other systems have another OpenMP.
+"""
+
+import os
 import warnings
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # Enough to bridge the gaps between the layers of a network: sleeping at once costs a third of its speed on a quiet machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 # Libraries that ask tqdm for its notebook widget warn when ipywidgets is absent; the text bar serves as well.
 warnings.filterwarnings("ignore", message="IProgress not found")

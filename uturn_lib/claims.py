@@ -627,8 +627,11 @@ def numbers(*profiles: str) -> str:
     for text, figure, id, name in NUMBERS:
         cells = [_number(profile, figure, id, name) for profile in profiles]
         rows.append(f"| {text} | {figure} | {' | '.join(cells)} |")
-    scales = [SPECIATION[load_profile(profile).dataset] for profile in profiles]
-    cells = [f"{scale.predicted:g} predicted, {scale.measured:g} measured ({scale.name})" for scale in scales]
+    scales = [SPECIATION.get(load_profile(profile).dataset) for profile in profiles]
+    cells = [
+        f"{scale.predicted:g} predicted, {scale.measured:g} measured ({scale.name})" if scale else "none published"
+        for scale in scales
+    ]
     rows.append(
         f"| published speciation scale (Biroli et al. 2024: two classes, another level) | | {' | '.join(cells)} |"
     )

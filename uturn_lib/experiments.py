@@ -53,14 +53,11 @@ from .measures import affinity as affinity_measure
 from .measures import retention
 from .measures.estimate import Estimate
 from .measures.gaussianity import ks_statistic
-from .noise import SIGMA_MIN, proportional_steps
+from .noise import GRID, proportional_steps
 from .profiles import Profile, load_profile
 from .sampling import Churn, final, reverse, sampling_grid
 from .seeding import NoiseStream, sample_seeds
 from .uturn import INITIAL_LAWS, artificial_start, g_turn, initial_state, posterior_draws, u_turn
-
-# The reverse legs are run on Karras grids with these constants; they are part of every key.
-GRID = {"sigma_min": SIGMA_MIN, "rho": 7.0}
 
 
 @dataclass

@@ -14,9 +14,13 @@ from torch import Tensor
 from . import checks
 
 SIGMA_MIN = 0.002
+RHO = 7.0
+
+# What a cached result records of the grid below: an edit of the constants above changes its key.
+GRID = {"sigma_min": SIGMA_MIN, "rho": RHO}
 
 
-def karras_sigmas(steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN, rho: float = 7.0) -> Tensor:
+def karras_sigmas(steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN, rho: float = RHO) -> Tensor:
     """Noise levels of a reverse process with ``steps`` steps, float64, decreasing, of length ``steps + 1``.
 
     ``sigma_i = (sigma_max^(1/rho) + i/(steps-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho`` for i < steps, then 0
@@ -37,7 +41,7 @@ def karras_sigmas(steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN, rh
     return sigmas
 
 
-def turn_sigmas(steps: int, sigma_u: float, sigma_min: float = SIGMA_MIN, rho: float = 7.0) -> Tensor:
+def turn_sigmas(steps: int, sigma_u: float, sigma_min: float = SIGMA_MIN, rho: float = RHO) -> Tensor:
     """The grid of a reverse leg that starts exactly at ``sigma_u``; [sigma_u, 0] when sigma_u is at or below sigma_min."""
     if sigma_u <= sigma_min:
         return karras_sigmas(1, sigma_u, sigma_min=sigma_u / 2)
@@ -49,7 +53,7 @@ def proportional_steps(
     full_steps: int,
     sigma_max: float = 80.0,
     sigma_min: float = SIGMA_MIN,
-    rho: float = 7.0,
+    rho: float = RHO,
     least: int = 8,
 ) -> int:
     """Steps from ``sigma_u`` that are as dense as ``full_steps`` steps from ``sigma_max``: a shorter way costs fewer calls.

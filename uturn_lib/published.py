@@ -31,6 +31,7 @@ class Speciation:
     source: str = "Biroli, Bonnaire, de Bortoli, Mezard (2024), from their saved results"
 
 
+# By data set; for the others none is published.
 SPECIATION = {
     "mnist": Speciation("MNIST", 5.2, 5.0),
     "cifar10": Speciation("CIFAR-10 horse/car", 8.0, 6.1),

@@ -41,11 +41,6 @@ FIRST = (
     "fig15",
 )  # shares no sweep with the others: begun first, it does not keep one core waiting for another at the end
 
-# For the notebooks' processes: a waiting thread spins only briefly before it sleeps. On a machine that does other work as well,
-# threads that spin were seen to slow the many small tensor operations of the exact cases tenfold; sleeping at once costs a third
-# of the network's speed on a quiet one.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-
 
 def find_notebooks(names: list[str]) -> list[Path]:
     """Notebooks whose file name starts with one of ``names`` ("fig08", "p3a"), or of its group ("paper", "companions", "p3"); all when empty."""

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .. import checks
 from ..denoisers import GaussianDenoiser
-from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resample_counts
+from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resampled_sums
 
 BASES = ("gaussian", "components", "ridge")
 PENALTIES = np.logspace(-2, 7, 10)  # relative to the mean variance of x along a component
@@ -114,8 +114,8 @@ def affine_scale(
         raise ValueError(
             f"residual {residual.shape} and total {total.shape} must be (S, M) with S = {len(sigmas)}, tolerance in (0, 1)"
         )
-    counts = np.concatenate([np.ones((1, residual.shape[1])), resample_counts(residual.shape[1], seed)])
-    curves = (counts @ residual.T) / (counts @ total.T)  # (1 + R, S)
+    sums = resampled_sums(np.stack([residual.T, total.T], axis=1), seed)  # (R, 2, S)
+    curves = np.concatenate([[residual.sum(1) / total.sum(1)], sums[:, 0] / sums[:, 1]])  # (1 + R, S)
     scales = np.array([_last_crossing(np.log(sigmas), np.log(curve.clip(min=1e-12) / tolerance)) for curve in curves])
     return Estimate(float(scales[0]), *interval(scales[1:]))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from .estimate import Estimate, interval
+from .estimate import Estimate, interval, resample_rows
 
 
 def cumulative_gap(sigmas: Sequence[float], squares: Tensor | np.ndarray) -> np.ndarray:
@@ -89,8 +89,8 @@ def monte_carlo_kl(log_p: Tensor, log_q: Tensor) -> Estimate:
     differences = (torch.as_tensor(log_p) - torch.as_tensor(log_q)).double().numpy()
     if differences.ndim != 1 or len(differences) < 2:
         raise ValueError(f"log_p and log_q have shape {differences.shape}; (N,) with at least 2 samples is needed")
-    draws = np.random.default_rng(0).integers(len(differences), size=(1000, len(differences)))
-    return Estimate(float(differences.mean()), *interval(differences[draws].mean(1)))
+    means = np.concatenate([differences[rows].mean(1) for rows in resample_rows(len(differences))])
+    return Estimate(float(differences.mean()), *interval(means))
 
 
 def optimal_time(sigmas: Sequence[float], gap: np.ndarray, kl: np.ndarray, seed: int = 0) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+
+# Memory of the bootstrap in bytes: 4 kept sets of draws of at most 10 MB each, or one block of new ones, and its copy in float64.
+KEPT, BLOCK = 10_000_000, 8_000_000
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,43 @@ def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float,
     return float(ordered[low]), float(ordered[high])
 
 
-@lru_cache(maxsize=8)  # many quantities of the same samples are resampled alike
-def resample_counts(count: int, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
-    """How often each of ``count`` samples occurs in each bootstrap resample, (R, count): a mean over it is one product."""
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-    counts.flags.writeable = False
-    return counts
+def resampled_sums(values: Tensor | np.ndarray, seed: int = 0, resamples: int | None = None) -> np.ndarray:
+    """Sums (R, ...) over bootstrap resamples of the N samples of ``values`` (N, ...); R is ``RESAMPLES`` unless given.
+
+    The same ``seed`` and N draw the same samples, whatever the values: quantities of the same samples are resampled together.
+    The memory does not grow with R x N.
+    """
+    values = np.asarray(values, dtype=float)
+    blocks = resample_counts(len(values), seed, RESAMPLES if resamples is None else resamples)
+    sums = [block.astype(float) @ values.reshape(len(values), -1) for block in blocks]
+    return np.concatenate(sums).reshape(-1, *values.shape[1:])
+
+
+def resample_counts(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each of ``count`` samples occurs in each bootstrap resample: blocks (r, count) of the rows, in order."""
+    rows = max(1, BLOCK // (8 * count))
+    if count * resamples > KEPT:
+        yield from _draw(count, seed, resamples, rows)
+    else:
+        kept = _kept_counts(count, seed, resamples)
+        yield from (kept[start : start + rows] for start in range(0, resamples, rows))
+
+
+def _draw(count: int, seed: int, resamples: int, rows: int) -> Iterator[np.ndarray]:
+    rng, even = np.random.default_rng(seed), np.full(count, 1 / count)
+    for start in range(0, resamples, rows):
+        yield rng.multinomial(count, even, size=min(rows, resamples - start))
+
+
+@lru_cache(maxsize=4)  # many quantities of the same samples are resampled alike
+def _kept_counts(count: int, seed: int, resamples: int) -> np.ndarray:
+    """All rows, a byte each: that one sample is drawn more than 255 times has a probability below 1e-500."""
+    kept = np.empty((resamples, count), dtype=np.uint8)
+    rows = max(1, BLOCK // (8 * count))
+    for number, block in enumerate(_draw(count, seed, resamples, rows)):
+        kept[number * rows : number * rows + len(block)] = block
+    kept.flags.writeable = False
+    return kept
 
 
 def replicate_mean(values: Tensor | np.ndarray) -> Estimate:
@@ -89,8 +123,8 @@ def bootstrap_ratio(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence} must lie between 0 and 1")
     resamples = int(RESAMPLES * max(1.0, (1 - CONFIDENCE) / (1 - confidence)))
-    counts = resample_counts(len(numerator), seed, resamples)
-    ratios = (counts @ numerator) / (counts @ denominator)
+    above, below = resampled_sums(np.stack([numerator, denominator], axis=1), seed, resamples).T
+    ratios = above / below
     return Estimate(float(numerator.sum() / denominator.sum()), *interval(ratios, confidence))
 
 
@@ -99,5 +133,15 @@ def bootstrap_median(values: Tensor | np.ndarray, scale: float = 1.0, seed: int 
     if not scale > 0:
         raise ValueError(f"scale = {scale} must be positive")
     values = _finite("values", values) / scale
-    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    return Estimate(float(np.median(values)), *interval(np.median(values[draws], axis=1)))
+    medians = [np.median(values[rows], axis=1) for rows in resample_rows(len(values), seed)]
+    return Estimate(float(np.median(values)), *interval(np.concatenate(medians)))
+
+
+def resample_rows(
+    count: int, seed: int | np.random.Generator = 0, resamples: int | None = None
+) -> Iterator[np.ndarray]:
+    """Indices of the samples in each bootstrap resample, for what is not a sum: blocks (r, count) of the R rows, in order."""
+    rng, rows = np.random.default_rng(seed), max(1, BLOCK // (8 * count))
+    resamples = RESAMPLES if resamples is None else resamples
+    for start in range(0, resamples, rows):
+        yield rng.integers(count, size=(min(rows, resamples - start), count))

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from .estimate import CONFIDENCE, RESAMPLES, Estimate, interval
+from .estimate import CONFIDENCE, RESAMPLES, Estimate, interval, resample_rows
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -210,7 +210,9 @@ def nearness(outputs: Tensor, truths: Tensor, strangers: Tensor, seed: int = 0) 
     """
     near, real = (nearest_distance(images, truths).numpy() for images in (outputs, strangers))
     rng = np.random.default_rng(seed)
-    medians = [np.median(d[rng.integers(len(d), size=(RESAMPLES, len(d)))], axis=1) for d in (near, real)]
+    medians = [
+        np.concatenate([np.median(d[rows], axis=1) for rows in resample_rows(len(d), rng)]) for d in (near, real)
+    ]
     return Estimate(float(np.median(near) / np.median(real)), *interval(medians[0] / medians[1]))
 
 

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from .. import checks
-from .estimate import CONFIDENCE, Estimate, bootstrap_mean, interval, resample_counts
+from .estimate import CONFIDENCE, Estimate, bootstrap_mean, interval, resampled_sums
 
 
 def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tensor:
@@ -214,8 +214,7 @@ def log_gap(
 
 def bootstrap_curves(retained: np.ndarray, seed: int = 0) -> np.ndarray:
     """Mean curves (R, S) of bootstrap resamples of the N ground truths of ``retained`` (S, N)."""
-    count = retained.shape[1]
-    return resample_counts(count, seed) @ retained.T / count
+    return resampled_sums(retained.T, seed) / retained.shape[1]
 
 
 def fit_centres(log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, zooms: int = 4) -> np.ndarray:
