@@ -124,7 +124,7 @@ def best_of(peer: Peer, mixture: GaussianMixtureDenoiser, starts: Starts, calls:
     return best, found[best]
 
 
-def table(count: int = 50_000) -> list[dict[str, object]]:
+def table(count: int = 40_000) -> list[dict[str, object]]:
     """One row per turning level, number of calls and sampler."""
     mixture, rows = two_clouds(), []
     for sigma_u in LEVELS:

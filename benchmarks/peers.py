@@ -1,7 +1,7 @@
 """The stochastic samplers of other libraries behind one interface: the same denoiser, start, levels and number of calls as ours.
 
 A peer is ``run(denoiser, x, sigmas) -> y0``: from ``x`` (B, *sample) at ``sigmas[0]`` down to 0, with noise from torch's global generator.
-Its steps are the other library's own code; only the levels are handed to it. azula is optional (``pip install '.[bench]'``).
+Its steps are the other library's own code; only the levels are handed to it. azula is optional, see ``HOW_TO_INSTALL``.
 
 =================  ==================================================================================  ==============
 name               what                                                                                calls per step
@@ -27,8 +27,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+# Its samplers need einops alone. Its other dependency torchvision must be of the same build as torch: another one breaks diffusers.
 HOW_TO_INSTALL = (
-    "azula is not installed, its rows are skipped; to have them: pip install -c constraints.txt -e '.[bench]'"
+    "azula is not installed, its rows are skipped; to have them: pip install --no-deps -c constraints.txt azula einops "
+    "(or the extra, pip install -c constraints.txt -e '.[bench]', which brings torchvision)"
 )
 
 
@@ -59,7 +61,7 @@ def peers() -> list[Peer]:
 
 
 def has_azula() -> bool:
-    return importlib.util.find_spec("azula") is not None
+    return all(importlib.util.find_spec(name) is not None for name in ("azula", "einops"))
 
 
 def diffusers_multistep(denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
