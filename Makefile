@@ -58,7 +58,7 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour)
 	@$(BIN)/python -m uturn_lib.training --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)' $(if $(MINUTES),--minutes '$(MINUTES)')
 
-bench: $(STAMP)  ## measure speed as ratios within one run; results in benchmarks/
+bench: $(STAMP)  ## speed as ratios within one run, error against calls beside azula and diffusers; results in benchmarks/
 	@$(BIN)/python benchmarks/bench.py --device '$(DEVICE_OR_AUTO)'
 
 cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, and hours at the speed measured here

@@ -1,6 +1,7 @@
-"""Speed as ratios within one run: `make bench` writes benchmarks/results.json and prints a table.
+"""`make bench`: speed as ratios within one run, and error against calls beside the samplers of other libraries.
 
-Absolute times depend on the machine; each row compares two ways of doing the same work on it, interleaved, median of the pairs.
+Absolute times depend on the machine; each row of speeds compares two ways of doing the same work on it, interleaved, median of the pairs.
+Writes benchmarks/results.json and benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import accuracy
 import numpy as np
+import peers
+import report
 import torch
 from scipy import stats
 
@@ -26,7 +31,7 @@ from uturn_lib.networks import EDMDenoiser, accelerate
 from uturn_lib.noise import turn_sigmas
 
 BATCH = {"cpu": 64, "cuda": 1000}
-RESULTS = Path(__file__).with_name("results.json")
+RESULTS, PAGE = (Path(__file__).with_name(name) for name in ("results.json", "README.md"))
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -79,8 +84,8 @@ def acceleration(device: torch.device) -> dict[str, object]:
     }
 
 
-def sampler_overhead(device: torch.device) -> dict[str, object]:
-    """Images x calls per second inside u_turn, against the bare network at the same batch and the same noise levels."""
+def sampler_overhead(device: torch.device) -> list[dict[str, object]]:
+    """Images x calls per second inside u_turn and inside the loops of other libraries, against the bare network at the same batch and levels."""
     denoiser, batch, steps = network(device), BATCH[device.type], 16
     x0 = torch.rand(batch, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0)).to(device) * 2 - 1
     sigmas = [float(s) for s in turn_sigmas(steps, 2.0)[:-1]]
@@ -94,15 +99,23 @@ def sampler_overhead(device: torch.device) -> dict[str, object]:
             for sigma in sigmas:
                 denoiser.raw(scaled, torch.full((batch,), np.log(sigma) / 4, device=device), labels)
 
-    inside, outside, _ = compare(lambda: u_turn(denoiser, x0, 2.0, steps, batch_size=batch), bare, device)
-    return {
-        "what": "u_turn against the bare network, images x calls per second",
-        "ratio": outside / inside,
-        "aim": ">= 0.95",
-        "met": outside / inside >= 0.95,
-        "u_turn_per_second": batch * steps / inside,
-        "network_per_second": batch * steps / outside,
-    }
+    def row(name: str, loop: Callable[[], object]) -> dict[str, object]:
+        inside, outside, ratio = compare(loop, bare, device, rounds=5)
+        return {
+            "what": f"{name} against the bare network, images x calls per second",
+            "ratio": 1 / ratio,
+            "loop_per_second": batch * steps / inside,
+            "network_per_second": batch * steps / outside,
+        }
+
+    rows = [row("u_turn", lambda: u_turn(denoiser, x0, 2.0, steps, batch_size=batch))]
+    rows[0] |= {"aim": ">= 0.95", "met": rows[0]["ratio"] >= 0.95}
+    start, grid = x0 + 2.0 * torch.randn_like(x0), turn_sigmas(steps, 2.0)
+    for peer in peers.peers():
+        if peer.calls == 1:
+            with peers.seeded(0), torch.no_grad():
+                rows.append(row(f"the loop of {peer.name}", partial(peer.run, denoiser, start, grid)))
+    return rows
 
 
 def ks_speed(device: torch.device) -> dict[str, object]:
@@ -177,12 +190,17 @@ def main() -> int:
     # The level that needs most memory comes first, too: at small sigma the most distances are computed again.
     name, images = fifty_thousand_images(device)
     rows = [empirical_denoiser(device, name, images, sigma) for sigma in (0.5, 1.0, 20.0, 0.002)]
-    rows += [sampler_overhead(device), ks_speed(device)]
+    rows += [*sampler_overhead(device), ks_speed(device)]
     rows += [acceleration(device)] if device.type == "cuda" else []
     for row in rows:
-        print(
-            f"{'met    ' if row['met'] else 'NOT MET'} ratio {row['ratio']:8.2f} (aim {row['aim']:>7}): {row['what']}"
-        )
+        verdict = {True: "met    ", False: "NOT MET", None: "       "}[row.get("met")]
+        aim = f"(aim {row['aim']:>7})" if "aim" in row else " " * 13
+        print(f"{verdict} ratio {row['ratio']:8.2f} {aim}: {row['what']}")
+    skipped = None if peers.has_azula() else peers.HOW_TO_INSTALL
+    if skipped:
+        print(skipped)
+    errors = accuracy.table()
+    print(report.better(errors))
     where = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "cores": os.cpu_count(),
@@ -190,8 +208,12 @@ def main() -> int:
         "torch": torch.__version__,
     }
     rounded = [{k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    write_json(RESULTS, {"machine": where, "rows": rounded})
-    print(f"written to {RESULTS.name}")
+    short = [
+        {k: [float(f"{e:.3g}") for e in v] if isinstance(v, tuple) else v for k, v in row.items()} for row in errors
+    ]
+    write_json(RESULTS, {"machine": where, "rows": rounded, "errors": short})
+    PAGE.write_text(report.markdown(where, rows, errors, skipped), encoding="utf-8")
+    print(f"written to {RESULTS.name} and {PAGE.name}")
     return 0
 
 

@@ -92,7 +92,9 @@ def test_conda_builds_the_environment_of_pyproject():
 
 def test_every_direct_dependency_is_pinned():
     project = pyproject()["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    wanted = (
+        project["dependencies"] + project["optional-dependencies"]["dev"] + project["optional-dependencies"]["bench"]
+    )
     pinned = {
         re.split(r"[=;]", line)[0].strip().lower().replace("_", "-")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
