@@ -21,6 +21,9 @@ from uturn_lib.seeding import NoiseStream, sample_seeds
 # ------------------------------------------------------------------------------------------------ P2
 
 
+WINDOWS = 8 // dynamics.WINDOW  # of the eight steps below
+
+
 @pytest.fixture
 def study():
     """A random network with a profile's worth of settings."""
@@ -32,12 +35,16 @@ def study():
     )
 
 
-def test_every_step_has_its_window():
-    for steps in (8, 20, 64):
+def test_every_step_lies_in_one_window():
+    for steps, every in ((8, 1), (8, 2), (20, 2), (64, 4)):
         levels = karras_sigmas(steps, 80.0)[:-1].tolist()
-        edges = dynamics.window_edges(levels, 1)
-        assert len(edges) == steps + 1
-        assert all(low < level < high for level, high, low in zip(levels, edges, edges[1:], strict=False))
+        edges = dynamics.window_edges(levels, every)
+        assert len(edges) == steps // every + 1
+        for number, level in enumerate(levels):
+            assert edges[number // every + 1] < level < edges[number // every]
+    for levels, every in (([3.0, 2.0, 1.0], 2), ([2.0, 1.0], 2)):
+        with pytest.raises(ValueError, match="levels: . given; a multiple of 2, at least 4"):
+            dynamics.window_edges(levels, every)
 
 
 def test_resumed_runs_are_whole_runs(study):
@@ -47,9 +54,9 @@ def test_resumed_runs_are_whole_runs(study):
     start = flows.starts((1, 8, 8), range(8), 80.0, dynamics.MAP_SEEDS)
     torch.testing.assert_close(found.base, final(solvers.solve(study.denoiser, start, grid)).float())
     parts = components(study.denoiser.unet)
-    assert found.parts == parts and found.outputs.shape[:3] == (len(parts), 8, 8)
+    assert found.parts == parts and found.outputs.shape[:3] == (len(parts), WINDOWS, 8)
     for c in (0, len(parts) // 2, len(parts) - 1):
-        for w in range(8):
+        for w in range(WINDOWS):
             ablated = AblatedDenoiser(study.denoiser, [parts[c]], *found.window(w))
             whole = final(solvers.solve(ablated, start, grid)).float()
             torch.testing.assert_close(found.outputs[c, w], whole, rtol=1e-4, atol=1e-4)
@@ -59,15 +66,15 @@ def test_resumed_runs_are_whole_runs(study):
 def test_a_share_f_of_the_cost_in_a_fraction_w_of_the_steps_saves_f_w(study):
     found = dynamics.effect_map(study)
     costs = np.linspace(0.0, 0.2, len(found.parts))
-    effect = np.random.default_rng(0).random((len(found.parts), 8))
+    effect = np.random.default_rng(0).random((len(found.parts), WINDOWS))
     ranked = dynamics.ranked_cuts(found, effect, costs)
     assert sum(saved for _, saved in ranked) == pytest.approx(costs.sum())  # everything off everywhere: all of it
-    assert len(ranked) == (len(costs) - 1) * 8  # what costs nothing saves nothing
+    assert len(ranked) == (len(costs) - 1) * WINDOWS  # what costs nothing saves nothing
     cut, saved = ranked[0]
     c = found.parts.index(cut.part)
-    assert saved == pytest.approx(costs[c] / 8)
+    assert saved == pytest.approx(costs[c] / WINDOWS)
     prices = [
-        effect[found.parts.index(cut.part), [found.window(k) for k in range(8)].index((cut.low, cut.high))] / saved
+        effect[found.parts.index(cut.part), [found.window(k) for k in range(WINDOWS)].index((cut.low, cut.high))] / saved
         for cut, saved in ranked
     ]
     assert prices == sorted(prices)
@@ -75,7 +82,7 @@ def test_a_share_f_of_the_cost_in_a_fraction_w_of_the_steps_saves_f_w(study):
 
 def test_a_schedule_of_nothing_moves_nothing(study):
     found = dynamics.effect_map(study)
-    ranked = dynamics.ranked_cuts(found, np.ones((len(found.parts), 8)), [0.1] * len(found.parts))
+    ranked = dynamics.ranked_cuts(found, np.ones((len(found.parts), WINDOWS)), [0.1] * len(found.parts))
     (none, still), (some, moved) = dynamics.schedule_curve(study, found, ranked, [0, 5])
     assert none == 0 and float(still.max()) == 0 and some > 0 and float(moved.max()) > 0
 

@@ -21,11 +21,12 @@ from torch.nn import functional as F
 
 from . import checks
 from .denoisers import per_sample
+from .downloads import fetch, kept_folder
 from .files import atomic_path, read_json, sha256, write_json
+from .places import CHECKPOINTS
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIGMA_RANGE = (0.0, 80.0)
 
@@ -306,6 +307,25 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         ) from error
 
 
+def shipped_weights(name: str, weights: str, expected: str) -> Path:
+    """The weights of a shipped checkpoint that are too large for the wheel: fetched once, with the SHA-256 that its config.json records.
+
+    ``$UTURN_CHECKPOINTS_URL`` says where the repository's folder checkpoints/ is: an address, or a folder. Raises ``FileNotFoundError`` without it,
+    and as ``downloads.fetch``.
+    """
+    source = os.environ.get("UTURN_CHECKPOINTS_URL")
+    remedy = (
+        f"Set UTURN_CHECKPOINTS_URL to the address of the repository's folder checkpoints/, or to a folder that holds {name}/{weights}, "
+        "or give the path of a whole checkpoint"
+    )
+    if not source:
+        raise FileNotFoundError(f"the weights of {name!r} are too large for the installed package. {remedy}")
+    if Path(source).is_dir():
+        return Path(source) / name / weights
+    url = f"{source.rstrip('/')}/{name}/{weights}"
+    return fetch(url, f"sha256:{expected}", kept_folder() / "checkpoints" / name, remedy)
+
+
 def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read config.json and the safetensors file of ``folder`` and verify them against each other."""
     config = read_json(folder / "config.json")
@@ -315,10 +335,12 @@ def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict
         raise ValueError(
             f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for"
         )
-    path = folder / weights
+    path, expected = folder / weights, str(section.get("weights_sha256"))
+    if not path.is_file() and folder.parent == CHECKPOINTS:
+        path = shipped_weights(folder.name, weights, expected)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {folder} lacks {weights}")
-    expected, actual = str(section.get("weights_sha256")), sha256(path)
+    actual = sha256(path)
     if actual != expected:
         raise ValueError(
             f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json records {expected[:16]}..."

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checks
-
-ROOT = Path(__file__).resolve().parent.parent
+from .places import ROOT, cache_folder, from_environment  # noqa: F401  the first two are also imported from here
 
 
 @dataclass(frozen=True)
@@ -306,21 +305,16 @@ def machine(device: Any) -> str:
 
 
 def figure_folder(profile: str) -> Path:
-    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES`` (relative to the project).
+    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES``.
 
     All parts of a composite write into its one folder.
     """
     usual = (
         "figures/custom" if os.environ.get("UTURN_SCALE") == "smoke" else "figures"
     )  # a smoke run must not replace results
-    return ROOT / (os.environ.get("UTURN_FIGURES") or usual) / profile.partition("/")[0]
+    return from_environment("UTURN_FIGURES", ROOT / usual) / profile.partition("/")[0]
 
 
 def reference_folder(profile: str) -> Path:
     """Where the committed figures and claims of a profile are: figures/reference/<profile>."""
     return ROOT / "figures" / "reference" / profile.partition("/")[0]
-
-
-def cache_folder() -> Path:
-    """Where computed pieces are kept: .cache/uturn in the project, or ``$UTURN_CACHE`` (relative to the project)."""
-    return ROOT / (os.environ.get("UTURN_CACHE") or ".cache/uturn")

@@ -1,4 +1,4 @@
-"""Curves read off publications: small CSV files in notebooks/published, each with its source in its first lines."""
+"""Curves read off publications: small CSV files in notebooks/published (of the installed package: shipped/published), each with its source in its first lines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import checks
-from .profiles import ROOT
-
-FOLDER = ROOT / "notebooks" / "published"
+from .places import PUBLISHED
 
 
 def load_curves(name: str) -> dict[str, np.ndarray]:
-    """Columns of notebooks/published/<name>.csv as float arrays; lines that start with # tell the source."""
-    checks.one_of("published curve", name, sorted(path.stem for path in FOLDER.glob("*.csv")))
-    with open(FOLDER / f"{name}.csv", encoding="utf-8") as file:
+    """Columns of the file <name>.csv as float arrays; lines that start with # tell the source."""
+    checks.one_of("published curve", name, sorted(path.stem for path in PUBLISHED.glob("*.csv")))
+    with open(PUBLISHED / f"{name}.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     return {column: np.array([float(row[column]) for row in rows]) for column in rows[0]}
 

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from . import checks, claims, reproduced
 from .features import chosen_extractor, feature_naming
 from .files import atomic_path, write_text
-from .profiles import ROOT, Profile, figure_folder, load_profile, machine, profile_of, reference_folder
+from .places import ROOT, needs_checkout
+from .profiles import Profile, figure_folder, load_profile, machine, profile_of, reference_folder
 
 NOTEBOOKS = ROOT / "notebooks"
 GROUPS = {
@@ -44,6 +45,7 @@ FIRST = (
 
 def find_notebooks(names: list[str]) -> list[Path]:
     """Notebooks whose file name starts with one of ``names`` ("fig08", "p3a"), or of its group ("paper", "companions", "p3"); all when empty."""
+    needs_checkout("the notebooks")
     known = {
         figure_of(path): path
         for path in [*sorted(NOTEBOOKS.glob("fig*.ipynb")), *sorted(NOTEBOOKS.glob("companions/p*.ipynb"))]
@@ -355,7 +357,7 @@ COMPARED = ("laptop", "cifar10")  # profiles whose results are in the repository
 
 def update_readme() -> None:
     """Put the committed claims and numbers of all profiles into the README."""
-    readme = ROOT / "README.md"
+    readme = needs_checkout("README and committed claims") / "README.md"
     text = with_claims(readme.read_text(encoding="utf-8"))
     readme.write_text(text, encoding="utf-8")
 

@@ -25,8 +25,9 @@ from torch.nn import functional as F
 from . import checks
 from .data import ImageSet, load_data
 from .files import atomic_path, read_json
-from .networks import CHECKPOINTS, Classifier, EDMDenoiser, freeze, make_unet, save_classifier, save_denoiser
-from .profiles import ROOT, machine
+from .networks import Classifier, EDMDenoiser, freeze, make_unet, save_classifier, save_denoiser
+from .places import ROOT, TRAINED
+from .profiles import machine
 from .progress import bar, track
 
 RUNS = ROOT / "runs"
@@ -607,7 +608,7 @@ def train_profile(profile: str, device: torch.device, output: Path | None = None
     from .cards import write_classifier_card, write_denoiser_card
 
     name, recipe = recipe_for(profile, device)
-    asked, output = output, output or CHECKPOINTS
+    asked, output = output, output or TRAINED
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     trainer = Trainer(recipe, RUNS / name, device)
     print(
