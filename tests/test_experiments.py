@@ -288,9 +288,6 @@ def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
     class Sign:
         fingerprint = "the sign of the coordinate"
 
-        def extract(self, images):
-            return images
-
         def predict(self, images):
             return (images[:, 0] > 0).long()
 

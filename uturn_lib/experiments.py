@@ -1020,11 +1020,11 @@ def class_gate(study: Study, seed: int = 0) -> Gate:
     times = transitions(study, seed)
     start, end = min(times.t_m.value, times.t_s.value), max(times.t_m.value, times.t_s.high)
     sigmas = times.sweep.sigmas
-    first = next((k for k, s in enumerate(sigmas) if s > start), len(sigmas) - 1)
+    first = next((k for k, s in enumerate(sigmas[:-2]) if s > start), len(sigmas) - 2)
     last = next((k for k, s in enumerate(sigmas) if s >= end), len(sigmas) - 1)
-    levels = sigmas[first : max(first, last) + 1]
+    levels = sigmas[first : max(first + 1, last) + 1]  # two at least
     told = profile_sweep(study, sigmas=levels, seed=seed, conditional=True)
-    kept = retention.retention_curve(retention.class_retained(study.predict(told.y0), told.labels))
+    kept = transitions(study, seed, told).class_curve
     return class_gate_of(levels, kept, retention.chance_level(len(study.test.class_names)))
 
 
