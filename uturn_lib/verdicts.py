@@ -140,7 +140,7 @@ def class_gate_of(sigmas: Sequence[float], told: Sequence[Estimate], midpoint: f
     found = told[worst]
     return Gate(
         f"class retention with the label given is {found.value:.2f} [{found.low:.2f}, {found.high:.2f}] at sigma_u = {sigmas[worst]:g}, not above {midpoint:.2f}: "
-        "the network does not paint the class it is told"
+        "the network does not paint the class it is told, or the classifier does not recognise it"
     )
 
 
