@@ -9,7 +9,7 @@ import torch
 
 from uturn_lib import claims, verdicts
 from uturn_lib.companions import claims as companions
-from uturn_lib.measures import correlation, quality, retention
+from uturn_lib.measures import correlation, phases, quality, retention
 from uturn_lib.measures.estimate import Estimate, difference
 from uturn_lib.measures.retention import Heterogeneity
 from uturn_lib.profiles import ROOT, figure_folder
@@ -359,6 +359,22 @@ def test_no_loss_of_quality_with_samples():
     assert verdict(0.0) == HOLDS
     assert verdict((2 * margin("loss") * floor / 16) ** 0.5) != HOLDS
     assert verdict((20 * margin("loss") * floor / 16) ** 0.5) == FAILS
+
+
+def test_several_levels_together_have_wider_intervals():
+    rng = torch.Generator().manual_seed(0)
+    x0, belief, y0 = posterior_pairs(200, 0.0, 3)
+    rows = [torch.randn(120, 5, generator=rng) for _ in range(3)]
+    effects = np.random.default_rng(0).random((12, 8, 40))
+    for measure in (
+        lambda c: correlation.uturn_correlation_estimate(x0, y0, confidence=c),
+        lambda c: correlation.steady_identity_gap(x0, belief, y0, confidence=c),
+        lambda c: quality.frechet_difference(*rows, confidence=c),
+        lambda c: phases.profile_agreement(effects, slice(0, 4), slice(4, 8), confidence=c)[2],
+    ):
+        usual, corrected = measure(0.95), measure(0.99)
+        assert corrected.value == pytest.approx(usual.value)
+        assert corrected.low < usual.low and usual.high < corrected.high
 
 
 # ------------------------------------------------------------------------------------------------------------- ledger

@@ -345,7 +345,7 @@ def best_turn(
     """C8 from the level of the smallest kernel distance. ``gate``: are free samples good?"""
     measured = (
         f"smallest kernel distance at sigma_u = {minimum.value:g} [{minimum.low:g}, {minimum.high:g}] of a grid from {sigmas[0]:g} to "
-        f"{sigmas[-1]:g}, where it is {text(at_minimum, 3)}"
+        f"{sigmas[-1]:g}, where it is {at_minimum.value:.3g} [{at_minimum.low:.3g}, {at_minimum.high:.3g}]"
     )
     verdict = gate.judged(inside(minimum, sigmas))
     return make_claim(
