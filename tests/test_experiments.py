@@ -5,6 +5,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
 from uturn_lib.files import atomic_path
 from uturn_lib.measures import correlation
+from uturn_lib.noise import proportional_steps
 from uturn_lib.profiles import PROFILES, ROOT, cache_folder, figure_folder
+from uturn_lib.verdicts import OPEN
 
 
 def starts_from(gaussian, count=12):
@@ -329,6 +332,35 @@ def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
     assert found.identity.shape == found.same_class.shape == (16, 300)
     assert found.identity[0].double().mean() > found.identity[-1].double().mean() and found.t_m.high < found.t_s.low
     assert found.log_gap.low > 0
+
+    # T_s may be read where a network that is told the class keeps it, and not where it paints another one
+    assert experiments.class_gate(study) == OPEN
+
+    class Contrary:
+        fingerprint = "told one class it paints the other"
+
+        def __call__(self, x, sigma, labels=None):
+            return pair(x, sigma, None if labels is None else 1 - labels)
+
+        def __getattr__(self, name):
+            return getattr(pair, name)
+
+    contrary = replace(study, make_denoiser=Contrary, fingerprint=Contrary.fingerprint)
+    contrary.classifier = Sign()
+    gate = experiments.class_gate(contrary)
+    assert "class retention with the label given is 0." in gate.closed and np.isnan(gate.seen(found.t_s).value)
+    unlabelled = replace(study, profile=replace(profile, labels="never"))
+    assert "takes no labels" in experiments.class_gate(unlabelled).closed
+
+
+def test_late_starts_are_judged_beyond_t_m_and_where_they_save_calls():
+    study = SimpleNamespace(profile=PROFILES["laptop"])
+    found = experiments.late_levels(study, 1.8)
+    assert list(found) == [4.0, 8.0, 14.0] and all(n * 1.2 <= study.profile.steps for n in found.values())
+    assert found == {s: proportional_steps(s, study.profile.steps, 80.0) for s in found}
+    assert list(experiments.late_levels(study, 50.0)) == [30.0]  # none is so high: the highest that saves enough
+    with pytest.raises(ValueError, match="no quality level"):
+        experiments.late_levels(SimpleNamespace(profile=replace(PROFILES["laptop"], quality_sigmas=(80.0,))), 1.8)
 
 
 def gaussian_bench():

@@ -48,6 +48,19 @@ def test_the_empirical_denoiser_is_a_step_of_mean_shift(bandwidth):
     torch.testing.assert_close(EmpiricalDenoiser(points)(x, bandwidth), trajectory.mean_shift(x, points, bandwidth))
 
 
+def test_annealed_mean_shift_ends_on_stored_points():
+    """P3's statement about the optimal denoiser is an identity: lowering the bandwidth step by step leads to a stored point."""
+    points = torch.randn(60, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = 20 * torch.randn(40, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    levels = karras_sigmas(40, 20.0)
+    solved = list(solvers.solve(EmpiricalDenoiser(points), x, levels, "euler"))[-1].x
+    for s, t in zip(levels[:-1], levels[1:], strict=True):
+        x = t / s * x + (1 - t / s) * trajectory.mean_shift(x, points, float(s))
+    torch.testing.assert_close(solved, x, atol=1e-8, rtol=0)
+    nearest = torch.cdist(x.flatten(1), points.flatten(1)).amin(1)
+    assert float(nearest.max()) < 0.01 * float(torch.pdist(points.flatten(1)).median())
+
+
 def test_paths_of_gaussian_data_have_the_shape_of_the_closed_form(gaussian):
     """The exact path of mode k is proportional to sqrt(lambda_k + sigma^2): its shape measures are those of the solved one."""
     x = gaussian.sample(range(50), 20.0)

@@ -10,7 +10,8 @@ start_sweep           samples that start without a ground truth at every level: 
 initial_laws          full runs from several laws at sigma_max with the same seeds
 generation_path       what happens along the authors' reverse process: KS statistics, norms, correlations
 affinity              how affine a denoiser is at every level
-transitions           T_m and T_s of the multi-class sweep
+transitions           T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
+late_levels           where a late start is compared with as many calls from sigma_max, by ``shortened_runs``
 ====================  ==========================================================================================
 """
 
@@ -53,11 +54,13 @@ from .measures import affinity as affinity_measure
 from .measures import retention
 from .measures.estimate import Estimate
 from .measures.gaussianity import ks_statistic
+from .measures.quality import class_distance
 from .noise import GRID, proportional_steps
 from .profiles import Profile, load_profile
 from .sampling import Churn, final, reverse, sampling_grid
 from .seeding import NoiseStream, sample_seeds
 from .uturn import INITIAL_LAWS, artificial_start, g_turn, initial_state, posterior_draws, u_turn
+from .verdicts import Gate, class_gate_of, margin, quality_gate
 
 
 @dataclass
@@ -137,20 +140,24 @@ class Study(Workbench):
         return feature_naming(self.profile.features, self.profile.feature_components)
 
     @cached_property
-    def _reference_images(self) -> Tensor:
+    def _reference_set(self) -> ImageSet:
         count = self.profile.feature_reference
-        return self.train.images if count is None else self.train.take(count).images
+        return self.train if count is None else self.train.take(count)
 
     @cached_property
     def _leading(self) -> Tensor:
         """The leading principal directions (F, components) of the training images' features: more than a small set can say anything about."""
-        _, vectors = torch.linalg.eigh(torch.cov(self._all_features(self._reference_images).double().T))
+        _, vectors = torch.linalg.eigh(torch.cov(self._all_features(self._reference_set.images).double().T))
         return vectors[:, -self.profile.feature_components :].float()
 
     @cached_property
     def real_features(self) -> Tensor:
         """Features (M, F) of the training images that generated ones are compared with."""
-        return self.features(self._reference_images)
+        return self.features(self._reference_set.images)
+
+    def quality_gate(self, free: Estimate, floor: Estimate) -> Gate:
+        """May a change of quality be judged? From the Frechet distances of free samples and of as many held-out images (``verdicts.quality_gate``)."""
+        return quality_gate(free, floor, class_distance(self.real_features, self._reference_set.labels))
 
     @property
     def quality_group(self) -> int:
@@ -1005,6 +1012,36 @@ def transitions(study: Study, seed: int = 0, sweep: Sweep | None = None) -> Tran
         retention.crossing(sweep.sigmas, centres_s),
         retention.gap(sweep.sigmas, centres_m, centres_s),
     )
+
+
+def class_gate(study: Study, seed: int = 0) -> Gate:
+    """May T_s of the multi-class sweep be read? From class-conditional U-Turns at the levels between T_m and T_s (``verdicts.class_gate_of``)."""
+    if study.profile.labels == "never":
+        return Gate("the network takes no labels: whether it would paint the class it is told cannot be seen")
+    times = transitions(study, seed)
+    start, end = min(times.t_m.value, times.t_s.value), max(times.t_m.value, times.t_s.high)
+    sigmas = times.sweep.sigmas
+    first = next((k for k, s in enumerate(sigmas[:-2]) if s > start), len(sigmas) - 2)
+    last = next((k for k, s in enumerate(sigmas) if s >= end), len(sigmas) - 1)
+    levels = sigmas[first : max(first + 1, last) + 1]  # two at least
+    told = profile_sweep(study, sigmas=levels, seed=seed, conditional=True)
+    kept = transitions(study, seed, told).class_curve
+    return class_gate_of(levels, kept, retention.chance_level(len(study.test.class_names)))
+
+
+def late_levels(study: Study, t_m: float, count: int = 3) -> dict[float, int]:
+    """The levels at which a late start is judged, with its network calls: the ``count`` smallest quality levels from 2 T_m on that take at most 1/1.2 of
+    the full run's calls.
+
+    Lower ones give copies of the ground truths, higher ones save less. Raises ``ValueError`` where no quality level is cheap enough.
+    """
+    profile = study.profile
+    calls = {float(s): proportional_steps(s, profile.steps, profile.sigma_max) for s in sorted(profile.quality_sigmas)}
+    cheap = {s: n for s, n in calls.items() if n * margin("fewer calls") <= profile.steps}
+    if not cheap:
+        raise ValueError(f"profile {profile.name}: no quality level takes 1/{margin('fewer calls'):g} of the calls")
+    beyond = {s: n for s, n in cheap.items() if s >= 2 * t_m} or dict([max(cheap.items())])
+    return dict(list(beyond.items())[:count])
 
 
 def class_spectra(study: Study) -> tuple[Tensor, Tensor]:

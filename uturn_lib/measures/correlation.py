@@ -31,9 +31,11 @@ def correlation_terms(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> tup
     return (a * b).sum(1), (a * a).sum(1)
 
 
-def uturn_correlation_estimate(x0: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0) -> Estimate:
-    """:func:`uturn_correlation` with its 95 % bootstrap interval over the ground-truth samples."""
-    return bootstrap_ratio(*correlation_terms(x0, y0, mean), seed=seed)
+def uturn_correlation_estimate(
+    x0: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """:func:`uturn_correlation` with its bootstrap interval over the ground-truth samples."""
+    return bootstrap_ratio(*correlation_terms(x0, y0, mean), seed, confidence)
 
 
 def identity_correlation_estimate(x0: Tensor, denoised: Tensor, mean: Tensor | None = None, seed: int = 0) -> Estimate:
@@ -53,6 +55,19 @@ def identity_gap_estimate(
     numerator, denominator = correlation_terms(x0, y0, mean)
     predicted, _ = correlation_terms(denoised, denoised, mean)
     return bootstrap_ratio(numerator - predicted, denominator, seed, confidence)
+
+
+def steady_identity_gap(
+    x0: Tensor, denoised: Tensor, y0: Tensor, mean: Tensor | None = None, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """:func:`identity_gap_estimate` with less noise: ``sum <D, x_0 + y_0 - 2 D> / sum |x_0|^2`` (our derivation).
+
+    The difference of the two is the control variate ``<x_0 - D, y_0 - D>``. Given x_u, x_0 and y_0 are independent, so its mean is the product of two
+    errors, E[x_0 | x_u] - D and E[y_0 | x_u] - D: zero for an exact score, and of second order otherwise, while most of the noise is in it.
+    """
+    with_truth, denominator = correlation_terms(x0, denoised, mean)
+    with_output, belief = correlation_terms(denoised, y0, mean)
+    return bootstrap_ratio(with_truth + with_output - 2 * belief, denominator, seed, confidence)
 
 
 def identity_gap_parts(

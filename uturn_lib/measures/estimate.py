@@ -37,6 +37,17 @@ class Estimate:
         return asdict(self)
 
 
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """``a - b`` of two independent estimates, with its interval from theirs.
+
+    The ends are as far away as the root of the summed squares of the two half-intervals that point there (Zou and Donner 2008): exact for
+    normal errors, and right for unequal halves.
+    """
+    value = a.value - b.value
+    down, up = np.hypot(a.value - a.low, b.high - b.value), np.hypot(a.high - a.value, b.value - b.low)
+    return Estimate(value, float(value - down), float(value + up))
+
+
 def _finite(name: str, values: Tensor | np.ndarray) -> np.ndarray:
     """``values`` as a 1-D float array; ``ValueError`` when it is empty, of another shape, or holds NaN or infinity."""
     array = np.asarray(values, dtype=float)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from .. import checks
-from .estimate import RESAMPLES, Estimate, interval
+from .estimate import CONFIDENCE, RESAMPLES, Estimate, interval
 
 
 def _map(effects: np.ndarray, least: int) -> np.ndarray:
@@ -75,7 +75,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def profile_agreement(
-    effects: np.ndarray, first: slice, second: slice, seed: int = 0
+    effects: np.ndarray, first: slice, second: slice, seed: int = 0, confidence: float = CONFIDENCE
 ) -> tuple[Estimate, Estimate, Estimate]:
     """Rank correlations of the profiles over the parts: between two phases (windows ``first`` and ``second``), within them (the mean of both), and within minus between.
 
@@ -97,7 +97,8 @@ def profile_agreement(
     between = (rank_correlation(means[0][0], means[1][1]) + rank_correlation(means[0][1], means[1][0])) / 2
     within = (rank_correlation(*means[0]) + rank_correlation(*means[1])) / 2
     return tuple(
-        Estimate(float(np.median(values)), *interval(values)) for values in (between, within, within - between)
+        Estimate(float(np.median(values)), *interval(values, confidence))
+        for values in (between, within, within - between)
     )
 
 

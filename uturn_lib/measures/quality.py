@@ -55,8 +55,12 @@ def frechet_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
     return _jackknife(_frechet(a, *law), left_out)
 
 
-def frechet_difference(a: Tensor, c: Tensor, b: Tensor, groups: int = 24) -> Estimate:
-    """Frechet distance of ``a`` minus that of ``c``, both to ``b``, for paired samples (row i of a belongs to row i of c)."""
+def frechet_difference(a: Tensor, c: Tensor, b: Tensor, groups: int = 24, confidence: float = CONFIDENCE) -> Estimate:
+    """Frechet distance of ``a`` minus that of ``c``, both to ``b``, for equally many samples.
+
+    Where row i of a belongs to row i of c (the same seed), the interval is narrower for it; otherwise it is that of independent sets. The bias of
+    small sets cancels either way.
+    """
     a, b = _features(a, b)
     c, _ = _features(c, b)
     if len(a) != len(c):
@@ -64,7 +68,19 @@ def frechet_difference(a: Tensor, c: Tensor, b: Tensor, groups: int = 24) -> Est
     law = _gaussian(b)
     pairs = zip(_without_groups(a, groups), _without_groups(c, groups), strict=True)
     left_out = [_frechet(x, *law) - _frechet(y, *law) for x, y in pairs]
-    return _jackknife(_frechet(a, *law) - _frechet(c, *law), left_out)
+    return _jackknife(_frechet(a, *law) - _frechet(c, *law), left_out, confidence)
+
+
+def class_distance(features: Tensor, labels: Tensor) -> float:
+    """Mean squared distance between the mean features of two classes, over all pairs: the unit for "how far from the data" (our choice).
+
+    ``features`` (N, F), ``labels`` (N,). The mean's part of the Frechet distance between two classes. Raises ``ValueError`` for fewer than 2 classes.
+    """
+    kinds = labels.unique()
+    if len(kinds) < 2:
+        raise ValueError(f"labels: {len(kinds)} class; at least 2 are needed for a distance between them")
+    means = torch.stack([features[labels == k].double().mean(0) for k in kinds])
+    return float(torch.pdist(means).square().mean())
 
 
 def group_of(count: int, groups: int) -> Tensor:
@@ -81,11 +97,11 @@ def _without_groups(rows: Tensor, groups: int) -> Iterator[Tensor]:
     return (rows[member != group] for group in range(groups))  # one copy at a time
 
 
-def _jackknife(value: float, left_out: Sequence[float]) -> Estimate:
+def _jackknife(value: float, left_out: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     left_out = np.asarray(left_out)
     count = len(left_out)
     error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
-    half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1) * error)
+    half = float(student_t.ppf((1 + confidence) / 2, count - 1) * error)
     return Estimate(value, value - half, value + half)
 
 
