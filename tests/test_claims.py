@@ -14,7 +14,7 @@ from uturn_lib.companions import claims as companions
 from uturn_lib.measures import correlation, phases, quality, retention
 from uturn_lib.measures.estimate import Estimate, difference
 from uturn_lib.measures.retention import Heterogeneity
-from uturn_lib.profiles import ROOT, figure_folder
+from uturn_lib.profiles import ROOT, figure_folder, reference_folder
 from uturn_lib.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 
 CLOSED = Gate("it cannot see")
@@ -467,16 +467,15 @@ def test_withdrawn_claims_leave_the_page():
     assert "gone" not in claims.page("laptop") and "| O3 |" not in claims.summary("laptop")
 
 
-def test_the_committed_ledger_judges_every_claim_of_the_paper(monkeypatch):
-    monkeypatch.delenv("UTURN_FIGURES")
-    entries = claims.read_ledger("laptop")
+def test_the_committed_ledger_judges_every_claim_of_the_paper():
+    entries = claims.read_ledger("laptop", reference_folder)
     assert {entry["id"] for entry in entries} == set(claims.STATEMENTS)
     assert set(claims.PAPER_CLAIMS) >= {"C1", "C2", "C3", "C4", "C5", "C6", "C7a", "C7b", "C7c", "C8"}
     for entry in entries:
         assert (entry["statement"], entry["source"], entry["rule"]) == claims.STATEMENTS[entry["id"]]
         assert entry["meaning"] == claims.meaning(entry["id"], entry["verdict"])
-        assert list((ROOT / "figures" / "laptop").glob(f"{entry['figure']}_*.png"))
-    assert (ROOT / "figures" / "laptop" / "CLAIMS.md").read_text() == claims.page("laptop")
+        assert list(reference_folder("laptop").glob(f"{entry['figure']}_*.png"))
+    assert (reference_folder("laptop") / "CLAIMS.md").read_text() == claims.page("laptop", reference_folder)
 
 
 def test_data_without_a_published_speciation_scale_say_so():

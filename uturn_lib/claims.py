@@ -7,7 +7,7 @@ Statements and rules: ``statements``. Margins and the four answers: ``verdicts``
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,8 @@ from .verdicts import (
     within,
     yes,
 )
+
+Place = Callable[[str], Path]  # profile -> folder
 
 
 @dataclass(frozen=True)
@@ -414,15 +416,18 @@ def report(*claims: Claim) -> str:
     )
 
 
-def read_ledger(profile: str) -> list[dict]:
-    """The entries of a profile's claims.json, none when it does not exist yet; one for each claim and figure."""
-    path = figure_folder(profile) / "claims.json"
+def read_ledger(profile: str, place: Place = figure_folder) -> list[dict]:
+    """The entries of a profile's claims.json, none when it does not exist yet; one for each claim and figure.
+
+    ``place``: :func:`profiles.figure_folder` for what was computed here, :func:`profiles.reference_folder` for what is committed.
+    """
+    path = place(profile) / "claims.json"
     return read_json(path) if path.is_file() else []
 
 
-def judged(profile: str) -> dict[str, list[dict]]:
+def judged(profile: str, place: Place = figure_folder) -> dict[str, list[dict]]:
     """The entries of each claim, in the order of :data:`STATEMENTS`; of one claim the worst first. Entries of withdrawn claims are left out."""
-    entries = read_ledger(profile)
+    entries = read_ledger(profile, place)
     found = {id: [entry for entry in entries if entry["id"] == id] for id in STATEMENTS}
     order = {verdict: k for k, verdict in enumerate(VERDICTS)}
     return {
@@ -441,9 +446,9 @@ TITLES = {
 }
 
 
-def page(profile: str) -> str:
+def page(profile: str, place: Place = figure_folder) -> str:
     """CLAIMS.md: one row for each claim, with its evidence from all figures."""
-    found, group = judged(profile), profile.partition("/")[0]
+    found, group = judged(profile, place), profile.partition("/")[0]
     lines = [
         f"# Claims, profile {group}",
         "",
@@ -460,7 +465,7 @@ def page(profile: str) -> str:
         if source.startswith("P") and not rows:
             continue
         lines += ["", title, "", "| | claim | verdict | what was found |", "|---|---|---|---|"]
-        lines += [_row(profile, id, entries) for id, entries in rows.items()]
+        lines += [_row(place(profile), id, entries) for id, entries in rows.items()]
         missing = [id for id in PAPER_CLAIMS if id not in found]
         if source == "paper" and missing:
             lines += ["", f"Not judged yet: {', '.join(missing)} (run `make figures`)."]
@@ -475,31 +480,31 @@ def page(profile: str) -> str:
     return "\n".join([*lines, "", "</details>"]) + "\n"
 
 
-def _row(profile: str, id: str, entries: Sequence[dict]) -> str:
+def _row(folder: Path, id: str, entries: Sequence[dict]) -> str:
     """A claim in one line of a table: the verdict over all figures, what it means, the evidence of each figure, the rule."""
     statement, _, rule = STATEMENTS[id]
     verdict = all_of(entry["verdict"] for entry in entries)
     parts = [meaning(id, verdict)]
     for entry in entries:
         own = f" {entry['verdict']}" if len(entries) > 1 else ""
-        parts.append(f"[{entry['figure']}]({_png(profile, entry['figure'])}){own}: {entry['measured']}")
+        parts.append(f"[{entry['figure']}]({_png(folder, entry['figure'])}){own}: {entry['measured']}")
     parts.append(f"<details><summary>rule</summary>{rule}</details>")
     cells = (id, statement, f"**{verdict}**", "<br>".join(parts))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _png(profile: str, figure: str) -> str:
-    return next((path.name for path in sorted(figure_folder(profile).glob(f"{figure}_*.png"))), f"{figure}.png")
+def _png(folder: Path, figure: str) -> str:
+    return next((path.name for path in sorted(folder.glob(f"{figure}_*.png"))), f"{figure}.png")
 
 
-def verdicts(profile: str) -> dict[str, str]:
+def verdicts(profile: str, place: Place = figure_folder) -> dict[str, str]:
     """Per claim its verdict over all figures."""
-    return {id: all_of(entry["verdict"] for entry in entries) for id, entries in judged(profile).items()}
+    return {id: all_of(entry["verdict"] for entry in entries) for id, entries in judged(profile, place).items()}
 
 
-def summary(*profiles: str) -> str:
+def summary(*profiles: str, place: Place = figure_folder) -> str:
     """The ledgers in short, for the README: claim and verdict, a column per profile."""
-    columns = [verdicts(profile) for profile in profiles]
+    columns = [verdicts(profile, place) for profile in profiles]
     heads = ["verdict"] if len(profiles) == 1 else [f"{profile}" for profile in profiles]
     rows = [f"| | claim | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     for id in (id for id in STATEMENTS if any(id in column for column in columns)):
@@ -522,11 +527,11 @@ NUMBERS = (
 )
 
 
-def numbers(*profiles: str) -> str:
+def numbers(*profiles: str, place: Place = figure_folder) -> str:
     """The main numbers of several profiles side by side with their 95 % intervals, and the published speciation scales, as Markdown."""
     rows = [f"| | figure | {' | '.join(profiles)} |", "|---" * (2 + len(profiles)) + "|"]
     for text, figure, id, name in NUMBERS:
-        cells = [_number(profile, figure, id, name) for profile in profiles]
+        cells = [_number(read_ledger(profile, place), figure, id, name) for profile in profiles]
         rows.append(f"| {text} | {figure} | {' | '.join(cells)} |")
     scales = [SPECIATION.get(load_profile(profile).dataset) for profile in profiles]
     cells = [
@@ -539,8 +544,8 @@ def numbers(*profiles: str) -> str:
     return "\n".join(rows)
 
 
-def _number(profile: str, figure: str, id: str, name: str) -> str:
-    for entry in read_ledger(profile):
+def _number(entries: Sequence[dict], figure: str, id: str, name: str) -> str:
+    for entry in entries:
         if (entry["figure"], entry["id"]) == (figure, id):
             value = entry["values"].get(name)
             if isinstance(value, dict) and "nan" in value.values():

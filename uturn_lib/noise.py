@@ -16,8 +16,11 @@ from . import checks
 SIGMA_MIN = 0.002
 RHO = 7.0
 
-# What a cached result records of the grid below: an edit of the constants above changes its key.
-GRID = {"sigma_min": SIGMA_MIN, "rho": RHO}
+SIGMA_DROWNED = 80.0  # where noise drowns images in [-1, 1]: the grid of the reverse SDE grows sparse there
+LAST_LEVEL = 0.32  # times 1 / steps: the last level above 0 of the reverse SDE with few steps
+
+# What a cached result records of the grids below: an edit of the constants above changes its key.
+GRID = {"sigma_min": SIGMA_MIN, "rho": RHO, "sigma_drowned": SIGMA_DROWNED, "last_level": LAST_LEVEL}
 
 
 def karras_sigmas(steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN, rho: float = RHO) -> Tensor:
@@ -68,14 +71,14 @@ def proportional_steps(
 
 
 def reverse_sde_sigmas(
-    steps: int, sigma_u: float, sigma_min: float = SIGMA_MIN, rho: float = 7.0, sigma_drowned: float = 80.0
+    steps: int, sigma_u: float, sigma_min: float = SIGMA_MIN, rho: float = RHO, sigma_drowned: float = SIGMA_DROWNED
 ) -> Tensor:
     """The grid of a reverse SDE from ``sigma_u`` to 0 for as few calls as possible: as :func:`turn_sigmas`, with two changes (ours).
 
-    The last level above 0 is ``max(sigma_min, min(0.32, sigma_u / 2) / steps)``: with few steps the way below it is not worth calls.
+    The last level above 0 is ``max(sigma_min, min(LAST_LEVEL, sigma_u / 2) / steps)``: with few steps the way below it is not worth calls.
     The spacing is that of a Karras grid in ``sigma / (1 + sigma / sigma_drowned)``: where noise drowns the data, long steps will do.
     """
-    lowest = max(sigma_min, min(0.32, sigma_u / 2) / checks.positive_int("steps", steps))
+    lowest = max(sigma_min, min(LAST_LEVEL, sigma_u / 2) / checks.positive_int("steps", steps))
     if steps == 1 or sigma_u <= lowest:
         return turn_sigmas(1, sigma_u, sigma_min)
     highest, last = (sigma / (1 + sigma / sigma_drowned) for sigma in (sigma_u, lowest))

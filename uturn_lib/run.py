@@ -364,8 +364,8 @@ def update_readme() -> None:
 
 def with_claims(text: str) -> str:
     """``text`` with the lines between each pair of its marks replaced by what the ledgers say."""
-    text = _with_block(text, "claims", claims.summary(*COMPARED))
-    return _with_block(text, "numbers", claims.numbers(*COMPARED))
+    text = _with_block(text, "claims", claims.summary(*COMPARED, place=reference_folder))
+    return _with_block(text, "numbers", claims.numbers(*COMPARED, place=reference_folder))
 
 
 def _with_block(text: str, name: str, table: str) -> str:
