@@ -13,7 +13,7 @@ DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
 
 # Waiting threads soon go to sleep (uturn_lib/__init__.py says why): here also for Jupyter, whose notebooks import torch first.
 ifndef OMP_WAIT_POLICY
-export GOMP_SPINCOUNT ?= 20000
+export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
