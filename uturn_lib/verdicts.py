@@ -154,9 +154,15 @@ def quality_gate(free: Estimate, floor: Estimate, unit: float) -> Gate:
         raise ValueError(f"unit = {unit} must be positive")
     excess = difference(free, floor)
     excess = Estimate(excess.value / unit, excess.low / unit, excess.high / unit)
-    if below(excess, margin("free samples")) == HOLDS:
+    judged = below(excess, margin("free samples"))
+    if judged == HOLDS:
         return OPEN
+    why = (
+        "too bad for a change of quality to mean anything"
+        if judged == FAILS
+        else "not shown to be good enough for a change of quality to mean anything"
+    )
     return Gate(
         f"free samples of the network exceed the floor by {excess.value:.2f} [{excess.low:.2f}, {excess.high:.2f}] of the squared distance between two classes, "
-        f"more than {margin('free samples'):g}: too bad for a change of quality to mean anything"
+        f"allowed {margin('free samples'):g}: {why}"
     )

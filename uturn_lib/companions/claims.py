@@ -117,8 +117,8 @@ def follows_optimal(
         parts += [below(rows[k], margin("close") * rows[top].value) for k in high]
         parts += [below(over_mean[path][k], 0.0) for k in high]
         texts.append(
-            f"{path} paths: at most {_short(rows[farthest])} above sigma = 12, greatest {_short(rows[top])} at sigma = {sigmas[path][top]:.2g}; farther from the optimal denoiser than the mean of the data is by "
-            f"{_short(over_mean[path][worst])} at sigma = {sigmas[path][worst]:.2g}"
+            f"{path} paths: at most {_short(rows[farthest])} above sigma = 12, greatest {_short(rows[top])} at sigma = {sigmas[path][top]:.2g}; minus the distance of the data mean {signed(over_mean[path][worst], 2)} "
+            f"at sigma = {sigmas[path][worst]:.2g}"
         )
     return make_claim("P3.4", figure, profile, "; ".join(texts), all_of(parts))
 

@@ -64,6 +64,7 @@ def steady_identity_gap(
 
     The difference of the two is the control variate ``<x_0 - D, y_0 - D>``. Given x_u, x_0 and y_0 are independent, so its mean is the product of two
     errors, E[x_0 | x_u] - D and E[y_0 | x_u] - D: zero for an exact score, and of second order otherwise, while most of the noise is in it.
+    Where D is nothing but error (large sigma_u, centred) it is up to twice as far from 0 as the plain gap: on the safe side.
     """
     with_truth, denominator = correlation_terms(x0, denoised, mean)
     with_output, belief = correlation_terms(denoised, y0, mean)
