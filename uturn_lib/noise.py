@@ -57,7 +57,7 @@ def proportional_steps(
     sigma_max: float = 80.0,
     sigma_min: float = SIGMA_MIN,
     rho: float = RHO,
-    least: int = 8,
+    least: int = 6,
 ) -> int:
     """Steps from ``sigma_u`` that are as dense as ``full_steps`` steps from ``sigma_max``: a shorter way costs fewer calls.
 

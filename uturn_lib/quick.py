@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from . import experiments, plotting
-from .measures import retention
 from .measures.estimate import Estimate
 
 LEVELS = (0.4, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0, 80.0)
