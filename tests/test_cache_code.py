@@ -42,8 +42,8 @@ def test_the_digest_sees_formulas_and_not_comments(tmp_path, monkeypatch):
         return cache.code_digest()
 
     try:
-        plain = digest('def f(x):\n    return 2 * x\n')
+        plain = digest("def f(x):\n    return 2 * x\n")
         assert digest('"""A module."""\ndef f(x):\n    """Twice."""\n    # why\n    return (2 *\n        x)\n') == plain
-        assert digest('def f(x):\n    return 3 * x\n') != plain
+        assert digest("def f(x):\n    return 3 * x\n") != plain
     finally:
         cache.code_digest.cache_clear()

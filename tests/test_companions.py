@@ -75,7 +75,8 @@ def test_a_share_f_of_the_cost_in_a_fraction_w_of_the_steps_saves_f_w(study):
     c = found.parts.index(cut.part)
     assert saved == pytest.approx(costs[c] / WINDOWS)
     prices = [
-        effect[found.parts.index(cut.part), [found.window(k) for k in range(WINDOWS)].index((cut.low, cut.high))] / saved
+        effect[found.parts.index(cut.part), [found.window(k) for k in range(WINDOWS)].index((cut.low, cut.high))]
+        / saved
         for cut, saved in ranked
     ]
     assert prices == sorted(prices)

@@ -15,7 +15,11 @@ ENTRY = {
     "profile": "laptop",
     "verdict": "holds",
     "network": "abc",
-    "values": {"T_m": {"value": 1.8, "low": 1.7, "high": 1.9}, "speed_up": 1.5, "far": {"value": "inf", "low": 3.0, "high": "inf"}},
+    "values": {
+        "T_m": {"value": 1.8, "low": 1.7, "high": 1.9},
+        "speed_up": 1.5,
+        "far": {"value": "inf", "low": 3.0, "high": "inf"},
+    },
 }
 
 

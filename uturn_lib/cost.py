@@ -21,7 +21,7 @@ from .uturn import INITIAL_LAWS
 
 FIG06 = {"repeats": 6, "count": 10, "levels": 5}  # as the notebook's parameters; its levels are those around T_m
 PARTS = 36  # of a U-Net that are switched off one by one, about
-SHORTENED = 3  # of the full run's steps, about: Figures 7 and 10 also run with fewer steps
+LATE = 3  # levels of a late start with whose calls Figures 7 and 10 also make full runs, about two thirds of the steps each
 
 
 def sde_calls(profile: Profile, sigmas: tuple[float, ...], count: int) -> int:
@@ -37,7 +37,7 @@ def ode_calls(profile: Profile, sigmas: tuple[float, ...], count: int, steps: in
 def sweeps(profile: Profile) -> dict[str, int]:
     """Network calls (one image each) of every sweep of a profile."""
     p, few = profile, profile.quality_sigmas
-    resumed = p.flow_steps * (p.flow_steps + 1) // 2  # calls of one generation resumed at every step
+    resumed = sum(range(p.flow_steps, 0, -2))  # calls of one generation resumed at every window
     return {
         "conditional": sde_calls(p, p.sigmas, p.ground_truths),
         "multi-class": sde_calls(p, p.sigmas, p.ground_truths),
@@ -47,8 +47,8 @@ def sweeps(profile: Profile) -> dict[str, int]:
         "artificial, labels": sde_calls(p, few, p.ground_truths),
         "artificial": sde_calls(p, few, p.ground_truths),
         "gaussian": sde_calls(p, few, p.ground_truths),
-        "shortened, labels": SHORTENED * p.ground_truths * p.steps // 2,
-        "shortened": SHORTENED * p.ground_truths * p.steps // 2,
+        "shortened, labels": LATE * p.ground_truths * 2 * p.steps // 3,
+        "shortened": LATE * p.ground_truths * 2 * p.steps // 3,
         "laws": len(INITIAL_LAWS) * p.ground_truths * p.steps,
         "generation": p.ks_sets * p.ks_samples * (2 * p.ks_steps - 1),
         "deviation": p.ode_ground_truths * (2 * p.ode_steps - 1),
@@ -56,12 +56,12 @@ def sweeps(profile: Profile) -> dict[str, int]:
         "refined": sum(ode_calls(p, p.sigmas[-2:], 30, p.ode_steps * factor) for factor in (1, 2)),
         "affinity": len(p.sigmas) * (p.affinity_fit + p.affinity_held_out),
         "effect map": PARTS * p.ablated * resumed,
-        "flows": p.ground_truths * (p.flow_steps + sum(n for n in (6, 8, 10, 12, 14, 16) if n < p.flow_steps)),
-        "shortcuts": 15 * p.ground_truths * 2 * p.flow_steps // 3
+        "flows": p.ground_truths * (p.flow_steps + sum(n for n in (6, 10, 14) if n < p.flow_steps)),
+        "shortcuts": 12 * (p.ground_truths // 2) * 2 * p.flow_steps // 3
         + 21 * p.ablated * p.flow_steps
-        + 6 * 8 * 32 * p.flow_steps,
+        + 6 * 13 * 8 * 2 * p.flow_steps // 3,
         "shapes": p.paths * p.flow_steps,
-        "solvers": p.paths // 2 * (191 + 6 * 140),
+        "solvers": p.paths // 4 * (191 + 6 * 108),
         "optimal paths": p.ode_ground_truths * p.ode_steps,
         "losses": 2 * (5 * p.paths // 2) * 25,
         "likelihoods": 3 * (3 * p.paths // 8) * 110,  # a call with its derivative counts as three

@@ -60,7 +60,9 @@ def words(found: experiments.Transitions) -> str:
 def open_picture(path: Path) -> bool:
     """Show a picture in the desktop's viewer, where there is a desktop; False where there is none."""
     opener = {"darwin": "open", "linux": "xdg-open"}.get(sys.platform)
-    if opener is None or (sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))):
+    if opener is None or (
+        sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    ):
         return False
     try:
         subprocess.Popen([opener, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

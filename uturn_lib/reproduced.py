@@ -96,7 +96,9 @@ def _number(value: float | str) -> float:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return "{value:.4g} [{low:.4g}, {high:.4g}]".format(**{end: _number(value[end]) for end in ("value", "low", "high")})
+        return "{value:.4g} [{low:.4g}, {high:.4g}]".format(
+            **{end: _number(value[end]) for end in ("value", "low", "high")}
+        )
     return f"{value:.4g}"
 
 

@@ -346,7 +346,9 @@ def publish(profile: str) -> list[Path]:
     for path in kept:
         with atomic_path(target / path.name) as temporary:
             if path.suffix == ".md":  # one folder deeper: links into the project have one step more to go
-                temporary.write_text(path.read_text(encoding="utf-8").replace("](../../", "](../../../"), encoding="utf-8")
+                temporary.write_text(
+                    path.read_text(encoding="utf-8").replace("](../../", "](../../../"), encoding="utf-8"
+                )
             else:
                 shutil.copyfile(path, temporary)
     return kept

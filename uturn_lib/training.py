@@ -74,7 +74,9 @@ class Recipe:
     batch: int = 128
     log_sigma_mean: float = -0.5
     log_sigma_std: float = 1.6
-    ema_halflife: int | tuple[int, ...] = 25_000  # images; of several averages the one with the lowest held-out loss is shipped
+    ema_halflife: int | tuple[int, ...] = (
+        25_000  # images; of several averages the one with the lowest held-out loss is shipped
+    )
     seed: int = 0
     flips: bool = False
     optimizer: str = "adam"
@@ -216,9 +218,7 @@ class Muon:
             raise RuntimeError(f"optimizer = 'muon' needs torch 2.9 or newer; this is {torch.__version__}")
         self.inner, outer = matrices(module)
         self.views = [nn.Parameter(self._matrix(weight.detach())) for weight in self.inner]
-        self.muon = torch.optim.Muon(
-            self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-        )
+        self.muon = torch.optim.Muon(self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
         self.adam = torch.optim.AdamW(outer, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.param_groups = self.muon.param_groups + self.adam.param_groups
 
@@ -337,7 +337,9 @@ class Trainer:
     def _update_average(self) -> None:
         seen = self.step * self.recipe.batch
         for average, halflife in zip(self.averages, self.recipe.halflives, strict=True):
-            keep = 0.5 ** (self.recipe.batch / max(min(halflife, 0.05 * seen), 1e-8))  # short at first, to forget the start
+            keep = 0.5 ** (
+                self.recipe.batch / max(min(halflife, 0.05 * seen), 1e-8)
+            )  # short at first, to forget the start
             with torch.no_grad():
                 torch._foreach_lerp_(list(average.parameters()), list(self.denoiser.parameters()), 1 - keep)
 

@@ -27,7 +27,7 @@ class Margin:
 MARGINS = {
     "returned": Margin(0.95, "'(nearly) its ground truth': nineteen of twenty outputs"),
     "lost": Margin(0.05, "the mirror image of 'returned': one of twenty"),
-    "chance": Margin(0.10, "a tenth above chance: 240 ground truths resolve 0.04, 160 resolve 0.05"),
+    "chance": Margin(0.10, "a tenth above chance: 200 ground truths resolve 0.04, 160 resolve 0.05"),
     "own spread": Margin(0.10, "in log sigma: 10 % either way; less would be no property of an image worth having"),
     "affine": Margin(0.02, "'effectively affine': 2 % of the variance"),
     "nearly affine": Margin(0.05, "'approximately' on [T_m, T_s]"),
