@@ -53,12 +53,12 @@ def sweeps(profile: Profile) -> dict[str, int]:
         "generation": p.ks_sets * p.ks_samples * (2 * p.ks_steps - 1),
         "deviation": p.ode_ground_truths * (2 * p.ode_steps - 1),
         "deterministic": ode_calls(p, p.sigmas, p.ode_ground_truths, p.ode_steps),
-        "refined": sum(ode_calls(p, p.sigmas[-2:], 30, p.ode_steps * factor) for factor in (1, 2)),
+        "refined": sum(ode_calls(p, p.sigmas[-2:], 16, p.ode_steps * factor) for factor in (1, 2)),
         "affinity": len(p.sigmas) * (p.affinity_fit + p.affinity_held_out),
         "effect map": PARTS * p.ablated * resumed,
         "flows": p.ground_truths * (p.flow_steps + sum(n for n in (6, 10, 14) if n < p.flow_steps)),
         "shortcuts": 12 * (p.ground_truths // 2) * 2 * p.flow_steps // 3
-        + 21 * p.ablated * p.flow_steps
+        + 13 * p.ablated * p.flow_steps
         + 6 * 13 * 8 * 2 * p.flow_steps // 3,
         "shapes": p.paths * p.flow_steps,
         "solvers": p.paths // 4 * (191 + 6 * 108),
