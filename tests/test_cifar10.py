@@ -20,7 +20,7 @@ from uturn_lib import (
 )
 from uturn_lib.measures import retention
 from uturn_lib.networks import CHECKPOINTS, shipped_fingerprint
-from uturn_lib.profiles import PROFILES, ROOT
+from uturn_lib.profiles import PROFILES, reference_folder
 from uturn_lib.published import SPECIATION, load_curves
 
 FULL, SMALL = PROFILES["cifar10"], PROFILES["cifar10"].on("cpu")
@@ -63,7 +63,7 @@ def test_weights_of_the_shipped_networks_are_small_and_carry_a_card():
 
 
 def test_committed_results_were_made_with_the_shipped_network():
-    folder = ROOT / "figures" / "cifar10"
+    folder = reference_folder("cifar10")
     entries = json.loads((folder / "claims.json").read_text())
     assert {entry["network"] for entry in entries} == {shipped_fingerprint("cifar10")}
     assert set(claims.STATEMENTS) == {entry["id"] for entry in entries}

@@ -18,7 +18,7 @@ from uturn_lib.data import ImageSet
 from uturn_lib.files import atomic_path
 from uturn_lib.measures import correlation
 from uturn_lib.noise import proportional_steps
-from uturn_lib.profiles import PROFILES, ROOT, cache_folder, figure_folder
+from uturn_lib.profiles import PROFILES, QUALITY_LEVELS, ROOT, cache_folder, figure_folder
 from uturn_lib.verdicts import OPEN
 
 
@@ -178,7 +178,7 @@ experiments.u_turn_sweep(experiments.Workbench.around(Slow(gaussian)), starts_fr
     environment = os.environ | {"UTURN_PROGRESS": "off"}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, cwd=ROOT)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and len(list(cache_folder().rglob("[!.]*.npz"))) < 3:
+    while process.poll() is None and time.monotonic() < deadline and len(list(cache_folder().rglob("[!.]*.npz"))) < 3:
         time.sleep(0.02)
     process.kill()
     process.wait()
@@ -354,7 +354,7 @@ def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
 
 
 def test_late_starts_are_judged_beyond_t_m_and_where_they_save_calls():
-    study = SimpleNamespace(profile=PROFILES["laptop"])
+    study = SimpleNamespace(profile=replace(PROFILES["laptop"], quality_sigmas=QUALITY_LEVELS, steps=48))
     found = experiments.late_levels(study, 1.8)
     assert list(found) == [4.0, 8.0, 14.0] and all(n * 1.2 <= study.profile.steps for n in found.values())
     assert found == {s: proportional_steps(s, study.profile.steps, 80.0) for s in found}

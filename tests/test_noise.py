@@ -79,7 +79,7 @@ def test_proportional_steps_are_as_dense_as_the_full_grid():
         below = int((full <= sigma_u).sum()) - 1  # steps of the full grid that lie below the turn
         assert abs(noise.proportional_steps(sigma_u, 100) - below) <= 1
     assert noise.proportional_steps(80.0, 100) == 100
-    assert noise.proportional_steps(0.0, 100) == 8
+    assert noise.proportional_steps(0.0, 100) == 6
 
 
 def test_ddpm_steps_meet_the_table_of_the_linear_schedule():

@@ -265,6 +265,7 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
         "multi-class": lambda: experiments.multi_class(study),
         "conditional": lambda: experiments.conditional(study),
         "repeated": lambda: experiments.repeated(study),
+        "full run": lambda: experiments.start_sweep(study, "artificial", [profile.sigma_max]),
         "artificial": lambda: experiments.start_sweep(study, "artificial"),
         "gaussian": lambda: experiments.start_sweep(study, "gaussian"),
         "laws": lambda: experiments.initial_laws(study, list(experiments.INITIAL_LAWS)),
@@ -278,7 +279,7 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
             study, pictures, profile.ode_ground_truths, profile.ode_steps, profile.sigma_max, path="optimal"
         ),
         "solvers": lambda: geometry.solver_errors(
-            study, list(solvers.ORDERS), (8, 12, 16, 24, 32, 48), profile.paths // 2
+            study, list(solvers.ORDERS), (8, 12, 16, 24, 48), profile.paths // 4
         ),
         "mixture": lambda: duration.auxiliary_starts(study, experiments.GaussianDenoiser.fit(images)),
     }
