@@ -278,9 +278,7 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
         "optimal paths": lambda: experiments.deviation(
             study, pictures, profile.ode_ground_truths, profile.ode_steps, profile.sigma_max, path="optimal"
         ),
-        "solvers": lambda: geometry.solver_errors(
-            study, list(solvers.ORDERS), (8, 12, 16, 24, 48), profile.paths // 4
-        ),
+        "solvers": lambda: geometry.solver_errors(study, list(solvers.ORDERS), (8, 12, 16, 24, 48), profile.paths // 4),
         "mixture": lambda: duration.auxiliary_starts(study, experiments.GaussianDenoiser.fit(images)),
     }
     for name, work in runs.items():

@@ -140,7 +140,6 @@ PROFILES = {
         affinity_held_out=250,
         ks_steps=12,
         ablated=10,
-        repeats=12,
         paths=48,
         noun="digit",
         description="5,000 MNIST digits, a network of 2 million parameters: minutes on a laptop's CPU",

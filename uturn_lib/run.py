@@ -342,7 +342,7 @@ def publish(profile: str) -> list[Path]:
     if not (source / "claims.json").is_file():
         raise FileNotFoundError(f"{_short(source)} has no claims.json: run make figures PROFILE={profile} first")
     kept = [path for path in sorted(source.iterdir()) if path.suffix in (".png", ".pdf", ".json", ".md")]
-    kept = [path for path in kept if path.stem not in ("quick", "REPRODUCED")]
+    kept = [path for path in kept if path.stem not in ("quick", "REPRODUCED") and not path.name.startswith(".")]
     for path in kept:
         with atomic_path(target / path.name) as temporary:
             if path.suffix == ".md":  # one folder deeper: links into the project have one step more to go
