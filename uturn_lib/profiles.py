@@ -24,7 +24,7 @@ class Profile:
     ``repeats`` of each of ``repeated`` ground truths at ``repeat_sigmas``: statistics of single ground truths;
     ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
     ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in
-    one of the steps, ``paths`` of them for the shape of trajectories and errors of solvers;
+    one window of steps, ``paths`` of them for the shape of trajectories and errors of solvers;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
     ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
     images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
