@@ -11,7 +11,7 @@ import warnings
 
 if "OMP_WAIT_POLICY" not in os.environ:
     # Seen with two processes of two threads each on two crowded cores: 9 calls of the digits network per second in each, against 0.5 with
-    # 20000 or with libgomp's own 300000. Sleeping at once (0) is faster still there, and costs a third of the speed on a quiet machine.
+    # 20000 or with libgomp's own 300000. Sleeping at once (0) is faster still there, and costs a tenth to a third of the speed on a quiet machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # Libraries that ask tqdm for its notebook widget warn when ipywidgets is absent; the text bar serves as well.
