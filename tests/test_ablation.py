@@ -6,7 +6,7 @@ from conftest import make_tiny_network
 from torch import nn
 
 from uturn_lib import load_denoiser
-from uturn_lib.ablation import AblatedDenoiser, Component, components, switched_off
+from uturn_lib.companions.p2.ablation import AblatedDenoiser, Component, components, switched_off
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ import torch
 
 from uturn_lib import claims, verdicts
 from uturn_lib.companions import claims as companions
-from uturn_lib.measures import correlation, phases, quality, retention
+from uturn_lib.companions.p2 import phases
+from uturn_lib.measures import correlation, quality, retention
 from uturn_lib.measures.estimate import Estimate, difference
 from uturn_lib.measures.retention import Heterogeneity
-from uturn_lib.profiles import ROOT, figure_folder, reference_folder
+from uturn_lib.support.places import ROOT, figure_folder, reference_folder
 from uturn_lib.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 
 CLOSED = Gate("it cannot see")

@@ -8,12 +8,14 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, karras_sigmas, solvers
-from uturn_lib.ablation import AblatedDenoiser, components
-from uturn_lib.auxiliary import SubspaceMixture, fit_mixture
-from uturn_lib.companions import claims, duration, dynamics, flows, geometry
+from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, karras_sigmas
+from uturn_lib.companions import claims, flows, solvers
+from uturn_lib.companions.p2 import dynamics
+from uturn_lib.companions.p2.ablation import AblatedDenoiser, components
+from uturn_lib.companions.p3 import geometry
+from uturn_lib.companions.p4 import diffusion_time, duration
+from uturn_lib.companions.p4.auxiliary import SubspaceMixture, fit_mixture
 from uturn_lib.experiments import Workbench
-from uturn_lib.measures import diffusion_time
 from uturn_lib.measures.estimate import Estimate, bootstrap_mean
 from uturn_lib.sampling import final, sampling_grid
 from uturn_lib.seeding import NoiseStream, sample_seeds

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from uturn_lib import data, load_data
+from uturn_lib import load_data
+from uturn_lib.data import sets as data
 
 
 def test_mnist_is_the_promised_split():
@@ -36,7 +37,7 @@ def test_mnist_pixels_are_mlxtends():
 
 
 def test_parsed_mnist_is_kept_and_a_damaged_copy_is_replaced():
-    from uturn_lib.profiles import cache_folder
+    from uturn_lib.support.places import cache_folder
 
     data._mnist_digits.cache_clear()
     first, _ = data._mnist_digits()

@@ -8,8 +8,8 @@ import torch
 from scipy.integrate import quad
 
 from uturn_lib import GaussianDenoiser
-from uturn_lib.likelihood import bits_per_dimension, flow_log_prob
-from uturn_lib.measures import diffusion_time
+from uturn_lib.companions.p4 import diffusion_time
+from uturn_lib.companions.p4.likelihood import bits_per_dimension, flow_log_prob
 from uturn_lib.seeding import NoiseStream, sample_seeds
 
 

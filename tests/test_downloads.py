@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from uturn_lib import load_denoiser, pretrained
-from uturn_lib.downloads import fetch, offline_file
+from uturn_lib.data.downloads import fetch, offline_file
 
 CONTENT = bytes(range(256)) * 4000  # a megabyte whose parts differ
 
@@ -148,7 +148,7 @@ def test_an_edm_file_is_downloaded_by_its_published_name(server, tmp_path, monke
     server.files[name] = write_edm_pickle(tmp_path / "made.pkl", made).read_bytes()
     monkeypatch.delenv("UTURN_DATA", raising=False)
     monkeypatch.setattr(pretrained, "EDM_HOME", server.url(""))
-    monkeypatch.setattr("uturn_lib.downloads.kept_folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr("uturn_lib.data.downloads.kept_folder", lambda: tmp_path / "kept")
     found = load_denoiser(name, "cpu")
     assert found.sample_shape == (3, 16, 16) and (tmp_path / "kept" / name).is_file()
     assert pretrained.main(["fetch", name]) == 0
@@ -163,7 +163,7 @@ def test_an_edm_file_is_downloaded_by_its_published_name(server, tmp_path, monke
 def test_offline_the_error_names_file_size_and_place(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("UTURN_DATA", raising=False)
     monkeypatch.setattr(pretrained, "EDM_HOME", "http://127.0.0.1:9/")
-    monkeypatch.setattr("uturn_lib.downloads.kept_folder", lambda: tmp_path)
+    monkeypatch.setattr("uturn_lib.data.downloads.kept_folder", lambda: tmp_path)
     with pytest.raises(
         RuntimeError, match=r"edm-imagenet-64x64-cond-adm.pkl \(1184 MB, CC BY-NC-SA 4.0\).*UTURN_DATA/edm/"
     ):

@@ -12,13 +12,15 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import EmpiricalDenoiser, cache, experiments, load_data, noise, plotting
+from uturn_lib import EmpiricalDenoiser, cache, experiments, load_data, noise
 from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
-from uturn_lib.files import atomic_path
 from uturn_lib.measures import correlation
 from uturn_lib.noise import proportional_steps
-from uturn_lib.profiles import PROFILES, QUALITY_LEVELS, ROOT, cache_folder, figure_folder
+from uturn_lib.profiles import PROFILES, QUALITY_LEVELS
+from uturn_lib.reports import plotting
+from uturn_lib.support.files import atomic_path
+from uturn_lib.support.places import ROOT, cache_folder, figure_folder
 from uturn_lib.verdicts import OPEN
 
 

@@ -13,11 +13,17 @@ from edm_stand_in import TINY_ADM, TINY_SONG, random_network, write_edm_pickle
 from PIL import Image
 from test_run import command
 
-from uturn_lib import archives, cost, data, experiments, load_data, run, solvers
-from uturn_lib.companions import duration, geometry
-from uturn_lib.data import to_unit_range
-from uturn_lib.files import read_json
-from uturn_lib.profiles import COMPOSITES, PROFILES, figure_folder, load_profile, profile_of
+from uturn_lib import experiments, load_data
+from uturn_lib.companions import solvers
+from uturn_lib.companions.p3 import geometry
+from uturn_lib.companions.p4 import duration
+from uturn_lib.data import archives
+from uturn_lib.data import sets as data
+from uturn_lib.data.sets import to_unit_range
+from uturn_lib.profiles import COMPOSITES, PROFILES, load_profile, profile_of
+from uturn_lib.reports import cost, run
+from uturn_lib.support.files import read_json
+from uturn_lib.support.places import figure_folder
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uturn_lib.measures import phases
+from uturn_lib.companions.p2 import phases
 
 
 def made_map(borders, parts=12, windows=11, samples=30, noise=0.3, seed=0):

@@ -15,8 +15,9 @@ import pytest
 import torch
 from test_downloads import Server
 
-from uturn_lib import load_denoiser, networks, places
+from uturn_lib import load_denoiser, networks
 from uturn_lib.networks import save_denoiser
+from uturn_lib.support import places
 
 PACKED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "uturn_lib", "checkpoints", "notebooks/published")
 
@@ -105,7 +106,7 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
     assert listing(packages) == before and not any(empty.iterdir())
 
     refused = subprocess.run(
-        [str(python), "-m", "uturn_lib.run", "figures", "fig08"],
+        [str(python), "-m", "uturn_lib.reports.run", "figures", "fig08"],
         cwd=empty,
         env=settings,
         capture_output=True,

@@ -18,10 +18,10 @@ from torch import nn
 
 from uturn_lib import GaussianDenoiser, load_denoiser, pretrained, u_turn
 from uturn_lib.discrete import DiscreteDenoiser, alphas_cumprod
-from uturn_lib.files import read_json
 from uturn_lib.networks import shipped_fingerprint
 from uturn_lib.noise import ddpm_sigmas
 from uturn_lib.pickles import CALLS, UnsafePickle, read_pickle, suspicious
+from uturn_lib.support.files import read_json
 
 
 def ddpm_alphas():

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import uturn_lib
-from uturn_lib.profiles import ROOT
+from uturn_lib.support.places import ROOT
 
 NAMES = [
     "karras_sigmas",
@@ -121,7 +121,7 @@ def test_no_large_or_executable_data_is_tracked():
 
 
 def test_readme_shows_the_committed_claims():
-    from uturn_lib import run
+    from uturn_lib.reports import run
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "| C1 |" in text and "| memorization time" in text and run.with_claims(text) == text

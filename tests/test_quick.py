@@ -2,8 +2,8 @@
 
 import pytest
 
-from uturn_lib import quick
-from uturn_lib.profiles import figure_folder
+from uturn_lib.reports import quick
+from uturn_lib.support.places import figure_folder
 
 
 def test_quick_draws_a_picture_and_says_where_image_and_class_are_lost(monkeypatch, capsys):

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from uturn_lib import reproduced, run
-from uturn_lib.files import read_json, write_json
-from uturn_lib.profiles import ROOT, figure_folder, reference_folder
+from uturn_lib.reports import reproduced, run
+from uturn_lib.support.files import read_json, write_json
+from uturn_lib.support.places import ROOT, figure_folder, reference_folder
 
 ENTRY = {
     "id": "C1",

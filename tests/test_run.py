@@ -7,15 +7,17 @@ import sys
 import nbformat
 import pytest
 
-from uturn_lib import progress, run, training
-from uturn_lib.profiles import ROOT, figure_folder
+from uturn_lib import training
+from uturn_lib.reports import run
+from uturn_lib.support import progress
+from uturn_lib.support.places import ROOT, figure_folder
 
 NOTEBOOKS = run.find_notebooks([])
 
 
 def command(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "uturn_lib.run", *arguments],
+        [sys.executable, "-m", "uturn_lib.reports.run", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from uturn_lib import karras_sigmas, reverse, solvers
+from uturn_lib import karras_sigmas, reverse
+from uturn_lib.companions import solvers
 from uturn_lib.sampling import final
 
 METHODS = list(solvers.ORDERS)

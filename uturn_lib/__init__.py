@@ -18,7 +18,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 from . import measures
-from .data import ImageSet, load_data
+from .data.sets import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
     Denoiser,

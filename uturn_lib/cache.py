@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from . import checks
-from .files import atomic_path
-from .profiles import cache_folder
-from .progress import track
+from .support import checks
+from .support.files import atomic_path
+from .support.places import cache_folder
+from .support.progress import track
 
 # Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
 VERSIONS = {

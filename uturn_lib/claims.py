@@ -13,14 +13,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from . import checks
-from .files import read_json, write_json, write_text
 from .measures.estimate import Estimate, difference
 from .measures.retention import Heterogeneity, chance_level
 from .networks import shipped_fingerprint
-from .profiles import cache_folder, describe, figure_folder, load_profile
+from .profiles import describe, load_profile
 from .published import SPECIATION
 from .statements import CHANGES, MEANINGS, PAPER_CLAIMS, STATEMENTS, UNDECIDED
+from .support import checks
+from .support.files import read_json, write_json, write_text
+from .support.places import cache_folder, figure_folder
 from .verdicts import (
     FAILS,
     HOLDS,

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
 from .seeding import NoiseStream
+from .support import checks
 
 LOG_2PI = math.log(2 * math.pi)
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import checks
 from .networks import NetworkDenoiser
+from .support import checks
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 # Schedulers of diffusers that share the DDPM forward process; which of them comes with the weights does not matter here.

@@ -29,9 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
 from .cache import Arrays, Chunk, remember, run_chunks
-from .data import ImageSet, load_data
+from .data.sets import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
     Denoiser,
@@ -49,7 +48,6 @@ from .features import (
     feature_naming,
     imagenet_extractor,
 )
-from .files import read_json
 from .measures import affinity as affinity_measure
 from .measures import retention
 from .measures.estimate import Estimate
@@ -59,6 +57,8 @@ from .noise import GRID, proportional_steps
 from .profiles import Profile, load_profile
 from .sampling import Churn, final, reverse, sampling_grid
 from .seeding import NoiseStream, sample_seeds
+from .support import checks
+from .support.files import read_json
 from .uturn import INITIAL_LAWS, artificial_start, g_turn, initial_state, posterior_draws, u_turn
 from .verdicts import Gate, class_gate_of, margin, quality_gate
 

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import checks
+from .data.downloads import fetch, kept_folder
 from .denoisers import per_sample
-from .downloads import fetch, kept_folder
-from .files import atomic_path, read_json, sha256, write_json
-from .places import CHECKPOINTS
+from .support import checks
+from .support.files import atomic_path, read_json, sha256, write_json
+from .support.places import CHECKPOINTS
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 

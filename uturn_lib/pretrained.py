@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .cache import remember
-from .downloads import fetch, offline_file
+from .data.downloads import fetch, offline_file
 from .edm import KINDS, TRAINING_ONLY, Preconditioned, check_arguments, separable_filter
-from .files import atomic_path, read_json, sha256, write_json
 from .networks import WEIGHTS, checkpoint_fingerprint, freeze, load_weights, read_checkpoint
 from .pickles import DAMAGED, UnsafePickle, constructor_arguments, network_of, read_pickle, state_of
+from .support.files import atomic_path, read_json, sha256, write_json
 
 EDM_HOME = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 EDM_LICENCE = "CC BY-NC-SA 4.0"

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import checks
 from .denoisers import Denoiser, sigma_range
 from .noise import SIGMA_MIN, reverse_sde_sigmas, turn_sigmas
 from .seeding import NoiseStream
+from .support import checks
 
 METHODS = ("sde", "ode", "edm")
 

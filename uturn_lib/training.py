@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import checks
-from .data import ImageSet, load_data
-from .files import atomic_path, read_json
+from .data.sets import ImageSet, load_data
 from .networks import Classifier, EDMDenoiser, freeze, make_unet, save_classifier, save_denoiser
-from .places import ROOT, TRAINED
-from .profiles import machine
-from .progress import bar, track
+from .support import checks
+from .support.files import atomic_path, read_json
+from .support.machine import machine
+from .support.places import ROOT, TRAINED
+from .support.progress import bar, track
 
 RUNS = ROOT / "runs"
 LOSS_COLUMNS = ("images", "seconds", "train_loss", "held_out_loss", "best_average", "train_set_loss")

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
 from ..cache import Arrays, Chunk, run_chunks
 from ..experiments import GRID, Workbench, _blocks
 from ..sampling import sampling_grid
 from ..seeding import NoiseStream, sample_seeds
-from ..solvers import ORDERS, solve
+from ..support import checks
+from .solvers import ORDERS, solve
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,23 @@
 from . import (
     affinity,
     correlation,
-    diffusion_time,
     estimate,
     exchangeability,
     gaussianity,
     norms,
-    phases,
     quality,
     retention,
     theory,
-    trajectory,
 )
 
 __all__ = [
     "affinity",
     "correlation",
-    "diffusion_time",
     "estimate",
     "exchangeability",
     "gaussianity",
     "norms",
-    "phases",
     "quality",
     "retention",
     "theory",
-    "trajectory",
 ]

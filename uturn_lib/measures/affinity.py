@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
 from ..denoisers import GaussianDenoiser
+from ..support import checks
 from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resampled_sums
 
 BASES = ("gaussian", "components", "ridge")

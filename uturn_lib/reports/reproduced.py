@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import read_json, write_text
-from .profiles import figure_folder, reference_folder
+from ..support.files import read_json, write_text
+from ..support.places import figure_folder, reference_folder
 
 LARGE = 1.0  # half-widths of the committed interval: a number that moves farther has left it
 SHOWN = 10  # rows of the table

@@ -1,4 +1,4 @@
-"""What a run will cost, before it is begun: `python -m uturn_lib.cost --profile paper --device cuda` (or `make cost PROFILE=paper`).
+"""What a run will cost, before it is begun: `python -m uturn_lib.reports.cost --profile paper --device cuda` (or `make cost PROFILE=paper`).
 
 Network calls per figure follow from the profile; images per second are measured on the machine at hand (or given). The times are estimates: sweeps that several figures
 share are counted once, with the first of them; what is not the network (nearest neighbours, features, drawing) is left out.
@@ -13,11 +13,11 @@ import time
 
 import torch
 
-from . import checks
-from .noise import proportional_steps
-from .profiles import COMPOSITES, Profile, load_profile, profile_of
+from ..noise import proportional_steps
+from ..profiles import COMPOSITES, Profile, load_profile, profile_of
+from ..support import checks
+from ..uturn import INITIAL_LAWS
 from .run import figure_of, find_notebooks
-from .uturn import INITIAL_LAWS
 
 FIG06 = {"repeats": 6, "count": 10, "levels": 5}  # as the notebook's parameters; its levels are those around T_m
 PARTS = 36  # of a U-Net that are switched off one by one, about
@@ -119,7 +119,7 @@ def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
 @torch.no_grad()
 def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int = 3) -> float:
     """Images per second of one call of the network, as the figures use it on ``device``; the median of ``rounds``."""
-    from .experiments import _make_denoiser
+    from ..experiments import _make_denoiser
 
     denoiser = _make_denoiser(checkpoint, device, device.type == "cuda")
     x = torch.randn(batch, *denoiser.sample_shape, device=device)
@@ -138,7 +138,7 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.cost", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.cost", description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rate", type=float, help="images per second, instead of measuring them")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import checks
+from ...support import checks
 
 
 def _flat(name: str, path: Tensor, least: int = 2) -> Tensor:

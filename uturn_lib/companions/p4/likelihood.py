@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from . import checks
-from .denoisers import Denoiser, sigma_range
-from .noise import SIGMA_MIN, karras_sigmas
-from .seeding import NoiseStream, sample_seeds
+from ...denoisers import Denoiser, sigma_range
+from ...noise import SIGMA_MIN, karras_sigmas
+from ...seeding import NoiseStream, sample_seeds
+from ...support import checks
 
 TRACES = ("hutchinson", "exact")
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from .estimate import Estimate, interval, resample_rows
+from ...measures.estimate import Estimate, interval, resample_rows
+from ...support import checks
 
 
 def cumulative_gap(sigmas: Sequence[float], squares: Tensor | np.ndarray) -> np.ndarray:

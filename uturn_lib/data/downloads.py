@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from .files import atomic_path, sha256
+from ..support.files import atomic_path, sha256
 
 CHUNK = 1 << 16  # what a broken connection loses at most
 
@@ -71,7 +71,7 @@ class _Resuming:
     def _write(self, answer: object, done: int) -> None:
         from requests.exceptions import ConnectionError as Broken
 
-        from .progress import bar
+        from ..support.progress import bar
 
         tag = answer.headers.get("ETag", "")
         version = answer.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag

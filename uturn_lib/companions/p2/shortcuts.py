@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from . import checks
+from ...support import checks
 from .ablation import AroundUNet, Component, as_written, shortcut_branch, switched_off
 
 

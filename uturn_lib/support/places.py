@@ -10,7 +10,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def find_checkout(package: Path = PACKAGE) -> Path | None:
@@ -36,6 +36,22 @@ def cache_folder() -> Path:
     """Where computed pieces are kept: ``$UTURN_CACHE``, .cache/uturn in a checkout, or the user's cache folder."""
     usual = CHECKOUT / ".cache" / "uturn" if CHECKOUT else user_cache_path("uturn", appauthor=False) / "results"
     return from_environment("UTURN_CACHE", usual)
+
+
+def figure_folder(profile: str) -> Path:
+    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES``.
+
+    All parts of a composite write into its one folder.
+    """
+    usual = (
+        "figures/custom" if os.environ.get("UTURN_SCALE") == "smoke" else "figures"
+    )  # a smoke run must not replace results
+    return from_environment("UTURN_FIGURES", ROOT / usual) / profile.partition("/")[0]
+
+
+def reference_folder(profile: str) -> Path:
+    """Where the committed figures and claims of a profile are: figures/reference/<profile>."""
+    return ROOT / "figures" / "reference" / profile.partition("/")[0]
 
 
 def needs_checkout(what: str) -> Path:

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from .files import read_json
-from .progress import track
+from ..support.files import read_json
+from ..support.progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_CLASSES = 100_000

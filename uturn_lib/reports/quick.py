@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from . import experiments, plotting
-from .measures.estimate import Estimate
+from .. import experiments
+from ..measures.estimate import Estimate
+from . import plotting
 
 LEVELS = (0.4, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0, 80.0)
 COUNT, ROWS = 40, 6
@@ -73,7 +74,7 @@ def open_picture(path: Path) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit status 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.quick", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.quick", description=__doc__)
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)

@@ -13,10 +13,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .files import atomic_path
-from .measures.estimate import Estimate
-from .noise import ddpm_step_to_sigma, sigma_to_ddpm_step, sigma_to_vp_time, vp_time_to_sigma
-from .profiles import figure_folder
+from ..measures.estimate import Estimate
+from ..noise import ddpm_step_to_sigma, sigma_to_ddpm_step, sigma_to_vp_time, vp_time_to_sigma
+from ..support.files import atomic_path
+from ..support.places import figure_folder
 
 COLOURS = {
     "u_turn": "#0072B2",  # U-Turn outputs and their correlation

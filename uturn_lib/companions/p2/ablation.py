@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import checks
+from ...support import checks
 
 KINDS = ("block", "attention", "skip")
 

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from ..auxiliary import SubspaceMixture, fit_mixture
-from ..cache import Arrays, Chunk, remember, run_chunks
-from ..denoisers import Denoiser, GaussianMixtureDenoiser, sigma_range
-from ..experiments import GRID, Study, Workbench, _blocks, _digest
-from ..likelihood import Prior, ascend, prior_log_prob
-from ..noise import SIGMA_MIN, karras_sigmas, proportional_steps
-from ..sampling import final, reverse, sampling_grid
-from ..seeding import NoiseStream, sample_seeds
+from ...cache import Arrays, Chunk, remember, run_chunks
+from ...denoisers import Denoiser, GaussianMixtureDenoiser, sigma_range
+from ...experiments import GRID, Study, Workbench, _blocks, _digest
+from ...noise import SIGMA_MIN, karras_sigmas, proportional_steps
+from ...sampling import final, reverse, sampling_grid
+from ...seeding import NoiseStream, sample_seeds
+from ...support import checks
+from .auxiliary import SubspaceMixture, fit_mixture
+from .likelihood import Prior, ascend, prior_log_prob
 
 COORDINATES, COMPONENTS, FITTED = (
     40,

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
+from ..support import checks
+from ..support.files import atomic_path
+from ..support.places import cache_folder
 from .archives import choose, digest, list_split, read_images
 from .downloads import fetch
-from .files import atomic_path
-from .profiles import cache_folder
 
 SPLITS = ("train", "test")
 

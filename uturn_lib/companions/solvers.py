@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from . import checks
-from .denoisers import Denoiser
-from .sampling import Step, check_grid, guarded
+from ..denoisers import Denoiser
+from ..sampling import Step, check_grid, guarded
+from ..support import checks
 
 ORDERS = {"euler": 1, "heun": 2, "dpm2": 2, "pndm": 2, "deis": 2, "dpmpp": 2}
 CALLS = {"euler": 1, "heun": 2, "dpm2": 2, "pndm": 1, "deis": 1, "dpmpp": 1}  # per step

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from ..cache import Arrays, remember
-from ..denoisers import Denoiser
-from ..experiments import GRID, Workbench
-from ..measures import trajectory
-from ..noise import karras_sigmas
-from ..sampling import final, sampling_grid
+from ...cache import Arrays, remember
+from ...denoisers import Denoiser
+from ...experiments import GRID, Workbench
+from ...noise import karras_sigmas
+from ...sampling import final, sampling_grid
+from ...support import checks
+from .. import flows
 from ..solvers import CALLS, solve
-from . import flows
+from . import trajectory
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def fixed_points(
 
     Iterated until no start moves by more than ``tolerance``, at most ``rounds`` times; ends nearer to each other than a hundred tolerances count as the same.
     """
-    from ..denoisers import EmpiricalDenoiser
+    from ...denoisers import EmpiricalDenoiser
 
     shift, found = EmpiricalDenoiser(images.double()), []
     for bandwidth in bandwidths:

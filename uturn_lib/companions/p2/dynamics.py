@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from ..ablation import AblatedDenoiser, Component, as_written, components
-from ..cache import Arrays, Chunk, remember, run_chunks
-from ..experiments import GRID, Study
-from ..measures import quality
-from ..profiles import machine
-from ..sampling import final, sampling_grid
-from ..shortcuts import Cut, ShortcutDenoiser
+from ...cache import Arrays, Chunk, remember, run_chunks
+from ...experiments import GRID, Study
+from ...measures import quality
+from ...sampling import final, sampling_grid
+from ...support import checks
+from ...support.machine import machine
+from .. import flows
 from ..solvers import euler_step, solve
-from . import flows
+from .ablation import AblatedDenoiser, Component, as_written, components
+from .shortcuts import Cut, ShortcutDenoiser
 
 WINDOW = 2  # steps of the base sampler for which a part is switched off
 MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on are not those that it is judged on

@@ -1,4 +1,4 @@
-"""Run the notebooks: `python -m uturn_lib.run figures [fig08 ...] --profile laptop --device auto -p seed 3`.
+"""Run the notebooks: `python -m uturn_lib.reports.run figures [fig08 ...] --profile laptop --device auto -p seed 3`.
 
 ``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
 ``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into the README. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
@@ -23,11 +23,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from . import checks, claims, reproduced
-from .features import chosen_extractor, feature_naming
-from .files import atomic_path, write_text
-from .places import ROOT, needs_checkout
-from .profiles import Profile, figure_folder, load_profile, machine, profile_of, reference_folder
+from .. import claims
+from ..features import chosen_extractor, feature_naming
+from ..profiles import Profile, load_profile, profile_of
+from ..support import checks
+from ..support.files import atomic_path, write_text
+from ..support.machine import machine
+from ..support.places import ROOT, figure_folder, needs_checkout, reference_folder
+from . import reproduced
 
 NOTEBOOKS = ROOT / "notebooks"
 GROUPS = {
@@ -307,7 +310,7 @@ def figures_page(profile: str, executed: list[Path]) -> str:
 
 def print_claims(profile: str) -> None:
     """The ledger in a few lines."""
-    from .files import read_json
+    from ..support.files import read_json
 
     path = figure_folder(profile) / "claims.json"
     for entry in read_json(path) if path.is_file() else []:
@@ -382,7 +385,7 @@ def _short(path: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status: 0, or 2 for bad input, 1 for a failed notebook."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.run", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.run", description=__doc__.split("\n")[0])
     parser.add_argument("command", choices=("figures", "refresh", "reference", "readme"))
     parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
     parser.add_argument("--profile", default="laptop")

@@ -12,8 +12,8 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
-from .. import checks
-from .estimate import CONFIDENCE, RESAMPLES, Estimate, interval
+from ...measures.estimate import CONFIDENCE, RESAMPLES, Estimate, interval
+from ...support import checks
 
 
 def _map(effects: np.ndarray, least: int) -> np.ndarray:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
-from .denoisers import GaussianDenoiser, GaussianMixtureDenoiser, _digest, _Exact
-from .seeding import NoiseStream
+from ...denoisers import GaussianDenoiser, GaussianMixtureDenoiser, _digest, _Exact
+from ...seeding import NoiseStream
+from ...support import checks
 
 
 class SubspaceMixture(_Exact):
