@@ -204,7 +204,7 @@ def test_convergence_has_the_announced_order(method, mixture):
 def test_the_deviation_on_optimal_paths_is_that_of_the_two_denoisers_there():
     """A Gaussian "network" beside the memorising score of its own draws, on the path of the latter, by hand."""
     from uturn_lib.data import ImageSet
-    from uturn_lib.denoisers import EmpiricalDenoiser
+    from uturn_lib.empirical import EmpiricalDenoiser
     from uturn_lib.experiments import deviation
     from uturn_lib.sampling import reverse
 

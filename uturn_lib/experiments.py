@@ -34,12 +34,12 @@ from .data.sets import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
     Denoiser,
-    EmpiricalDenoiser,
     GaussianDenoiser,
     GaussianMixtureDenoiser,
     covariance_eigenvalues,
     sigma_range,
 )
+from .empirical import EmpiricalDenoiser
 from .features import (
     FeatureExtractor,
     ImageNetClassifier,

@@ -151,7 +151,7 @@ def fixed_points(
 
     Iterated until no start moves by more than ``tolerance``, at most ``rounds`` times; ends nearer to each other than a hundred tolerances count as the same.
     """
-    from ...denoisers import EmpiricalDenoiser
+    from ...empirical import EmpiricalDenoiser
 
     shift, found = EmpiricalDenoiser(images.double()), []
     for bandwidth in bandwidths:

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...denoisers import GaussianDenoiser, GaussianMixtureDenoiser, _digest, _Exact
+from ...denoisers import ExactDenoiser, GaussianDenoiser, GaussianMixtureDenoiser
 from ...seeding import NoiseStream
 from ...support import checks
+from ...support.hashes import content_hash
 
 
-class SubspaceMixture(_Exact):
+class SubspaceMixture(ExactDenoiser):
     """Data whose leading coordinates in an orthonormal basis are a Gaussian mixture and whose others are independent Gaussians; exact denoiser, density and draws.
 
     Parameters
@@ -53,7 +54,9 @@ class SubspaceMixture(_Exact):
             raise ValueError(f"rest holds a variance of {float(self.rest.min()):g}; none may be negative")
         self.leading, self.count, self.sample_shape = leading, count, tuple(self.mean.shape)
         self.flat_mean = self.mean.flatten()
-        self.fingerprint = fingerprint or _digest(self.flat_mean, self.vectors, self.rest) + leading.fingerprint[:16]
+        self.fingerprint = (
+            fingerprint or content_hash(self.flat_mean, self.vectors, self.rest) + leading.fingerprint[:16]
+        )
 
     @classmethod
     def of(cls, gaussian: GaussianDenoiser, leading: GaussianMixtureDenoiser) -> SubspaceMixture:
@@ -63,28 +66,28 @@ class SubspaceMixture(_Exact):
         return cls(gaussian.mean, leading_basis(gaussian), leading, rest, name)
 
     def _coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        turned = (x.flatten(1) - self._like("flat_mean", x)) @ self._like("vectors", x)
+        turned = (x.flatten(1) - self.parameter("flat_mean", x)) @ self.parameter("vectors", x)
         return turned[:, : self.count], turned[:, self.count :]
 
     def _image(self, leading: Tensor, rest: Tensor) -> Tensor:
-        flat = torch.cat([leading, rest], dim=1) @ self._like("vectors", leading).T + self._like("flat_mean", leading)
+        flat = torch.cat([leading, rest], dim=1) @ self.parameter("vectors", leading).T + self.parameter("flat_mean", leading)
         return flat.reshape(-1, *self.sample_shape)
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
         """D(x, sigma), shape of ``x``."""
-        _, level = self._flat(x, sigma)
+        _, level = self.flatten(x, sigma)
         checks.labels(labels, len(x), self.num_classes)
         leading, rest = self._coordinates(x)
-        variances = self._like("rest", x)
+        variances = self.parameter("rest", x)
         shrink = variances / (variances + level**2).clamp(min=torch.finfo(x.dtype).tiny)
         shrink = torch.where(level == 0, torch.ones_like(shrink), shrink)
         return self._image(self.leading(leading, sigma), rest * shrink)
 
     def log_prob(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """log p(x; sigma) of the noisy law, shape (B,), in nats."""
-        _, level = self._flat(x, sigma)
+        _, level = self.flatten(x, sigma)
         leading, rest = self._coordinates(x)
-        variance = self._like("rest", x) + level**2
+        variance = self.parameter("rest", x) + level**2
         others = -0.5 * (rest**2 / variance + variance.log() + math.log(2 * math.pi)).sum(1)
         return self.leading.log_prob(leading, sigma) + others
 
