@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from uturn_lib import load_denoiser, pretrained
+from uturn_lib import load_denoiser
 from uturn_lib.data.downloads import fetch, offline_file
+from uturn_lib.networks.edm import pretrained
 
 CONTENT = bytes(range(256)) * 4000  # a megabyte whose parts differ
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from scipy.signal import convolve2d
 from torch.nn import functional as F
 
-from uturn_lib import edm, u_turn
+from uturn_lib import u_turn
+from uturn_lib.networks.edm import architectures as edm
 
 VECTORS = Path(os.environ.get("UTURN_DATA", "/nowhere")) / "edm_vectors"
 CIFAR10 = {

@@ -7,8 +7,9 @@ import types
 import pytest
 import torch
 
-from uturn_lib import features, load_data
-from uturn_lib.features import NAMING, chosen_extractor, extractor_fingerprint, imagenet_extractor
+from uturn_lib import load_data
+from uturn_lib.networks import features
+from uturn_lib.networks.features import NAMING, chosen_extractor, extractor_fingerprint, imagenet_extractor
 
 
 @pytest.fixture(autouse=True)

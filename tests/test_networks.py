@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from uturn_lib import artificial_start, load_classifier, load_data, load_denoiser
 from uturn_lib.measures.quality import frechet_distance
-from uturn_lib.networks import CHECKPOINTS, Classifier, save_classifier, save_denoiser, shipped_fingerprint
+from uturn_lib.networks import Classifier, save_classifier, save_denoiser, shipped_fingerprint
+from uturn_lib.support.places import CHECKPOINTS
 
 
 def test_preconditioning_is_table_1_of_karras_et_al(tiny_network):

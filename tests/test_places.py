@@ -15,8 +15,8 @@ import pytest
 import torch
 from test_downloads import Server
 
-from uturn_lib import load_denoiser, networks
-from uturn_lib.networks import save_denoiser
+from uturn_lib import load_denoiser
+from uturn_lib.networks import checkpoints, save_denoiser
 from uturn_lib.support import places
 
 PACKED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "uturn_lib", "checkpoints", "notebooks/published")
@@ -26,18 +26,21 @@ PROGRAM = """
 import importlib, json, pkgutil
 import torch
 import uturn_lib
-from uturn_lib import cache, load_data, load_denoiser, places, profiles, published, training, u_turn
+from uturn_lib import load_data, load_denoiser, training, u_turn
+from uturn_lib.claims import published
+from uturn_lib.experiments import engine
+from uturn_lib.support import places
 
 modules = [found.name for found in pkgutil.walk_packages(uturn_lib.__path__, "uturn_lib.")]
 for name in modules:
     importlib.import_module(name)
 digits = load_data("mnist", "test").images[:2]
 turned = u_turn(load_denoiser("mnist", "cpu"), digits, 0.3, steps=4).y0
-cache.remember("u_turn", {"of": "this test"}, lambda: {"y0": turned.numpy()})
+engine.remember("u_turn", {"of": "this test"}, lambda: {"y0": turned.numpy()})
 print(json.dumps({
     "file": uturn_lib.__file__, "modules": modules, "moved": float((turned - digits).square().mean().sqrt()),
     "curves": len(published.load_curves("chen2023_cifar10")["sigma"]), "cached": [str(f) for f in places.cache_folder().rglob("*.npz")],
-    "written": [str(folder) for folder in (profiles.figure_folder("laptop"), training.RUNS, places.TRAINED)],
+    "written": [str(folder) for folder in (places.figure_folder("laptop"), training.RUNS, places.TRAINED)],
 }))
 """
 
@@ -126,12 +129,12 @@ def test_the_wheel_holds_the_shipped_files_and_no_large_ones(wheel, tmp_path):
     assert max(sizes.values()) <= 10_000_000 and not any("test" in name or "egg" in name for name in sizes)
 
     source = packed_files(tmp_path / "source")
-    with open(source / "checkpoints" / "mnist" / networks.WEIGHTS, "ab") as file:
+    with open(source / "checkpoints" / "mnist" / checkpoints.WEIGHTS, "ab") as file:
         file.write(bytes(10_000_001))
     with zipfile.ZipFile(build(source, tmp_path / "large")) as archive:
         names = archive.namelist()
     assert "uturn_lib/shipped/checkpoints/mnist/config.json" in names
-    assert f"uturn_lib/shipped/checkpoints/mnist/{networks.WEIGHTS}" not in names
+    assert f"uturn_lib/shipped/checkpoints/mnist/{checkpoints.WEIGHTS}" not in names
 
 
 @pytest.fixture
@@ -139,16 +142,16 @@ def without_weights(tmp_path, monkeypatch, tiny_network):
     """Shipped checkpoints of which one has lost its weights, as in a wheel; returns those and their SHA-256."""
     folder = tmp_path / "shipped"
     save_denoiser(tiny_network, folder / "tiny")
-    content = (folder / "tiny" / networks.WEIGHTS).read_bytes()
-    (folder / "tiny" / networks.WEIGHTS).unlink()
-    monkeypatch.setattr(networks, "CHECKPOINTS", folder)
-    monkeypatch.setattr(networks, "kept_folder", lambda: tmp_path / "kept")
+    content = (folder / "tiny" / checkpoints.WEIGHTS).read_bytes()
+    (folder / "tiny" / checkpoints.WEIGHTS).unlink()
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", folder)
+    monkeypatch.setattr(checkpoints, "kept_folder", lambda: tmp_path / "kept")
     monkeypatch.delenv("UTURN_CHECKPOINTS_URL", raising=False)
     return content
 
 
 def test_weights_that_are_not_packed_are_fetched_once_and_verified(without_weights, monkeypatch, tiny_network):
-    server, name = Server(), f"tiny/{networks.WEIGHTS}"
+    server, name = Server(), f"tiny/{checkpoints.WEIGHTS}"
     server.files[name] = without_weights
     monkeypatch.setenv("UTURN_CHECKPOINTS_URL", server.url(""))
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -159,7 +162,7 @@ def test_weights_that_are_not_packed_are_fetched_once_and_verified(without_weigh
 
 def test_other_weights_at_the_address_are_refused(without_weights, monkeypatch):
     server = Server()
-    server.files[f"tiny/{networks.WEIGHTS}"] = without_weights[:-1] + b"!"
+    server.files[f"tiny/{checkpoints.WEIGHTS}"] = without_weights[:-1] + b"!"
     monkeypatch.setenv("UTURN_CHECKPOINTS_URL", server.url(""))
     with pytest.raises(ValueError, match="wrong checksum"):
         load_denoiser("tiny", "cpu")
@@ -172,7 +175,7 @@ def test_without_an_address_the_error_names_the_ways_out(without_weights, tmp_pa
     (tmp_path / "own" / "tiny").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="lacks"):
         load_denoiser("tiny", "cpu")
-    (tmp_path / "own" / "tiny" / networks.WEIGHTS).write_bytes(without_weights)
+    (tmp_path / "own" / "tiny" / checkpoints.WEIGHTS).write_bytes(without_weights)
     config = json.loads((tmp_path / "shipped" / "tiny" / "config.json").read_text())
     assert config["uturn"]["weights_sha256"] == hashlib.sha256(without_weights).hexdigest()
     assert load_denoiser("tiny", "cpu").sample_shape == tiny_network.sample_shape

@@ -16,11 +16,13 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from edm_stand_in import SOURCE, TINY_ADM, TINY_NCSN, TINY_SONG, edm_modules, random_network, write_edm_pickle
 from torch import nn
 
-from uturn_lib import GaussianDenoiser, load_denoiser, pretrained, u_turn
-from uturn_lib.discrete import DiscreteDenoiser, alphas_cumprod
+from uturn_lib import GaussianDenoiser, load_denoiser, u_turn
 from uturn_lib.networks import shipped_fingerprint
+from uturn_lib.networks.diffusers_format import DiscreteDenoiser, alphas_cumprod
+from uturn_lib.networks.edm import pretrained
+from uturn_lib.networks.checkpoints import UnsafeFile
+from uturn_lib.networks.edm.pickles import CALLS, read_pickle, suspicious
 from uturn_lib.noise import ddpm_sigmas
-from uturn_lib.pickles import CALLS, UnsafePickle, read_pickle, suspicious
 from uturn_lib.support.files import read_json
 
 
@@ -105,7 +107,7 @@ def test_a_pickle_that_would_create_a_file_is_refused_and_nothing_runs(place, tm
         write_edm_pickle(path, random_network("EDM", TINY_SONG), extra=Writes(trap))
     else:
         path.write_bytes(pickle.dumps(Writes(trap)))
-    with pytest.raises(UnsafePickle, match="open"):
+    with pytest.raises(UnsafeFile, match="open"):
         load_denoiser(path, "cpu")
     assert not trap.exists()
     pickle.loads(pickle.dumps(Writes(trap)))  # Python itself would have done it
@@ -131,7 +133,7 @@ def test_a_pickle_that_would_create_a_file_is_refused_and_nothing_runs(place, tm
 def test_any_other_global_is_refused(evil, tmp_path):
     path = tmp_path / "odd.pkl"
     path.write_bytes(pickle.dumps({"ema": evil}))
-    with pytest.raises(UnsafePickle, match="asks for"):
+    with pytest.raises(UnsafeFile, match="asks for"):
         read_pickle(path)
 
 
@@ -151,7 +153,7 @@ def test_a_class_with_a_hostile_source_is_refused_and_nothing_runs(addition, wha
     trap = tmp_path / "trap"
     source = SOURCE + "\n" + addition.format(trap=trap) + "\n"
     path = write_edm_pickle(tmp_path / "evil.pkl", random_network("EDM", TINY_SONG), source=source)
-    with pytest.raises(UnsafePickle, match=what):
+    with pytest.raises(UnsafeFile, match=what):
         load_denoiser(path, "cpu")
     assert not trap.exists() and suspicious(SOURCE) is None
 
@@ -296,7 +298,7 @@ def test_a_tensor_cannot_be_larger_than_its_storage(tmp_path):
         def __reduce__(self):
             return torch._utils._rebuild_tensor_v2, (torch.zeros(1).storage(), 0, (2**50,), (0,), False, OrderedDict())
 
-    with pytest.raises(UnsafePickle, match="larger than its storage"):
+    with pytest.raises(UnsafeFile, match="larger than its storage"):
         read_pickle(dump(tmp_path / "vast.pkl", {"ema": Vast()}))
 
 
@@ -348,7 +350,7 @@ def test_a_block_of_weights_is_opened_as_bare_weights_only(tmp_path):
 
     path = tmp_path / "hidden.pkl"
     path.write_bytes(pickle.dumps({"ema": Hidden()}))
-    with pytest.raises(UnsafePickle, match="bare storage"):
+    with pytest.raises(UnsafeFile, match="bare storage"):
         read_pickle(path)
     assert not trap.exists()
 
@@ -384,7 +386,7 @@ MEMORY = """
     import re, sys
     import torch
     from uturn_lib import load_denoiser
-    import uturn_lib.pretrained, uturn_lib.edm
+    import uturn_lib.networks.edm.pretrained, uturn_lib.networks.edm.architectures
     peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))
     torch.nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 8, 8))
     before = peak()

@@ -201,7 +201,7 @@ def test_a_short_run_does_not_replace_what_has_seen_more():
 
 def test_the_shipped_classifiers_are_those_of_the_recipes():
     """What was trained before a recipe had all of today's fields is compared in those it knew."""
-    from uturn_lib.networks import CHECKPOINTS
+    from uturn_lib.support.places import CHECKPOINTS
 
     for name, recipe in training.CLASSIFIERS.items():
         known = training.shipped_record(CHECKPOINTS / f"{name}-classifier")

@@ -29,7 +29,8 @@ from .denoisers import (
     velocity,
 )
 from .empirical import EmpiricalDenoiser
-from .networks import load_classifier, load_denoiser
+from .networks.classifier import load_classifier
+from .networks.loader import load_denoiser
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile
 from .sampling import Churn, Step, reverse

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from .data.sets import load_data
-from .features import NAMING, chosen_extractor, imagenet_extractor
 from .measures.quality import frechet_distance, kernel_distance
-from .networks import Classifier, EDMDenoiser, load_classifier, load_denoiser
+from .networks.classifier import Classifier, load_classifier
+from .networks.features import NAMING, chosen_extractor, imagenet_extractor
+from .networks.loader import load_denoiser
+from .networks.unet import EDMDenoiser
 from .profiles import PROFILES, Profile
 from .support.files import atomic_path, read_json, sha256
 from .uturn import artificial_start

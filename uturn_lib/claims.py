@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from .measures.estimate import Estimate, difference
 from .measures.retention import Heterogeneity, chance_level
-from .networks import shipped_fingerprint
+from .networks.loader import shipped_fingerprint
 from .profiles import describe, load_profile
 from .published import SPECIATION
 from .statements import CHANGES, MEANINGS, PAPER_CLAIMS, STATEMENTS, UNDECIDED

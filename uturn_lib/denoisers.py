@@ -142,7 +142,11 @@ class GaussianDenoiser(ExactDenoiser):
         """D(x, sigma), shape of ``x``."""
         flat, sigma = self.flatten(x, sigma)
         checks.labels(labels, len(x), self.num_classes)
-        mean, vectors, values = self.parameter("flat_mean", x), self.parameter("eigenvectors", x), self.parameter("eigenvalues", x)
+        mean, vectors, values = (
+            self.parameter("flat_mean", x),
+            self.parameter("eigenvectors", x),
+            self.parameter("eigenvalues", x),
+        )
         shrink = values / (values + sigma**2).clamp(min=torch.finfo(x.dtype).tiny)
         shrink = torch.where(
             sigma == 0, torch.ones_like(shrink), shrink

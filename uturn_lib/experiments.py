@@ -40,7 +40,12 @@ from .denoisers import (
     sigma_range,
 )
 from .empirical import EmpiricalDenoiser
-from .features import (
+from .measures import affinity as affinity_measure
+from .measures import retention
+from .measures.estimate import Estimate
+from .measures.gaussianity import ks_statistic
+from .measures.quality import class_distance
+from .networks.features import (
     FeatureExtractor,
     ImageNetClassifier,
     Naming,
@@ -48,11 +53,6 @@ from .features import (
     feature_naming,
     imagenet_extractor,
 )
-from .measures import affinity as affinity_measure
-from .measures import retention
-from .measures.estimate import Estimate
-from .measures.gaussianity import ks_statistic
-from .measures.quality import class_distance
 from .noise import GRID, proportional_steps
 from .profiles import Profile, load_profile
 from .sampling import Churn, final, reverse, sampling_grid
@@ -108,7 +108,7 @@ class Study(Workbench):
     @cached_property
     def classifier(self):
         """The classifier of the profile."""
-        from .networks import load_classifier
+        from .networks.classifier import load_classifier
 
         if self.profile.classifier == ImageNetClassifier.name:
             return ImageNetClassifier(self.device)
@@ -204,7 +204,7 @@ class Study(Workbench):
     @property
     def classifier_fingerprint(self) -> str:
         """Of the profile's classifier, from its configuration alone; or of the one that was set by hand."""
-        from .networks import shipped_fingerprint
+        from .networks.loader import shipped_fingerprint
 
         if self.profile.classifier == ImageNetClassifier.name:
             return ImageNetClassifier().fingerprint
@@ -214,7 +214,7 @@ class Study(Workbench):
     @property
     def classifier_score(self) -> tuple[int, int]:
         """On how many held-out images the profile's classifier was right, of how many (its training record; judged here where it has none)."""
-        from .networks import find_checkpoint
+        from .networks.checkpoints import find_checkpoint
 
         if self.profile.classifier == ImageNetClassifier.name:
             return int((self.predict(self.test.images) == self.test.labels).sum()), len(self.test)
@@ -242,7 +242,8 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
     Raises ``ValueError`` for an unknown profile or device, ``FileNotFoundError`` for a missing checkpoint.
     """
-    from .networks import accelerated_fingerprint, shipped_fingerprint
+    from .networks.base import accelerated_fingerprint
+    from .networks.loader import shipped_fingerprint
 
     where = checks.pick_device(device)
     chosen = load_profile(profile).on(where.type)
@@ -269,7 +270,8 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
 def second_bench(study: Study) -> Workbench:
     """The network of the profile's second data set (Figure 16). Raises ``ValueError`` where the profile has none."""
-    from .networks import accelerated_fingerprint, shipped_fingerprint
+    from .networks.base import accelerated_fingerprint
+    from .networks.loader import shipped_fingerprint
 
     name, fast = study.profile.second_checkpoint, study.device.type == "cuda"
     if name is None:
@@ -291,7 +293,8 @@ def _make_denoiser(checkpoint: str, device: torch.device, fast: bool, classes: i
 
 
 def _load_network(checkpoint: str, device: torch.device, fast: bool) -> Denoiser:
-    from .networks import accelerate, load_denoiser
+    from .networks.base import accelerate
+    from .networks.loader import load_denoiser
 
     if not fast:
         return load_denoiser(checkpoint, device)

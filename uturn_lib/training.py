@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data.sets import ImageSet, load_data
-from .networks import Classifier, EDMDenoiser, freeze, make_unet, save_classifier, save_denoiser
+from .networks.base import freeze
+from .networks.classifier import Classifier, save_classifier
+from .networks.unet import EDMDenoiser, make_unet, save_denoiser
 from .support import checks
 from .support.files import atomic_path, read_json
 from .support.machine import machine

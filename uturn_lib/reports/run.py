@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from .. import claims
-from ..features import chosen_extractor, feature_naming
+from ..networks.features import chosen_extractor, feature_naming
 from ..profiles import Profile, load_profile, profile_of
 from ..support import checks
 from ..support.files import atomic_path, write_text

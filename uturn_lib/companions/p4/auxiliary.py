@@ -70,7 +70,9 @@ class SubspaceMixture(ExactDenoiser):
         return turned[:, : self.count], turned[:, self.count :]
 
     def _image(self, leading: Tensor, rest: Tensor) -> Tensor:
-        flat = torch.cat([leading, rest], dim=1) @ self.parameter("vectors", leading).T + self.parameter("flat_mean", leading)
+        flat = torch.cat([leading, rest], dim=1) @ self.parameter("vectors", leading).T + self.parameter(
+            "flat_mean", leading
+        )
         return flat.reshape(-1, *self.sample_shape)
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:

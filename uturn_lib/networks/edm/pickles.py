@@ -22,9 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-class UnsafePickle(ValueError):
-    """The file asks for something that a network's weights do not need."""
+from ..checkpoints import DAMAGED, UnsafeFile
 
 
 @dataclass
@@ -51,7 +49,7 @@ class RawBytes:
     def take(self) -> bytes:
         content, self.content = self.content, None
         if content is None:
-            raise UnsafePickle("a block of weights is used twice")
+            raise UnsafeFile("a block of weights is used twice")
         return content
 
 
@@ -98,7 +96,7 @@ def suspicious(source: str) -> str | None:
 def read_pickle(path: str | Path) -> Any:
     """The object in ``path`` as dicts, lists, numbers, tensors, :class:`Record` and :class:`Container`; nothing of it is run.
 
-    Raises :class:`UnsafePickle` (a ``ValueError``) naming what was refused, ``ValueError`` for a file that is no complete pickle, ``FileNotFoundError``.
+    Raises :class:`UnsafeFile` (a ``ValueError``) naming what was refused, ``ValueError`` for a file that is no complete pickle, ``FileNotFoundError``.
     """
     path = Path(path)
     if not path.is_file():
@@ -106,21 +104,17 @@ def read_pickle(path: str | Path) -> Any:
     with path.open("rb") as file:
         try:
             return _Machine().run(file)
-        except UnsafePickle as error:
-            raise UnsafePickle(f"{path.name} is refused: {error}. Nothing in it was run") from error
+        except UnsafeFile as error:
+            raise UnsafeFile(f"{path.name} is refused: {error}. Nothing in it was run") from error
         except DAMAGED as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path.name} is not a complete pickle of a network ({reason})") from error
 
 
-# What a damaged or hostile file may provoke on the way; all of it means that the file is not what it should be.
-DAMAGED = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, ArithmeticError, MemoryError)
-
-
 def _key(value: Any) -> Any:
     """``value`` if it is plain: hashing a nested tuple can take for ever."""
     if type(value) not in (str, int, float, bool, type(None)):
-        raise UnsafePickle(f"it uses a {type(value).__name__} as a name")
+        raise UnsafeFile(f"it uses a {type(value).__name__} as a name")
     return value
 
 
@@ -147,7 +141,7 @@ class _Machine:
             elif name in STEPS:
                 STEPS[name](self, argument)
             elif name not in ("PROTO", "FRAME"):
-                raise UnsafePickle(f"it uses the instruction {name}")
+                raise UnsafeFile(f"it uses the instruction {name}")
         raise EOFError("it has no end")
 
     def above_mark(self) -> list[Any]:
@@ -165,16 +159,16 @@ class _Machine:
 
     def look_up(self, *parts: Any) -> None:
         if not all(isinstance(part, str) for part in parts):
-            raise UnsafePickle("it asks for something that has no name")
+            raise UnsafeFile("it asks for something that has no name")
         name = ".".join(parts)
         if name not in CALLS:
-            raise UnsafePickle(f"it asks for {name[:MESSAGE]!r}")
+            raise UnsafeFile(f"it asks for {name[:MESSAGE]!r}")
         self.stack.append(Name(name))
 
     def call(self) -> None:
         function, arguments = self.take(2)
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise UnsafePickle("it calls something that is not a known function")
+            raise UnsafeFile("it calls something that is not a known function")
         if function.text == RECORD:
             self.stack.append(self.record(*arguments))
         else:
@@ -183,13 +177,13 @@ class _Machine:
     def record(self, meta: dict[str, Any]) -> Record:
         source, name = meta["module_src"], meta["class_name"]
         if not isinstance(source, str) or not isinstance(name, str) or not isinstance(meta["state"], dict):
-            raise UnsafePickle("a class that came with its source is not described by text")
+            raise UnsafeFile("a class that came with its source is not described by text")
         if source not in self.looked_at:
             found = suspicious(source)
             if len(self.looked_at) >= SOURCES:
                 found = "there are too many of them"
             if found:
-                raise UnsafePickle(
+                raise UnsafeFile(
                     f"the source that came with the class {name[:MESSAGE]} is not that of a network: {found}"
                 )
             self.looked_at.add(source)
@@ -203,18 +197,18 @@ class _Machine:
         elif isinstance(target, Container) and isinstance(state, dict):
             target.state.update(state)
         elif not isinstance(target, dict):  # a dictionary's own attributes are of no interest
-            raise UnsafePickle(f"it changes a {type(target).__name__}")
+            raise UnsafeFile(f"it changes a {type(target).__name__}")
 
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict):
-            raise UnsafePickle(f"it changes a {type(target).__name__}")
+            raise UnsafeFile(f"it changes a {type(target).__name__}")
         target.update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
     def extend(self, items: list[Any], kind: type) -> None:
         target = self.stack[-1]
         if type(target) is not kind:
-            raise UnsafePickle(f"it changes a {type(target).__name__}")
+            raise UnsafeFile(f"it changes a {type(target).__name__}")
         target.extend(items) if kind is list else target.update(map(_key, items))
 
 
@@ -242,7 +236,7 @@ def _numpy_type(text: str, *_: Any) -> _NumpyType:
         "u8",
         "b1",
     ):
-        raise UnsafePickle(
+        raise UnsafeFile(
             f"it asks for numpy values of type {str(type(text)) if not isinstance(text, str) else text[:MESSAGE]!r}"
         )
     return _NumpyType(text)
@@ -257,13 +251,13 @@ def _storage(content: RawBytes) -> Tensor:
     """The values (n,) of a storage, itself a small file of torch, opened by torch's own reader of bare weights."""
     raw = content.take()
     if not raw.startswith(LEGACY_TORCH):
-        raise UnsafePickle("a block of weights is not a bare storage")
+        raise UnsafeFile("a block of weights is not a bare storage")
     try:
         found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; each means that this is not a bare storage
-        raise UnsafePickle(f"a block of weights is not a bare storage ({type(error).__name__})") from error
+        raise UnsafeFile(f"a block of weights is not a bare storage ({type(error).__name__})") from error
     if not isinstance(found, torch.TypedStorage):
-        raise UnsafePickle(f"a block of weights holds a {type(found).__name__}")
+        raise UnsafeFile(f"a block of weights holds a {type(found).__name__}")
     with warnings.catch_warnings():  # torch calls its typed storages deprecated, but its files are made of them
         warnings.simplefilter("ignore", UserWarning)
         return torch.empty(0, dtype=found.dtype).set_(found.untyped())
@@ -271,9 +265,9 @@ def _storage(content: RawBytes) -> Tensor:
 
 def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     if not isinstance(storage, Tensor):
-        raise UnsafePickle("a tensor is made of something that is not a storage")
+        raise UnsafeFile("a tensor is made of something that is not a storage")
     if math.prod(size) > storage.numel():
-        raise UnsafePickle("a tensor is larger than its storage")
+        raise UnsafeFile("a tensor is larger than its storage")
     return storage.as_strided(size, stride, offset)  # raises RuntimeError beyond the storage
 
 
@@ -391,7 +385,7 @@ def _collect(module: Record | Container, prefix: str, found: dict[str, Tensor], 
     if not isinstance(module, (Record, Container)):
         raise ValueError(f"{where} is a {type(module).__name__}, not a module")
     if id(module) in met or depth > DEPTH:
-        raise UnsafePickle(f"{where} is met twice, or lies too deep")
+        raise UnsafeFile(f"{where} is met twice, or lies too deep")
     met.add(id(module))
     for kind in ("_parameters", "_buffers"):
         for name, value in (module.state.get(kind) or {}).items():

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .networks import NetworkDenoiser
-from .support import checks
+from ...support import checks
+from ..base import NetworkDenoiser
 
 BOX = (1, 1)  # the filter that halves by averaging and doubles by repeating
 

@@ -7,15 +7,21 @@ asked at a real-valued step (its time embedding is a smooth function), interpola
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .networks import NetworkDenoiser
-from .support import checks
+from ..support import checks
+from ..support.files import read_json, sha256
+from .base import NetworkDenoiser, freeze
+from .checkpoints import WEIGHTS, sound
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
 # Schedulers of diffusers that share the DDPM forward process; which of them comes with the weights does not matter here.
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler",
               "UniPCMultistepScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")  # fmt: skip
@@ -100,3 +106,67 @@ class DiscreteDenoiser(NetworkDenoiser):
         if self.prediction == "v_prediction":
             return (scaled - sigma * output) / root
         return torch.where(sigma == 0, x, output)
+
+
+def is_diffusers(folder: Path) -> bool:
+    """Whether ``folder`` holds a diffusers pipeline or U-Net that is none of ours."""
+    if (folder / "model_index.json").is_file() or (folder / "unet" / "config.json").is_file():
+        return True
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return isinstance(config, dict) and config.get("_class_name") == "UNet2DModel" and "uturn" not in config
+
+
+def diffusers_parts(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """The folder of the U-Net, its configuration and that of the scheduler; both layouts of the hub are known (with sub-folders, without)."""
+    unet = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    scheduler = scheduler if scheduler.is_file() else folder / "scheduler_config.json"
+    for path in (unet / "config.json", scheduler):
+        if not path.is_file():
+            raise FileNotFoundError(f"checkpoint {folder} lacks {path.relative_to(folder)}")
+        if not isinstance(read_json(path), dict):
+            raise ValueError(f"{path} is not a configuration")
+    return unet, read_json(unet / "config.json"), read_json(scheduler)
+
+
+def _weights_file(folder: Path) -> Path:
+    parts = sorted(path.name for path in folder.glob("*.index.json"))
+    if parts:  # diffusers would prefer them to a single file beside them
+        raise ValueError(f"checkpoint {folder} has its weights in several parts ({parts[0]}); one file is needed")
+    for name in (WEIGHTS, "diffusion_pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"checkpoint {folder} lacks {WEIGHTS}")
+
+
+def diffusers_fingerprint(folder: Path) -> str:
+    """SHA-256 of the weights and both configurations: the network itself is not built."""
+    unet, model, scheduler = diffusers_parts(folder)
+    text = json.dumps([sha256(_weights_file(unet)), model, scheduler], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_diffusers(folder: Path, device: torch.device):
+    """A ``UNet2DModel`` with a DDPM-type scheduler as a denoiser in sigma (:class:`DiscreteDenoiser`)."""
+    from diffusers import UNet2DModel
+
+    unet_folder, model, scheduler = diffusers_parts(folder)
+    if model.get("_class_name", "UNet2DModel") != "UNet2DModel":
+        raise ValueError(f"{folder} holds a {model['_class_name']}; a UNet2DModel is needed")
+    alphas, prediction = alphas_cumprod(scheduler), scheduler.get("prediction_type", "epsilon")
+    weights = _weights_file(unet_folder)
+    try:  # diffusers renames the parameters of old files; torch opens .bin files as bare weights only
+        unet = UNet2DModel.from_pretrained(
+            str(unet_folder),
+            use_safetensors=weights.suffix == ".safetensors",
+            low_cpu_mem_usage=False,
+            local_files_only=True,
+        )
+    except Exception as error:  # diffusers raises many kinds; each means that the weights are not what config.json says
+        raise ValueError(
+            f"{weights} cannot be loaded as its config.json describes ({type(error).__name__}: {error})"
+        ) from error
+    with sound(folder):
+        denoiser = DiscreteDenoiser(unet, alphas, prediction)
+    denoiser.fingerprint = diffusers_fingerprint(folder)
+    return freeze(denoiser, device)

@@ -1,6 +1,6 @@
-"""Networks that others have trained, behind our denoiser interface: the EDM files of NVIDIA, and diffusers folders or hub repositories.
+"""The networks of Karras et al. (2022) that NVIDIA publishes as pickles: found or fetched, opened without running them, converted.
 
-``load_denoiser`` finds its way here by itself. ``python -m uturn_lib.pretrained convert FILE.pkl FOLDER`` writes an EDM file as safetensors and JSON, which
+``load_denoiser`` finds its way here by itself. ``python -m uturn_lib.networks.edm.pretrained convert FILE.pkl FOLDER`` writes an EDM file as safetensors and JSON, which
 opens faster and can hold no code; ``fetch NAME`` only downloads.
 """
 
@@ -10,23 +10,21 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .cache import remember
-from .data.downloads import fetch, offline_file
-from .edm import KINDS, TRAINING_ONLY, Preconditioned, check_arguments, separable_filter
-from .networks import WEIGHTS, checkpoint_fingerprint, freeze, load_weights, read_checkpoint
-from .pickles import DAMAGED, UnsafePickle, constructor_arguments, network_of, read_pickle, state_of
-from .support.files import atomic_path, read_json, sha256, write_json
+from ...data.downloads import fetch, offline_file
+from ...support.files import atomic_path, sha256, write_json, write_text
+from ...support.places import cache_folder
+from ..base import freeze
+from ..checkpoints import WEIGHTS, load_weights, read_checkpoint, sound
+from .architectures import KINDS, TRAINING_ONLY, Preconditioned, check_arguments, separable_filter
+from .pickles import constructor_arguments, network_of, read_pickle, state_of
 
 EDM_HOME = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 EDM_LICENCE = "CC BY-NC-SA 4.0"
@@ -95,7 +93,7 @@ def open_edm(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
     The module is built without memory of its own and takes over the tensors of the file. Raises ``ValueError`` for a class we do not know.
     """
     content = read_pickle(path)
-    with _sound(path):
+    with sound(path):
         record = network_of(content)
         kind = record.class_name.removesuffix("Precond")
         if not record.class_name.endswith("Precond") or kind not in KINDS:
@@ -108,18 +106,6 @@ def open_edm(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
         }
         state = {name.removeprefix("model."): value for name, value in state_of(record).items()}
         return _assemble(section, state, path), section | {"source": {"file": path.name, "sha256": sha256(path)}}
-
-
-@contextmanager
-def _sound(path: Path) -> Iterator[None]:
-    """Whatever an unsound file provokes becomes a ``ValueError`` that names it."""
-    try:
-        yield
-    except UnsafePickle as error:
-        raise UnsafePickle(f"{path.name} is refused: {error}") from error
-    except DAMAGED as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{path.name} describes no network that can be used here: {kind}{error}") from error
 
 
 def _assemble(section: dict[str, Any], state: dict[str, Tensor], path: Path) -> Preconditioned:
@@ -167,7 +153,7 @@ def load_edm(name_or_path: str | Path, device: torch.device) -> Preconditioned:
 
 
 def _settle(denoiser: Preconditioned, device: torch.device) -> Preconditioned:
-    """As ``networks.freeze``, but a CPU keeps the layout of the file: another one is not faster there and costs the memory of the weights again."""
+    """As ``base.freeze``, but a CPU keeps the layout of the file: another one is not faster there and costs the memory of the weights again."""
     return freeze(denoiser, device) if device.type == "cuda" else denoiser.eval().requires_grad_(False)
 
 
@@ -189,7 +175,7 @@ def convert(source: str | Path, folder: str | Path) -> Path:
 def load_converted(folder: Path, device: torch.device) -> Preconditioned:
     """The denoiser in a folder that :func:`convert` has written."""
     config, state = read_checkpoint(folder, WEIGHTS, "Preconditioned")
-    with _sound(folder):
+    with sound(folder):
         denoiser = _assemble(config["uturn"], state, folder)
         if denoiser.fingerprint != config["uturn"].get("fingerprint"):
             raise ValueError(
@@ -198,120 +184,21 @@ def load_converted(folder: Path, device: torch.device) -> Preconditioned:
     return _settle(denoiser, device)
 
 
-# ------------------------------------------------------------------------------------------------------- diffusers
-
-
-def is_diffusers(folder: Path) -> bool:
-    """Whether ``folder`` holds a diffusers pipeline or U-Net that is none of ours."""
-    if (folder / "model_index.json").is_file() or (folder / "unet" / "config.json").is_file():
-        return True
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    return isinstance(config, dict) and config.get("_class_name") == "UNet2DModel" and "uturn" not in config
-
-
-def diffusers_parts(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """The folder of the U-Net, its configuration and that of the scheduler; both layouts of the hub are known (with sub-folders, without)."""
-    unet = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
-    scheduler = folder / "scheduler" / "scheduler_config.json"
-    scheduler = scheduler if scheduler.is_file() else folder / "scheduler_config.json"
-    for path in (unet / "config.json", scheduler):
-        if not path.is_file():
-            raise FileNotFoundError(f"checkpoint {folder} lacks {path.relative_to(folder)}")
-        if not isinstance(read_json(path), dict):
-            raise ValueError(f"{path} is not a configuration")
-    return unet, read_json(unet / "config.json"), read_json(scheduler)
-
-
-def _weights_file(folder: Path) -> Path:
-    parts = sorted(path.name for path in folder.glob("*.index.json"))
-    if parts:  # diffusers would prefer them to a single file beside them
-        raise ValueError(f"checkpoint {folder} has its weights in several parts ({parts[0]}); one file is needed")
-    for name in (WEIGHTS, "diffusion_pytorch_model.bin"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"checkpoint {folder} lacks {WEIGHTS}")
-
-
-def diffusers_fingerprint(folder: Path) -> str:
-    """SHA-256 of the weights and both configurations: the network itself is not built."""
-    unet, model, scheduler = diffusers_parts(folder)
-    text = json.dumps([sha256(_weights_file(unet)), model, scheduler], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_diffusers(folder: Path, device: torch.device):
-    """A ``UNet2DModel`` with a DDPM-type scheduler as a denoiser in sigma (``discrete.DiscreteDenoiser``)."""
-    from diffusers import UNet2DModel
-
-    from .discrete import DiscreteDenoiser, alphas_cumprod
-
-    unet_folder, model, scheduler = diffusers_parts(folder)
-    if model.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise ValueError(f"{folder} holds a {model['_class_name']}; a UNet2DModel is needed")
-    alphas, prediction = alphas_cumprod(scheduler), scheduler.get("prediction_type", "epsilon")
-    weights = _weights_file(unet_folder)
-    try:  # diffusers renames the parameters of old files; torch opens .bin files as bare weights only
-        unet = UNet2DModel.from_pretrained(
-            str(unet_folder),
-            use_safetensors=weights.suffix == ".safetensors",
-            low_cpu_mem_usage=False,
-            local_files_only=True,
-        )
-    except Exception as error:  # diffusers raises many kinds; each means that the weights are not what config.json says
-        raise ValueError(
-            f"{weights} cannot be loaded as its config.json describes ({type(error).__name__}: {error})"
-        ) from error
-    with _sound(folder):
-        denoiser = DiscreteDenoiser(unet, alphas, prediction)
-    denoiser.fingerprint = diffusers_fingerprint(folder)
-    return freeze(denoiser, device)
-
-
-# -------------------------------------------------------------------------------------------------------- dispatch
-
-
-def load_foreign(name_or_path: str | Path, folder: Path | None, device: torch.device):
-    """The denoiser in an EDM file (``folder`` None) or in ``folder``; None when the checkpoint is one of ours."""
-    if folder is None:
-        return load_edm(name_or_path, device)
-    if is_diffusers(folder):
-        return load_diffusers(folder, device)
-    section = _section(folder)
-    return load_converted(folder, device) if section.get("architecture") == "Preconditioned" else None
-
-
-def foreign_fingerprint(name_or_path: str | Path, folder: Path | None) -> str:
-    """What the fingerprint of :func:`load_foreign`'s denoiser will be, without building it."""
-    if folder is None:
-        return _edm_fingerprint(find_edm_file(name_or_path))
-    if is_diffusers(folder):
-        return diffusers_fingerprint(folder)
-    section = _section(folder)
-    if section.get("architecture") == "Preconditioned":
-        return str(section.get("fingerprint"))  # compared with the content when it is loaded
-    return checkpoint_fingerprint(read_json(folder / "config.json"))
-
-
-def _edm_fingerprint(path: Path) -> str:
-    """The fingerprint of an EDM file, remembered by the SHA-256 of the file: opening it takes seconds."""
-
-    def compute() -> dict[str, np.ndarray]:
-        return {"fingerprint": np.array(open_edm(path)[0].fingerprint)}
-
-    return str(remember("edm_fingerprint", {"file": sha256(path)}, compute)["fingerprint"])
-
-
-def _section(folder: Path) -> dict[str, Any]:
-    config = read_json(folder / "config.json")
-    section = config.get("uturn") if isinstance(config, dict) else None
-    if not isinstance(section, dict):
-        raise ValueError(f"{folder}/config.json describes no model of ours and no diffusers U-Net")
-    return section
+def edm_fingerprint(path: Path) -> str:
+    """The fingerprint of the network in an EDM file, without opening it a second time, which takes seconds: it is kept by the SHA-256 of the file and of the code
+    that reads it."""
+    code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    kept = cache_folder() / "edm_fingerprint" / f"{sha256(path)[:32]}-{hashlib.sha256(code).hexdigest()[:16]}.txt"
+    if not kept.is_file():
+        write_text(kept, open_edm(path)[0].fingerprint)
+    return kept.read_text(encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.pretrained", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m uturn_lib.networks.edm.pretrained", description=__doc__.split("\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("fetch", help="download a published EDM file")
     one.add_argument("name", help=", ".join(PUBLISHED))

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .support import checks
-from .support.files import sha256
-from .support.progress import track
+from ..support import checks
+from ..support.files import sha256
+from ..support.progress import track
 
 LITE_SIZE = 128  # 32 x 32 images are enlarged to this; the usual 224 costs four times as much and shows no more of them
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
