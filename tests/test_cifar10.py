@@ -17,10 +17,10 @@ from uturn_lib import (
     load_denoiser,
     u_turn,
 )
+from uturn_lib.claims.published import SPECIATION, load_curves
 from uturn_lib.measures import retention
 from uturn_lib.networks import shipped_fingerprint
 from uturn_lib.profiles import PROFILES
-from uturn_lib.published import SPECIATION, load_curves
 from uturn_lib.reports import run
 from uturn_lib.support.places import CHECKPOINTS, reference_folder
 

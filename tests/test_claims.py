@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from uturn_lib import claims, verdicts
-from uturn_lib.companions import claims as companions
+from uturn_lib import claims
+from uturn_lib.claims import companions, verdicts
+from uturn_lib.claims.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 from uturn_lib.companions.p2 import phases
 from uturn_lib.measures import correlation, quality, retention
 from uturn_lib.measures.estimate import Estimate, difference
 from uturn_lib.measures.retention import Heterogeneity
 from uturn_lib.support.places import ROOT, figure_folder, reference_folder
-from uturn_lib.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 
 CLOSED = Gate("it cannot see")
 WHERE = ("f", "laptop")
@@ -442,7 +442,7 @@ def test_a_claim_has_one_row_with_all_its_figures_the_worst_first():
     (row,) = [line for line in claims.page("laptop").splitlines() if line.startswith("| C1 |")]
     assert row.index("bad") < row.index("wide") < row.index("good") and f"**{FAILS}**" in row
     assert row.index(claims.MEANINGS["C1"][1]) < row.index("bad") < row.index("<details><summary>rule</summary>")
-    assert claims.verdicts("laptop") == {"C1": FAILS}
+    assert claims.overall_verdicts("laptop") == {"C1": FAILS}
     assert "2026-11-24" in claims.page("laptop") and claims.page("laptop").count(claims.CHANGES) == 1
     assert all(f"| {name} |" in claims.page("laptop") for name in verdicts.MARGINS)
 

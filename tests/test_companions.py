@@ -9,7 +9,9 @@ import torch
 from conftest import make_tiny_network
 
 from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, karras_sigmas
-from uturn_lib.companions import claims, flows, solvers
+from uturn_lib.claims import companions as claims
+from uturn_lib.claims.verdicts import OPEN
+from uturn_lib.companions import flows, solvers
 from uturn_lib.companions.p2 import dynamics
 from uturn_lib.companions.p2.ablation import AblatedDenoiser, components
 from uturn_lib.companions.p3 import geometry
@@ -19,7 +21,6 @@ from uturn_lib.experiments import Workbench
 from uturn_lib.measures.estimate import Estimate, bootstrap_mean
 from uturn_lib.sampling import final, sampling_grid
 from uturn_lib.seeding import NoiseStream, sample_seeds
-from uturn_lib.verdicts import OPEN
 
 # ------------------------------------------------------------------------------------------------ P2
 

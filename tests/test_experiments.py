@@ -13,6 +13,7 @@ import torch
 from conftest import make_tiny_network
 
 from uturn_lib import EmpiricalDenoiser, cache, experiments, load_data, noise
+from uturn_lib.claims.verdicts import OPEN
 from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
 from uturn_lib.measures import correlation
@@ -21,7 +22,6 @@ from uturn_lib.profiles import PROFILES, QUALITY_LEVELS
 from uturn_lib.reports import plotting
 from uturn_lib.support.files import atomic_path
 from uturn_lib.support.places import ROOT, cache_folder, figure_folder
-from uturn_lib.verdicts import OPEN
 
 
 def starts_from(gaussian, count=12):

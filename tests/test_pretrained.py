@@ -18,9 +18,9 @@ from torch import nn
 
 from uturn_lib import GaussianDenoiser, load_denoiser, u_turn
 from uturn_lib.networks import shipped_fingerprint
+from uturn_lib.networks.checkpoints import UnsafeFile
 from uturn_lib.networks.diffusers_format import DiscreteDenoiser, alphas_cumprod
 from uturn_lib.networks.edm import pretrained
-from uturn_lib.networks.checkpoints import UnsafeFile
 from uturn_lib.networks.edm.pickles import CALLS, read_pickle, suspicious
 from uturn_lib.noise import ddpm_sigmas
 from uturn_lib.support.files import read_json

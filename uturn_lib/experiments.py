@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from .cache import Arrays, Chunk, remember, run_chunks
+from .claims.verdicts import Gate, class_gate_of, margin, quality_gate
 from .data.sets import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
@@ -60,7 +61,6 @@ from .seeding import NoiseStream, sample_seeds
 from .support import checks
 from .support.files import read_json
 from .uturn import INITIAL_LAWS, artificial_start, g_turn, initial_state, posterior_draws, u_turn
-from .verdicts import Gate, class_gate_of, margin, quality_gate
 
 
 @dataclass

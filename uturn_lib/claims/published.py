@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .support import checks
-from .support.places import PUBLISHED
+from ..support import checks
+from ..support.places import PUBLISHED
 
 
 def load_curves(name: str) -> dict[str, np.ndarray]:

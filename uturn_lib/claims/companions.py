@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..claims import Claim, LateStart, late_starts, make_claim, signed, some, text, why_closed
 from ..measures.estimate import Estimate, difference
-from ..verdicts import FAILS, HOLDS, Gate, above, all_of, any_of, below, inside, margin, within
+from .claim import Claim, LateStart, late_starts, make_claim, signed, some, text, why_closed
+from .verdicts import FAILS, HOLDS, Gate, above, all_of, any_of, below, inside, margin, within
 
 BUDGET = margin("budget")  # median image distance, relative to unrelated images
 

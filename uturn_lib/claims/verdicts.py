@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .measures.estimate import Estimate, difference
+from ..measures.estimate import Estimate, difference
 
 HOLDS, FAILS, WEAK, UNSEEN = "holds", "does not hold", "too weak to tell", "not testable here"
 VERDICTS = (FAILS, UNSEEN, WEAK, HOLDS)  # worst first
