@@ -12,14 +12,16 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import EmpiricalDenoiser, cache, experiments, load_data, noise
+from uturn_lib import EmpiricalDenoiser, experiments, load_data, noise
 from uturn_lib.claims.verdicts import OPEN
 from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
+from uturn_lib.experiments import engine
 from uturn_lib.measures import correlation
 from uturn_lib.noise import proportional_steps
 from uturn_lib.profiles import PROFILES, QUALITY_LEVELS
 from uturn_lib.reports import plotting
+from uturn_lib.sampling import Churn
 from uturn_lib.support.files import atomic_path
 from uturn_lib.support.places import ROOT, cache_folder, figure_folder
 
@@ -110,9 +112,9 @@ def test_the_constants_of_the_grid_are_in_the_key(gaussian, monkeypatch, constan
 
 
 def test_the_version_of_the_computation_is_in_the_key(monkeypatch):
-    chunk = cache.Chunk("u_turn", {"seed": 0})
+    chunk = engine.Chunk("u_turn", {"seed": 0})
     before = chunk.path
-    monkeypatch.setitem(cache.VERSIONS, "u_turn", cache.VERSIONS["u_turn"] + 1)
+    monkeypatch.setitem(engine.VERSIONS, "u_turn", engine.VERSIONS["u_turn"] + 1)
     assert chunk.path != before
 
 
@@ -231,7 +233,7 @@ print(slow.calls, float(sweep.y0.sum()))
 
 def test_what_another_process_computes_is_left_for_last(monkeypatch):
     """A locked chunk is not waited for while there is other work."""
-    chunks = [cache.Chunk("paths", {"number": number}) for number in range(3)]
+    chunks = [engine.Chunk("paths", {"number": number}) for number in range(3)]
     order, lock = [], chunks[0].lock
     lock.acquire()
 
@@ -241,7 +243,7 @@ def test_what_another_process_computes_is_left_for_last(monkeypatch):
             lock.release()
         return {"value": np.array(chunk.inputs["number"])}
 
-    results = cache.run_chunks(compute, chunks, "test")
+    results = engine.run_chunks(compute, chunks, "test")
     assert order == [1, 2, 0] and [int(result["value"]) for result in results] == [0, 1, 2]
 
 
@@ -408,7 +410,7 @@ def test_norms_and_correlations_along_a_generation_follow_their_formulas():
         dict(steps=5),
         dict(sigma_max=9.0),
         dict(seed=1),
-        dict(churn=experiments.Churn(s_noise=1.0)),
+        dict(churn=Churn(s_noise=1.0)),
         dict(mask=torch.arange(300) > 9),
     ],
 )

@@ -7,10 +7,10 @@ import sys
 import nbformat
 import pytest
 
-from uturn_lib import training
 from uturn_lib.reports import run
 from uturn_lib.support import progress
 from uturn_lib.support.places import ROOT, figure_folder
+from uturn_lib.training.__main__ import main as train
 
 NOTEBOOKS = run.find_notebooks([])
 
@@ -45,7 +45,7 @@ def test_bad_input_ends_with_one_line_and_a_status(arguments, message):
 
 
 def test_training_refuses_unknown_profiles(capsys):
-    assert training.main(["--profile", "desktop"]) == 2
+    assert train(["--profile", "desktop"]) == 2
     assert "profile = 'desktop'" in capsys.readouterr().err
 
 

@@ -18,7 +18,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 from . import measures
-from .data.sets import ImageSet, load_data
+from .data import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
     Denoiser,
@@ -29,8 +29,7 @@ from .denoisers import (
     velocity,
 )
 from .empirical import EmpiricalDenoiser
-from .networks.classifier import load_classifier
-from .networks.loader import load_denoiser
+from .networks import load_classifier, load_denoiser
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile
 from .sampling import Churn, Step, reverse

@@ -9,17 +9,7 @@ from dataclasses import dataclass, field
 from ..measures.estimate import Estimate
 from ..support import checks
 from .statements import MEANINGS, STATEMENTS, UNDECIDED
-from .verdicts import (
-    HOLDS,
-    UNSEEN,
-    VERDICTS,
-    Gate,
-    above,
-    all_of,
-    any_of,
-    below,
-    margin,
-)
+from .verdicts import HOLDS, UNSEEN, VERDICTS, Gate, above, all_of, any_of, below, margin
 
 
 @dataclass(frozen=True)

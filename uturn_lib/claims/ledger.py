@@ -15,12 +15,7 @@ from ..support.places import cache_folder, figure_folder
 from .claim import Claim, meaning
 from .published import SPECIATION
 from .statements import CHANGES, PAPER_CLAIMS, STATEMENTS
-from .verdicts import (
-    MARGINS,
-    UNSEEN,
-    VERDICTS,
-    all_of,
-)
+from .verdicts import MARGINS, UNSEEN, VERDICTS, all_of
 
 Place = Callable[[str], Path]  # profile -> folder
 

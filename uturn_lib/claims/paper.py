@@ -8,20 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..measures.estimate import Estimate, difference
 from ..measures.retention import Heterogeneity, chance_level
 from .claim import Claim, LateStart, late_starts, make_claim, same_length, signed, some, text, why_closed
-from .verdicts import (
-    FAILS,
-    HOLDS,
-    UNSEEN,
-    WEAK,
-    Gate,
-    above,
-    all_of,
-    below,
-    inside,
-    margin,
-    within,
-    yes,
-)
+from .verdicts import FAILS, HOLDS, UNSEEN, WEAK, Gate, above, all_of, below, inside, margin, within, yes
 
 
 def memorization(

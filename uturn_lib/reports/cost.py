@@ -119,9 +119,9 @@ def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
 @torch.no_grad()
 def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int = 3) -> float:
     """Images per second of one call of the network, as the figures use it on ``device``; the median of ``rounds``."""
-    from ..experiments import _make_denoiser
+    from ..experiments.study import build_denoiser
 
-    denoiser = _make_denoiser(checkpoint, device, device.type == "cuda")
+    denoiser = build_denoiser(checkpoint, device, device.type == "cuda")
     x = torch.randn(batch, *denoiser.sample_shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device) if denoiser.num_classes else None
 

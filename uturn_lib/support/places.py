@@ -23,6 +23,7 @@ CHECKOUT = find_checkout()
 ROOT = CHECKOUT or user_data_path("uturn", appauthor=False)  # figures/ and runs/ are written here
 CHECKPOINTS = CHECKOUT / "checkpoints" if CHECKOUT else PACKAGE / "shipped" / "checkpoints"
 PUBLISHED = CHECKOUT / "notebooks" / "published" if CHECKOUT else PACKAGE / "shipped" / "published"
+RUNS = ROOT / "runs"  # unfinished training
 TRAINED = ROOT / "checkpoints"  # networks trained here; in a checkout they are the shipped ones
 
 

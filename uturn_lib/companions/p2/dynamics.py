@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...cache import Arrays, Chunk, remember, run_chunks
-from ...experiments import GRID, Study
+from ...experiments.engine import Arrays, Chunk, remember, run_chunks
+from ...experiments.study import Study
 from ...measures import quality
+from ...noise import GRID
 from ...sampling import final, sampling_grid
 from ...support import checks
 from ...support.machine import machine

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...cache import Arrays, remember
 from ...denoisers import Denoiser
-from ...experiments import GRID, Workbench
-from ...noise import karras_sigmas
+from ...experiments.engine import Arrays, remember
+from ...experiments.study import Workbench
+from ...noise import GRID, karras_sigmas
 from ...sampling import final, sampling_grid
 from ...support import checks
 from .. import flows

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...cache import Arrays, Chunk, remember, run_chunks
 from ...denoisers import Denoiser, GaussianMixtureDenoiser, sigma_range
-from ...experiments import GRID, Study, Workbench, _blocks, _digest
-from ...noise import SIGMA_MIN, karras_sigmas, proportional_steps
+from ...experiments.engine import Arrays, Chunk, block_ranges, remember, run_chunks
+from ...experiments.study import Study, Workbench
+from ...noise import GRID, SIGMA_MIN, karras_sigmas, proportional_steps
 from ...sampling import final, reverse, sampling_grid
 from ...seeding import NoiseStream, sample_seeds
 from ...support import checks
+from ...support.hashes import content_hash
 from .auxiliary import SubspaceMixture, fit_mixture
 from .likelihood import Prior, ascend, prior_log_prob
 
@@ -100,7 +101,7 @@ def squared_distances(
         "denoiser": bench.fingerprint,
         "others": named,
         "target": "image" if target is None else fingerprint_of("target", target),
-        "images": _digest(images),
+        "images": content_hash(images),
         "seed": seed,
     }
     chunks = [Chunk("squared_distances", inputs | {"sigma": float(sigma)}) for sigma in sigmas]
@@ -141,7 +142,13 @@ def flow_likelihoods(
     for name in priors:
         if name in ("none", "latent"):
             raise ValueError(f"priors: the name {name!r} is taken")
-    inputs = {"denoiser": bench.fingerprint, "images": _digest(images), "times": times, "steps": steps, "seed": seed}
+    inputs = {
+        "denoiser": bench.fingerprint,
+        "images": content_hash(images),
+        "times": times,
+        "steps": steps,
+        "seed": seed,
+    }
     inputs |= {"priors": {name: fingerprint_of(f"priors[{name!r}]", prior) for name, prior in priors.items()}}
     inputs |= {"lowest": lowest, "grid": GRID}
     grid = karras_sigmas(steps, times[-1], lowest)[:-1].tolist()
@@ -152,7 +159,7 @@ def flow_likelihoods(
     def compute() -> Arrays:
         made: dict[str, list] = {name: [] for name in ("none", *priors, "latent")}
         power = float(start.square().mean())
-        for block in _blocks(len(start), bench.batch_size):  # derivatives need memory
+        for block in block_ranges(len(start), bench.batch_size):  # derivatives need memory
             rows: dict[str, list] = {name: [] for name in made}
             part = start[block.start : block.stop].to(bench.device)
             path = ascend(bench.denoiser, part, levels, seed=seed, indices=block)
@@ -179,7 +186,7 @@ def auxiliary_starts(
     """
     profile = study.profile
     sigmas = [float(s) for s in (profile.quality_sigmas if sigmas is None else sigmas)]
-    blocks = _blocks(profile.ground_truths, profile.chunk)
+    blocks = block_ranges(profile.ground_truths, profile.chunk)
     common = {"denoiser": study.fingerprint, "grid": GRID, "law": law.fingerprint, "seed": seed}
     chunks = [
         Chunk(

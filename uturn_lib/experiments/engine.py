@@ -18,7 +18,7 @@ import os
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
-from .support import checks
-from .support.files import atomic_path
-from .support.places import cache_folder
-from .support.progress import track
+from ..support import checks
+from ..support.files import atomic_path
+from ..support.places import PACKAGE, cache_folder
+from ..support.progress import track
 
 # Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
 VERSIONS = {
@@ -40,7 +42,6 @@ VERSIONS = {
     "auxiliary_start": 2,
     "class_spectra": 1,
     "deviation": 2,
-    "edm_fingerprint": 1,
     "effect_map": 1,
     "empirical_retention": 1,
     "features": 2,
@@ -99,14 +100,14 @@ class Chunk:
 @lru_cache(maxsize=1)
 def code_digest() -> str:
     """SHA-256 of what the library computes: its source as syntax trees, in which comments, docstrings and layout do not appear."""
-    digest, folder = hashlib.sha256(), Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list):
                 node.body = [statement for statement in body if not _is_text(statement)]
-        digest.update(f"{path.relative_to(folder).as_posix()} {ast.dump(tree)}".encode())
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {ast.dump(tree)}".encode())
     return digest.hexdigest()
 
 
@@ -196,3 +197,18 @@ def _in_any_order(compute: Callable[[Chunk], Arrays], chunks: list[Chunk]) -> It
 def remember(experiment: str, inputs: dict[str, Any], compute: Callable[[], Arrays]) -> Arrays:
     """The result of a single computation, from the cache or made by ``compute`` and stored under ``inputs``."""
     return run_chunk(lambda chunk: compute(), Chunk(experiment, inputs))
+
+
+def block_ranges(count: int, size: int) -> list[range]:
+    """``count`` samples in ranges of ``size`` (the last may be shorter)."""
+    size = checks.positive_int("chunk", size)
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def stack_levels(results: list[Arrays], blocks: int, names: Sequence[str]) -> dict[str, Tensor]:
+    """Results of ``blocks`` chunks per level, level by level, as tensors (S, N, ...)."""
+    rows = [results[i : i + blocks] for i in range(0, len(results), blocks)]
+    return {
+        name: torch.from_numpy(np.stack([np.concatenate([part[name] for part in row]) for row in rows]))
+        for name in names
+    }

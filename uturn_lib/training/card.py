@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from .data.sets import load_data
-from .measures.quality import frechet_distance, kernel_distance
-from .networks.classifier import Classifier, load_classifier
-from .networks.features import NAMING, chosen_extractor, imagenet_extractor
-from .networks.loader import load_denoiser
-from .networks.unet import EDMDenoiser
-from .profiles import PROFILES, Profile
-from .support.files import atomic_path, read_json, sha256
-from .uturn import artificial_start
+from ..data.sets import load_data
+from ..measures.quality import frechet_distance, kernel_distance
+from ..networks.classifier import Classifier, load_classifier
+from ..networks.features import NAMING, chosen_extractor, imagenet_extractor
+from ..networks.loader import load_denoiser
+from ..networks.unet import EDMDenoiser
+from ..profiles import PROFILES, Profile
+from ..support.files import atomic_path, read_json, sha256
+from ..uturn import artificial_start
 
 SAMPLES = 1000
 STEPS = 64
@@ -88,7 +88,7 @@ def measure_denoiser(
 
 def draw_loss(log: list[dict[str, float]], path: Path) -> None:
     """The loss curve: held-out and training images, the same noise at every point."""
-    from .reports import plotting
+    from ..reports import plotting
 
     plotting.use_style()
     figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE * 0.7, 2.8))
@@ -110,7 +110,7 @@ def draw_loss(log: list[dict[str, float]], path: Path) -> None:
 
 def draw_samples(images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10) -> None:
     """A grid of samples: a column per class, then two rows without labels, which have no class."""
-    from .reports import plotting
+    from ..reports import plotting
 
     plotting.use_style()
     grid = images.reshape(-1, columns, *images.shape[1:])
@@ -145,7 +145,7 @@ def _optimiser(recipe: dict[str, Any]) -> str:
 
 
 def _save(figure: Any, path: Path) -> None:
-    from .reports import plotting
+    from ..reports import plotting
 
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
