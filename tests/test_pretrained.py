@@ -60,6 +60,21 @@ def test_a_pickled_network_is_read_without_the_code_that_wrote_it(name, protocol
     assert found.fingerprint == shipped_fingerprint(path)
 
 
+def test_a_fingerprint_is_kept_by_the_content_of_the_file(tmp_path, monkeypatch):
+    first, second = list(TINY)[:2]
+    opened, original = [], pretrained.open_edm
+    monkeypatch.setattr(pretrained, "open_edm", lambda path: opened.append(path) or original(path))
+    one = write_edm_pickle(tmp_path / "one.pkl", random_network(*TINY[first]))
+    other = write_edm_pickle(tmp_path / "other.pkl", random_network(*TINY[second]))
+    prints = [shipped_fingerprint(path) for path in (one, other)]
+    assert len(opened) == 2 and prints[0] != prints[1]
+    one.rename(tmp_path / "renamed.pkl")
+    other.rename(one)
+    assert [shipped_fingerprint(tmp_path / "renamed.pkl"), shipped_fingerprint(one)] == prints
+    assert len(opened) == 2  # neither was opened again, though the names have changed hands
+    assert load_denoiser(one, "cpu").fingerprint == prints[1]
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_the_converted_file_gives_exactly_the_same(name, tmp_path, capsys):
     path = write_edm_pickle(tmp_path / "tiny.pkl", random_network(*TINY[name]))

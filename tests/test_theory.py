@@ -1,6 +1,7 @@
 """Norms, affinity and theory against closed forms."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_affine_scale_finds_a_known_crossing_and_says_when_there_is_none():
     assert affinity.affine_scale(sigmas, 0.001 * total, total).value == 0
     with pytest.raises(ValueError, match="tolerance"):
         affinity.affine_scale(sigmas, total, total, tolerance=2)
+
+
+def test_the_components_may_be_given_as_plain_tensors(gaussian):
+    """The regression needs no denoiser of the data, only their mean and principal components."""
+    x = noisy(gaussian.sample(range(40)), 1.0)
+    parts = SimpleNamespace(mean=gaussian.mean, eigenvalues=gaussian.eigenvalues, eigenvectors=gaussian.eigenvectors)
+    for components in (gaussian, parts):
+        found = affinity.affine_residuals(x[:20], x[:20] ** 3, x[20:], x[20:] ** 3, components, 1.0)
+        # written out: D_G is affine with the matrix Sigma (Sigma + sigma^2)^-1, and residuals keep their length under rotations
+        apart = x[20:] ** 3 - gaussian(x[20:], 1.0)
+        np.testing.assert_allclose(found["gaussian"], apart.square().sum(1), rtol=1e-4)
 
 
 def test_bad_regressions_are_refused(gaussian):

@@ -1,4 +1,4 @@
-"""Verdicts of the companion studies, by the rules of ``uturn_lib.statements``."""
+"""Verdicts of the companion studies, by the rules of ``uturn_lib.claims.statements``."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def report(*claims: Claim) -> str:
 def read_ledger(profile: str, place: Place = figure_folder) -> list[dict]:
     """The entries of a profile's claims.json, none when it does not exist yet; one for each claim and figure.
 
-    ``place``: :func:`profiles.figure_folder` for what was computed here, :func:`profiles.reference_folder` for what is committed.
+    ``place``: :func:`places.figure_folder` for what was computed here, :func:`places.reference_folder` for what is committed.
     """
     path = place(profile) / "claims.json"
     return read_json(path) if path.is_file() else []
