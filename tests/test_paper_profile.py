@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from command_line import command
 from edm_stand_in import TINY_ADM, TINY_SONG, random_network, write_edm_pickle
 from PIL import Image
-from test_run import command
 
 from uturn_lib import GaussianDenoiser, experiments, load_data
 from uturn_lib.companions import solvers

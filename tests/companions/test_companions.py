@@ -415,7 +415,7 @@ def near(value, half=0.01):
 
 
 def test_verdicts_of_nothing_are_refused():
-    """Whether verdicts follow their rules: tests/test_claims.py."""
+    """Whether verdicts follow their rules: tests/claims/test_claims.py."""
     for empty in (
         lambda: claims.beats_baselines("p2b", "laptop", {}, near(0.1)),
         lambda: claims.crossing("p4a", "laptop", (1, 80), {}),

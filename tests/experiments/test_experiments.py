@@ -169,7 +169,7 @@ def test_a_killed_sweep_continues(gaussian, tmp_path):
     script = tmp_path / "sweep.py"
     script.write_text(f"""
 import sys, time, torch
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT / "tests" / "experiments")!r}]
 from test_experiments import Counted, starts_from
 from uturn_lib import GaussianDenoiser, experiments
 class Slow(Counted):
@@ -206,7 +206,7 @@ def test_two_processes_share_a_sweep(tmp_path):
     """Each piece is computed once, by one of them, and both end with the same results."""
     program = """
 import sys, time, torch
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/experiments"]
 from test_experiments import Counted, experiments, starts_from
 from uturn_lib import GaussianDenoiser
 class Slow(Counted):

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from test_downloads import Server
+from local_server import Server
 
 from uturn_lib import load_denoiser
 from uturn_lib.networks import checkpoints, save_denoiser

@@ -1,11 +1,10 @@
 """The command line and the notebooks as documents; bad input ends with one clear line and a status that is not 0."""
 
 import os
-import subprocess
-import sys
 
 import nbformat
 import pytest
+from command_line import command
 
 from uturn_lib.reports import run
 from uturn_lib.support import progress
@@ -13,17 +12,6 @@ from uturn_lib.support.places import ROOT, figure_folder
 from uturn_lib.training.__main__ import main as train
 
 NOTEBOOKS = run.find_notebooks([])
-
-
-def command(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "uturn_lib.reports.run", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=300,
-        env=os.environ | environment,
-    )
 
 
 @pytest.mark.parametrize(
