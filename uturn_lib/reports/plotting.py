@@ -135,6 +135,36 @@ def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str | N
         )
 
 
+def mark_times(axes: Axes, t_m: Estimate, t_s: Estimate | None = None, height: float = 0.98) -> None:
+    """T_m and T_s as vertical lines with their intervals as bands, each with its name written beside it.
+
+    The names stand outside of the pair, at ``height`` (fraction of the axes). What was not seen, or is not testable
+    (NaN), is not drawn. Call it last: the sides depend on the direction of the axis.
+    """
+    times = [("T_m", t_m), *([("T_s", t_s)] if t_s is not None else [])]
+    seen = [(name, t) for name, t in times if np.isfinite(t.value) and t.value > 0]
+    places = [axes.transData.transform((t.value, 0))[0] for _, t in seen]
+    for (name, t), place in zip(seen, places, strict=True):
+        mark_transition(axes, t, name, None)
+        side = -1 if len(seen) == 2 and place == min(places) else 1
+        axes.annotate(
+            f"${name}$ = {t.value:.2g}",
+            (t.value, height),
+            xycoords=("data", "axes fraction"),
+            xytext=(4 * side, 0),
+            textcoords="offset points",
+            ha="right" if side < 0 else "left",
+            va="top",
+            color=COLOURS[name],
+            fontsize=8,
+        )
+
+
+def label_curve(axes: Axes, x: float, y: float, text: str, quantity: str, **options: object) -> None:
+    """Name a curve where it runs, in its colour; ``options`` go to ``Axes.text``."""
+    axes.text(x, y, text, **({"color": COLOURS[quantity], "fontsize": 8} | options))
+
+
 def image_grid(
     axes: Axes, images: Tensor, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), gap: int = GAP
 ) -> None:
@@ -162,7 +192,9 @@ def frame_images(axes: Axes, colours: Sequence[Sequence[str | None]], height: in
         for k, colour in enumerate(row):
             if colour is not None:
                 place = (k * (width + gap) - 0.5, r * (height + gap) - 0.5)
-                axes.add_patch(plt.Rectangle(place, width, height, fill=False, edgecolor=colour, linewidth=1.6))
+                frame = plt.Rectangle(place, width, height, fill=False, edgecolor=colour, linewidth=1.6)
+                frame.set_clip_on(False)  # the outermost frames lie on the border of the axes
+                axes.add_patch(frame)
 
 
 def retention_frames(identity: Tensor, same_class: Tensor, before: int = 1) -> list[list[str | None]]:

@@ -33,6 +33,7 @@ from ..support.places import ROOT, figure_folder, needs_checkout, reference_fold
 from . import reproduced
 
 NOTEBOOKS = ROOT / "notebooks"
+LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the paper
 GROUPS = {
     "paper": "fig",
     "companions": "p",
@@ -295,9 +296,7 @@ def figures_page(profile: str, executed: list[Path]) -> str:
         f"# The figures, profile {profile}\n\nWritten by `make figures PROFILE={profile}`; do not edit. The claims with their rules: [CLAIMS.md](CLAIMS.md); scale and machine: [RUN.md](RUN.md)."
     ]
     for path in sorted(executed):
-        outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
-        texts = [output.get("data", {}).get("text/markdown", "") for output in outputs]
-        texts = [text.replace("\n## ", "\n### ") for text in texts if text.startswith("**Figure")]
+        texts = [text for cell in nbformat.read(path, as_version=4).cells for text in _said(cell)]
         figure = figure_of(path)
         pictures = sorted(figure_folder(profile).glob(f"{figure}_*.png"))
         shown = "\n\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
@@ -306,6 +305,18 @@ def figures_page(profile: str, executed: list[Path]) -> str:
         title = int(figure.removeprefix("fig")) if figure.startswith("fig") else figure.replace("p", "P")
         parts.append("\n\n".join([f"## Figure {title}", shown, *texts, f"({notebook})"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _said(cell: Any) -> list[str]:
+    """What a cell says about its figure, in any profile: captions (cells or outputs) and tables of numbers.
+
+    "What we see" is written for the committed laptop run, so it stays in the notebook.
+    """
+    if cell.cell_type == "markdown":
+        return [cell.source] if cell.source.startswith("**Figure") else []
+    shown = [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", [])]
+    kept = [text for text in shown if text.startswith(("**Figure", "| "))]
+    return [text.replace("\n## ", "\n### ") for text in kept]
 
 
 def print_claims(profile: str) -> None:
@@ -323,15 +334,16 @@ def refresh(names: list[str], jobs: int = JOBS) -> None:
 
     os.environ["UTURN_PROGRESS"] = "off"
     folder = ROOT / ".cache" / "executed" / "refresh"
-    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in find_notebooks(names)], jobs):
+    pages = find_notebooks(names) + ([] if names else LESSONS)
+    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in pages], jobs):
         document = nbformat.read(folder / notebook.name, as_version=4)
         document.metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
         for cell in document.cells:
-            # Times and execution status change with every run; tags are what we keep.
-            cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+            # Times and execution status change with every run; tags and folding are what we keep.
+            cell.metadata = {name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)}
         nbformat.write(document, notebook)
     update_readme()
 

@@ -1,0 +1,203 @@
+"""The exercises of the pages: an answer is compared with a computed truth; a wrong one gets a hint, never the answer.
+
+Each truth is a function below, registered for its page. Hints name the kind of error (sign, factor, order, power).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+
+from ..denoisers import GaussianMixtureDenoiser
+from ..measures.correlation import gaussian_correlation
+from ..measures.retention import agreement
+from ..support import checks
+
+LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # noise levels at which functions are compared
+SIMPLE_FACTORS = (2, 3, 4, 5, 10, math.pi, math.sqrt(2), math.sqrt(3))
+
+Truth = Callable[..., float | Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What is right: a number or several (``of_sigma`` False), or a function of the noise level."""
+
+    truth: Truth
+    of_sigma: bool
+    tolerance: float  # relative
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome of a check: true when the answer is right. A notebook shows its text."""
+
+    right: bool
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.right
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(page: str, of_sigma: bool = False, tolerance: float = 0.01) -> Callable[[Truth], Truth]:
+    """Register a truth for ``page`` ("fig09"). One exercise for each page."""
+
+    def register(truth: Truth) -> Truth:
+        if page in EXERCISES:
+            raise ValueError(f"page = {page!r} has an exercise already; one for each page is allowed")
+        EXERCISES[page] = Exercise(truth, of_sigma, tolerance)
+        return truth
+
+    return register
+
+
+def check_exercise(page: str, answer: object) -> Checked:
+    """Is ``answer`` right? Says yes, or what kind of error it may be.
+
+    ``answer``: a number, a sequence of numbers, or a function of one noise level, as the exercise of ``page`` asks;
+    None is no answer yet. Raises ``ValueError`` for an unknown page, ``TypeError`` for an answer of another kind.
+    """
+    checks.one_of("page", page, EXERCISES)
+    asked = EXERCISES[page]
+    if answer is None:
+        return Checked(False, "No answer yet.")
+    if asked.of_sigma != callable(answer):
+        needed = "a function of sigma" if asked.of_sigma else "a number, or several,"
+        raise TypeError(f"answer: {needed} is needed, got {type(answer).__name__}")
+    truth, given = _numbers(asked.truth, asked.of_sigma), _numbers(answer, asked.of_sigma)
+    if given.shape != truth.shape:
+        return Checked(False, f"Not yet. {len(truth)} number(s) are asked for, {len(given)} were given.")
+    if not np.isfinite(given).all():
+        return Checked(False, "Not yet. The answer is not finite.")
+    if _near(given, truth, asked.tolerance):
+        return Checked(True, "Right.")
+    return Checked(False, f"Not yet. {hint(given, truth, asked.tolerance, asked.of_sigma)}")
+
+
+def _numbers(source: object, of_sigma: bool) -> np.ndarray:
+    """A row of numbers: the values of a function at ``LEVELS``, a truth's value, or the answer itself."""
+    if of_sigma:
+        values: object = [source(level) for level in LEVELS]
+    else:
+        values = source() if callable(source) else source
+    try:
+        return np.atleast_1d(np.asarray(values, dtype=float)).ravel()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"answer: numbers are needed, got {values!r}") from error
+
+
+def _near(found: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:
+    return bool(np.allclose(found, truth, rtol=tolerance, atol=tolerance * np.abs(truth).max() / 10))
+
+
+def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool = False) -> str:
+    """The kind of error in ``given``, both (n,) finite. The text has no number of the truth in it."""
+
+    def near(changed: np.ndarray) -> bool:
+        return _near(changed, truth, tolerance)
+
+    with np.errstate(all="ignore"):
+        if near(-given):
+            return "The sign is wrong."
+        if not of_sigma and len(truth) > 1 and near(given[np.argsort(given)][np.argsort(np.argsort(truth))]):
+            return "These are the right numbers in another order."
+        if near(1 / given):
+            return "A fraction is upside down."
+        if near(1 - given):
+            return "This is the complement: what is lost instead of what is kept, or the reverse."
+        if near(np.sqrt(given)) or near(given**2):
+            return "A square, or a square root, is missing or too many."
+        if _constant_factor(given / truth, tolerance):
+            return "A constant factor is wrong."
+        if of_sigma and _power(given) != _power(truth):
+            return "At large sigma it changes with the wrong power of sigma."
+        if (np.abs(given / truth - 1) < 0.1).all():
+            return "Close, but not within the tolerance: an approximation, or rounding."
+        if (np.abs(np.log(np.abs(given / truth))) > math.log(5)).any():
+            return "The order of magnitude is wrong: check units and limits."
+    return "Go back to the definition, and try the limits of small and of large noise."
+
+
+def _constant_factor(ratios: np.ndarray, tolerance: float) -> bool:
+    """Is it the same factor everywhere? A single number must be off by one that is easily forgotten."""
+    if not np.isfinite(ratios).all() or (ratios <= 0).any():
+        return False
+    if len(ratios) > 1:
+        return bool(np.ptp(ratios) <= 2 * tolerance * ratios.mean())
+    factors = np.array([*SIMPLE_FACTORS, *(1 / factor for factor in SIMPLE_FACTORS)])
+    return bool((np.abs(ratios[0] / factors - 1) <= tolerance).any())
+
+
+def _power(values: np.ndarray) -> float:
+    """The power of sigma with which ``values`` at ``LEVELS`` change between the last two, to a half."""
+    slope = np.log(np.abs(values[-1] / values[-2])) / np.log(LEVELS[-1] / LEVELS[-2])
+    return round(2 * slope) / 2
+
+
+# ---------------------------------------------------------------------------------------------------------- the truths
+
+
+@exercise("00", of_sigma=True)
+def kept_of_a_gaussian(sigma: float) -> float:
+    """E[y_0 | x_0] / x_0 for data N(0, 1): given x_u both legs shrink alike, K = 1 / (1 + sigma^2)."""
+    return 1 / (1 + sigma**2)
+
+
+@exercise("fig01")
+def plateaus_of_three_clouds() -> tuple[float, ...]:
+    """Class retention sum_k p(k | x_u)^2 with no, two, and all three of the clouds merged by the noise."""
+    weights = np.array([0.4, 0.35, 0.25])
+    pair = (weights[:2] ** 2).sum() / weights[:2].sum()
+    return 1.0, float(pair + weights[2]), float((weights**2).sum())
+
+
+@exercise("fig02", tolerance=0.03)
+def lilliefors_one_per_cent() -> float:
+    """Stephens (1974), Table 1A: D (sqrt n - 0.01 + 0.85 / sqrt n) = 1.035 at 1 %, mean and variance fitted."""
+    root = math.sqrt(1024)
+    return 1.035 / (root - 0.01 + 0.85 / root)
+
+
+@exercise("fig03")
+def level_of_a_shorter_score() -> float:
+    """Where |sigma s| = sigma / sqrt(lambda + sigma^2) is 0.9, for lambda = 4."""
+    return math.sqrt(4 * 0.9**2 / (1 - 0.9**2))
+
+
+@exercise("fig05", of_sigma=True)
+def mean_output_with_the_wrong_label(sigma: float) -> float:
+    """m + K (x_0 - m) with m = +2, the wrong cloud's mean, x_0 = -1, lambda = 1/2."""
+    kept = 0.5 / (0.5 + sigma**2)
+    return 2 + kept * (-1 - 2)
+
+
+@exercise("fig08", of_sigma=True)
+def deterministic_gaussian_correlation(sigma: float) -> float:
+    """sum lambda sqrt(K) / sum lambda for the eigenvalues 9 and 1."""
+    return gaussian_correlation(torch.tensor([9.0, 1.0]), sigma, method="ode")
+
+
+@exercise("fig09")
+def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09) -> float:
+    """Where E sum_k p(k | x_u)^2 crosses 3/4 for two equal clouds on a line, by quadrature."""
+    means = torch.tensor([[-half_distance], [half_distance]])
+    pair = GaussianMixtureDenoiser(torch.tensor([0.5, 0.5]), means, torch.tensor([variance, variance]))
+    line = torch.linspace(-100, 100, 100_001, dtype=torch.float64)[:, None]
+    step = float(line[1] - line[0])
+
+    def retained(sigma: float) -> float:
+        density = pair.log_prob(line, sigma).exp()
+        return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
+
+    return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
