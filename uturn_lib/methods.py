@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,13 +57,8 @@ class Step:
     sigma: float
     x: Tensor = field(repr=False)
     denoised: Tensor = field(repr=False)
-    asked_x: Tensor = field(default=None, repr=False)
-    asked_sigma: float = None
-
-    def __post_init__(self) -> None:
-        if self.asked_x is None:
-            object.__setattr__(self, "asked_x", self.x)
-            object.__setattr__(self, "asked_sigma", self.sigma)
+    asked_x: Tensor = field(repr=False)
+    asked_sigma: float
 
     @property
     def slope(self) -> Tensor:
@@ -70,18 +66,26 @@ class Step:
         return (self.asked_x - self.denoised) / self.asked_sigma
 
 
+def no_noise() -> Tensor:
+    """Stands in for the noise of deterministic methods."""
+    raise RuntimeError("the method draws noise, but was not registered with draws_noise=True")
+
+
 @dataclass(frozen=True)
 class Leg:
     """What all steps of a reverse process share: the denoiser ``D(x, sigma)``, the grid, ``noise()`` = the next xi (B, *sample).
 
-    ``highest``: the largest level that the denoiser knows. ``noise`` is None for deterministic methods.
+    ``churn``: of "edm", none by default. ``highest``: the largest level that the denoiser knows.
     """
 
     D: Callable[[Tensor, float], Tensor]
     sigmas: list[float]
-    noise: Callable[[], Tensor] | None = None
-    churn: Churn | None = None
+    noise: Callable[[], Tensor] = no_noise
+    churn: Churn = Churn(s_churn=0.0)
     highest: float = math.inf
+
+
+Update = Callable[[Leg, Step, "Step | None", float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Method:
     """
 
     name: str
-    update: Callable[[Leg, Step, Step | None, float], Tensor] = field(repr=False)
+    update: Update = field(repr=False)
     order: int
     calls: int
     paper: str
@@ -111,10 +115,10 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def register(*names: str, **properties: object) -> Callable[[Callable], Callable]:
+def register(*names: str, **properties: Any) -> Callable[[Update], Update]:
     """Decorator: enter an update function under ``names`` with the ``properties`` of a :class:`Method`. ``ValueError`` for a name in use."""
 
-    def enter(update: Callable) -> Callable:
+    def enter(update: Update) -> Update:
         for name in names:
             if name in METHODS:
                 raise ValueError(f"name = {name!r} is in use: {METHODS[name]}")

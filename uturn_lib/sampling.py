@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Sampler:
         object.__setattr__(self, "churn", churn_of(METHODS[self.method], self.churn))
 
     @classmethod
-    def of(cls, sampler: Sampler | None, **settings: object) -> Sampler:
+    def of(cls, sampler: Sampler | None, **settings: Any) -> Sampler:
         """``sampler`` itself, or one made of those ``settings`` that are not None. Both at once are refused (``ValueError``)."""
         given = {name: value for name, value in settings.items() if value is not None}
         if sampler is None:
@@ -61,7 +62,7 @@ class Sampler:
         return METHODS[self.method].calls_in(self.steps)
 
     @property
-    def key(self) -> dict[str, object]:
+    def key(self) -> dict[str, Any]:
         """What the result depends on, as JSON types, for a cache key; ``Sampler(**key)`` is this sampler again, but for the batch size."""
         return {name: value for name, value in asdict(self).items() if name != "batch_size"}
 
@@ -103,15 +104,17 @@ def reverse(
     grid, (low, high) = check_grid(sigmas), sigma_range(denoiser)
     checks.noise_level("sigmas[0]", grid[0], highest=high)
     checks.noise_level("sigmas[-2]", grid[-2], lowest=low)
-    churn, noise = churn_of(method, churn), None
+    options: dict[str, Any] = {"highest": high}
+    if (churn := churn_of(method, churn)) is not None:
+        options["churn"] = churn
     if method.draws_noise:
         if seeds is None or len(seeds) != len(x):
             found = "none" if seeds is None else len(seeds)
             raise ValueError(
                 f"seeds: {found} given for {len(x)} samples; method {method.name!r} needs one int per sample"
             )
-        noise = NoiseStream(seeds, x.shape[1:], x.device).normal
-    return _walk(method, Leg(guarded(denoiser, labels), grid, noise, churn, high), x.double())
+        options["noise"] = NoiseStream(seeds, x.shape[1:], x.device).normal
+    return _walk(method, Leg(guarded(denoiser, labels), grid, **options), x.double())
 
 
 def _walk(method: Method, leg: Leg, x: Tensor) -> Iterator[Step]:
@@ -122,7 +125,7 @@ def _walk(method: Method, leg: Leg, x: Tensor) -> Iterator[Step]:
         yield now
         x = method.update(leg, now, before, t) if t > 0 or method.into_zero else now.denoised.to(x.dtype)
         before = now
-    yield Step(len(leg.sigmas) - 1, 0.0, x, x)
+    yield Step(len(leg.sigmas) - 1, 0.0, x, x, x, 0.0)
 
 
 def final(steps: Iterator[Step]) -> Tensor:

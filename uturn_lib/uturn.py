@@ -28,7 +28,7 @@ class UTurn:
     """What went in, where it turned, what came out: (B, *sample), in the dtype and on the device of x0.
 
     ``x0``: ground truth (None for starts without one); ``x_u``: the state at noise level ``sigma_u``; ``denoised``: D(x_u, sigma_u),
-    mostly a by-product of the first reverse step; ``y0``: the output.
+    the first call of the reverse leg ("edm": one call more); ``y0``: the output.
     """
 
     x0: Tensor | None = field(repr=False)

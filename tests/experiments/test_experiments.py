@@ -12,13 +12,12 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import EmpiricalDenoiser, experiments, load_data, noise
+from uturn_lib import Churn, EmpiricalDenoiser, experiments, load_data, noise
 from uturn_lib.claims.verdicts import OPEN
 from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
 from uturn_lib.experiments import engine
 from uturn_lib.measures import correlation
-from uturn_lib.methods import Churn
 from uturn_lib.noise import proportional_steps
 from uturn_lib.profiles import PROFILES, QUALITY_LEVELS
 from uturn_lib.reports import plotting

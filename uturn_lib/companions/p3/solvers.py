@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 from ...denoisers import Denoiser
-from ...methods import METHODS, Leg, Step, deis_weight
+from ...methods import METHODS, Leg, Step, Update, deis_weight
 from ...sampling import reverse
 from ...support import checks
 
 FORMS = ("slopes", "differences")
-
-Update = Callable[[Leg, Step, Step | None, float], Tensor]
 
 
 def solve(
@@ -81,7 +79,7 @@ def adams_bashforth(weight: Callable[[float, float, float], float]) -> Update:
 
     The change delta of the slope needs no x: the step from r to s was Euler's plus its own multiple of such a change. ``weight(r, s, t)`` is w.
     """
-    w, delta = 0.0, 0.0
+    w, delta = 0.0, torch.zeros(())
 
     def update(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
         nonlocal w, delta
