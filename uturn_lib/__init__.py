@@ -29,10 +29,11 @@ from .denoisers import (
     velocity,
 )
 from .empirical import EmpiricalDenoiser
+from .methods import Churn, Step
 from .networks import load_classifier, load_denoiser
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile
-from .sampling import Churn, Step, reverse
+from .sampling import Sampler, reverse
 from .uturn import UTurn, artificial_start, g_turn, u_turn
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "GaussianMixtureDenoiser",
     "ImageSet",
     "Profile",
+    "Sampler",
     "Step",
     "UTurn",
     "artificial_start",

@@ -11,10 +11,10 @@ from conftest import make_tiny_network
 from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, karras_sigmas
 from uturn_lib.claims import companions as claims
 from uturn_lib.claims.verdicts import OPEN
-from uturn_lib.companions import flows, solvers
+from uturn_lib.companions import flows
 from uturn_lib.companions.p2 import dynamics
 from uturn_lib.companions.p2.ablation import AblatedDenoiser, components
-from uturn_lib.companions.p3 import geometry
+from uturn_lib.companions.p3 import geometry, solvers
 from uturn_lib.companions.p4 import diffusion_time, duration
 from uturn_lib.companions.p4.auxiliary import SubspaceMixture, fit_mixture
 from uturn_lib.experiments import Workbench
