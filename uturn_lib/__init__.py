@@ -18,6 +18,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 from . import measures
+from .claims import Ledger
 from .data import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
@@ -45,6 +46,7 @@ __all__ = [
     "GaussianDenoiser",
     "GaussianMixtureDenoiser",
     "ImageSet",
+    "Ledger",
     "Profile",
     "Sampler",
     "Step",

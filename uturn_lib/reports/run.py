@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..claims import ledger
+from ..claims import pages
 from ..networks.features import chosen_extractor, feature_naming
 from ..profiles import Profile, load_profile, profile_of
 from ..support import checks
@@ -369,8 +369,8 @@ def update_readme() -> None:
 
 def with_claims(text: str) -> str:
     """``text`` with the lines between each pair of its marks replaced by what the ledgers say."""
-    text = _with_block(text, "claims", ledger.summary(*COMPARED, place=reference_folder))
-    return _with_block(text, "numbers", ledger.numbers(*COMPARED, place=reference_folder))
+    text = _with_block(text, "claims", pages.summary(*COMPARED, place=reference_folder))
+    return _with_block(text, "numbers", pages.numbers(*COMPARED, place=reference_folder))
 
 
 def _with_block(text: str, name: str, table: str) -> str:
