@@ -503,7 +503,7 @@ def verdicts(profile: str, place: Place = figure_folder) -> dict[str, str]:
 
 
 def summary(*profiles: str, place: Place = figure_folder) -> str:
-    """The ledgers in short, for the README: claim and verdict, a column per profile."""
+    """The ledgers in short, for docs/results.md: claim and verdict, a column per profile."""
     columns = [verdicts(profile, place) for profile in profiles]
     heads = ["verdict"] if len(profiles) == 1 else [f"{profile}" for profile in profiles]
     rows = [f"| | claim | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
@@ -514,7 +514,7 @@ def summary(*profiles: str, place: Place = figure_folder) -> str:
     return "\n".join(rows)
 
 
-# What the README compares between profiles: what it is, the figure and the claim whose values hold it, and the name of the value.
+# What docs/results.md compares between profiles: what it is, the figure and the claim whose values hold it, and the name of the value.
 NUMBERS = (
     ("memorization time $T_m$", "fig09", "C1", "T_m"),
     ("speciation time $T_s$", "fig09", "C2", "T_s"),
