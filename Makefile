@@ -37,13 +37,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Environment ready"
 
 quick: $(STAMP)  ## the method in a minute: 40 digits, their U-Turns, T_m and T_s
-	@$(BIN)/python -m uturn_lib.quick --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(BIN)/python -m uturn_lib.reports.quick --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
 figures: $(STAMP)  ## run all notebooks and write figures/PROFILE/
-	@$(BIN)/python -m uturn_lib.run figures --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(BIN)/python -m uturn_lib.reports.run figures --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
 $(SHORT) $(GROUPS): $(STAMP)
-	@$(BIN)/python -m uturn_lib.run figures $@ --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(BIN)/python -m uturn_lib.reports.run figures $@ --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
 test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@echo "1/2 pytest: closed forms, orders of convergence, other implementations, bad input"
@@ -62,13 +62,13 @@ bench: $(STAMP)  ## speed as ratios within one run, error against calls beside a
 	@$(BIN)/python benchmarks/bench.py --device '$(DEVICE_OR_AUTO)'
 
 cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, and hours at the speed measured here
-	@$(BIN)/python -m uturn_lib.cost --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(BIN)/python -m uturn_lib.reports.cost --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
 
 notebooks: $(STAMP)  ## refresh the outputs of the committed notebooks (for maintainers)
-	@$(BIN)/python -m uturn_lib.run refresh
+	@$(BIN)/python -m uturn_lib.reports.run refresh
 
 reference: $(STAMP)  ## make the figures and claims of the last run the committed ones (for maintainers)
-	@$(BIN)/python -m uturn_lib.run reference --profile '$(PROFILE)'
+	@$(BIN)/python -m uturn_lib.reports.run reference --profile '$(PROFILE)'
 
 clean:  ## remove cached results and executed copies (keeps .venv and figures)
 	rm -rf .cache .pytest_cache

@@ -24,11 +24,12 @@ import report
 import torch
 from scipy import stats
 
-from uturn_lib import EmpiricalDenoiser, checks, load_data, load_denoiser, u_turn
-from uturn_lib.files import write_json
+from uturn_lib import EmpiricalDenoiser, load_data, load_denoiser, u_turn
 from uturn_lib.measures.gaussianity import ks_statistic
 from uturn_lib.networks import EDMDenoiser, accelerate
 from uturn_lib.noise import turn_sigmas
+from uturn_lib.support import checks
+from uturn_lib.support.files import write_json
 
 BATCH = {"cpu": 64, "cuda": 1000}
 RESULTS, PAGE = (Path(__file__).with_name(name) for name in ("results.json", "README.md"))

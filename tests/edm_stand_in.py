@@ -121,7 +121,7 @@ def write_edm_pickle(path, denoiser, source=SOURCE, class_name=None, protocol=4,
 
 def random_network(kind, arguments, seed=0):
     """A network of ``edm`` with random weights of a size that keeps its output finite and every part of it visible."""
-    from uturn_lib.edm import Preconditioned
+    from uturn_lib.networks.edm.architectures import Preconditioned
 
     torch.manual_seed(seed)
     denoiser = Preconditioned(kind, arguments)

@@ -15,13 +15,14 @@ from uturn_lib import (
     load_classifier,
     load_data,
     load_denoiser,
-    run,
     u_turn,
 )
+from uturn_lib.claims.published import SPECIATION, load_curves
 from uturn_lib.measures import retention
-from uturn_lib.networks import CHECKPOINTS, shipped_fingerprint
-from uturn_lib.profiles import PROFILES, reference_folder
-from uturn_lib.published import SPECIATION, load_curves
+from uturn_lib.networks import shipped_fingerprint
+from uturn_lib.profiles import PROFILES
+from uturn_lib.reports import run
+from uturn_lib.support.places import CHECKPOINTS, reference_folder
 
 FULL, SMALL = PROFILES["cifar10"], PROFILES["cifar10"].on("cpu")
 data = pytest.mark.skipif("UTURN_DATA" not in os.environ, reason="UTURN_DATA is not set: no offline copy of CIFAR-10")

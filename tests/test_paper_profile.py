@@ -9,15 +9,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from command_line import command
 from edm_stand_in import TINY_ADM, TINY_SONG, random_network, write_edm_pickle
 from PIL import Image
-from test_run import command
 
-from uturn_lib import archives, cost, data, experiments, load_data, run, solvers
-from uturn_lib.companions import duration, geometry
-from uturn_lib.data import to_unit_range
-from uturn_lib.files import read_json
-from uturn_lib.profiles import COMPOSITES, PROFILES, figure_folder, load_profile, profile_of
+from uturn_lib import GaussianDenoiser, experiments, load_data
+from uturn_lib.companions import solvers
+from uturn_lib.companions.p3 import geometry
+from uturn_lib.companions.p4 import duration
+from uturn_lib.data import archives
+from uturn_lib.data import sets as data
+from uturn_lib.data.sets import to_unit_range
+from uturn_lib.profiles import COMPOSITES, PROFILES, load_profile, profile_of
+from uturn_lib.reports import cost, run
+from uturn_lib.support.files import read_json
+from uturn_lib.support.places import figure_folder
+from uturn_lib.uturn import INITIAL_LAWS
 
 
 @pytest.fixture(autouse=True)
@@ -268,7 +275,7 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
         "full run": lambda: experiments.start_sweep(study, "artificial", [profile.sigma_max]),
         "artificial": lambda: experiments.start_sweep(study, "artificial"),
         "gaussian": lambda: experiments.start_sweep(study, "gaussian"),
-        "laws": lambda: experiments.initial_laws(study, list(experiments.INITIAL_LAWS)),
+        "laws": lambda: experiments.initial_laws(study, list(INITIAL_LAWS)),
         "generation": lambda: experiments.profile_generation(study),
         "deviation": lambda: experiments.deviation(
             study, pictures, profile.ode_ground_truths, profile.ode_steps, profile.sigma_max
@@ -279,7 +286,7 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
             study, pictures, profile.ode_ground_truths, profile.ode_steps, profile.sigma_max, path="optimal"
         ),
         "solvers": lambda: geometry.solver_errors(study, list(solvers.ORDERS), (8, 12, 16, 24, 48), profile.paths // 4),
-        "mixture": lambda: duration.auxiliary_starts(study, experiments.GaussianDenoiser.fit(images)),
+        "mixture": lambda: duration.auxiliary_starts(study, GaussianDenoiser.fit(images)),
     }
     for name, work in runs.items():
         before = network.images

@@ -7,7 +7,7 @@ import torch
 
 from uturn_lib import GaussianDenoiser, karras_sigmas
 from uturn_lib.noise import turn_sigmas
-from uturn_lib.profiles import ROOT
+from uturn_lib.support.places import ROOT
 
 COUNT, SIGMA_U = 20_000, 1.5
 NAMES = ["diffusers 2M SDE", "diffusers EulerA", "diffusers KDPM2A", "azula DDPM", "azula Ito", "azula PC"]

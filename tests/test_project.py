@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import uturn_lib
-from uturn_lib.profiles import ROOT
+from uturn_lib.support.places import ROOT
 
 NAMES = [
     "karras_sigmas",

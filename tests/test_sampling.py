@@ -11,9 +11,9 @@ from uturn_lib import GaussianDenoiser, artificial_start, karras_sigmas, reverse
 from uturn_lib.measures import correlation
 from uturn_lib.measures.exchangeability import exchangeability_p_value
 from uturn_lib.noise import reverse_sde_sigmas, turn_sigmas
-from uturn_lib.profiles import ROOT
 from uturn_lib.sampling import Churn, final
 from uturn_lib.seeding import NoiseStream
+from uturn_lib.support.places import ROOT
 
 LEVELS = [0.05, 0.4, 1.0, 3.0, 40.0]  # from sigma_u << sqrt(lambda) to sigma_u >> sqrt(lambda)
 

@@ -22,13 +22,13 @@ from .data import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
     Denoiser,
-    EmpiricalDenoiser,
     GaussianDenoiser,
     GaussianMixtureDenoiser,
     noise_prediction,
     score,
     velocity,
 )
+from .empirical import EmpiricalDenoiser
 from .networks import load_classifier, load_denoiser
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
+from .support import checks
 
 SIGMA_MIN = 0.002
 RHO = 7.0

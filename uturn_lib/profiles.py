@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from . import checks
-from .places import ROOT, cache_folder, from_environment  # noqa: F401  the first two are also imported from here
+from .support import checks
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Profile:
     ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in
     one window of steps, ``paths`` of them for the shape of trajectories and errors of solvers;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
-    ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
+    ``features``: where quality distances look, "classifier" or a name of ``networks.features.imagenet_extractor``; ``feature_reference``: training
     images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
     images in a thousand dimensions is nothing but bias. ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
     ``labels``: whether the network is asked with labels and without ("both"), only with them ("always": it met no null label in training) or only without
@@ -294,28 +291,3 @@ def describe(name: str) -> str:
     """Data and scale of a profile, of a composite, or of the composite that it is a part of."""
     group = name.partition("/")[0]
     return COMPOSITES[group].description if group in COMPOSITES else load_profile(name).description
-
-
-def machine(device: Any) -> str:
-    """What a ``torch.device`` is, in words that name no single machine: the graphics card, or the processor's kind and its cores in use."""
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-
-def figure_folder(profile: str) -> Path:
-    """Where the figures and claims of a profile go: figures/<profile>, or below ``$UTURN_FIGURES``.
-
-    All parts of a composite write into its one folder.
-    """
-    usual = (
-        "figures/custom" if os.environ.get("UTURN_SCALE") == "smoke" else "figures"
-    )  # a smoke run must not replace results
-    return from_environment("UTURN_FIGURES", ROOT / usual) / profile.partition("/")[0]
-
-
-def reference_folder(profile: str) -> Path:
-    """Where the committed figures and claims of a profile are: figures/reference/<profile>."""
-    return ROOT / "figures" / "reference" / profile.partition("/")[0]

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import checks
 from .denoisers import Denoiser, sigma_range
 from .noise import SIGMA_MIN, reverse_sde_sigmas, turn_sigmas
 from .seeding import NoiseStream
+from .support import checks
 
 METHODS = ("sde", "ode", "edm")
 
@@ -119,7 +119,7 @@ def reverse(
 def sampling_grid(denoiser: Denoiser, steps: int, sigma_start: float, method: str = "ode") -> Tensor:
     """The grid of ``steps`` steps from ``sigma_start`` to 0 that suits ``method``, above the lowest level that the denoiser was made for.
 
-    The Karras grid, down to ``noise.SIGMA_MIN``, for "ode", "edm" and the solvers of ``solvers``; ``noise.reverse_sde_sigmas`` for "sde".
+    The Karras grid, down to ``noise.SIGMA_MIN``, for "ode", "edm" and the solvers of ``companions.solvers``; ``noise.reverse_sde_sigmas`` for "sde".
     """
     lowest = max(SIGMA_MIN, sigma_range(denoiser)[0])
     return (reverse_sde_sigmas if method == "sde" else turn_sigmas)(steps, sigma_start, lowest)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
+from .support import checks
 
 PURPOSES = {"forward": 1, "reverse": 2, "start": 3, "posterior": 4, "probe": 5}
 

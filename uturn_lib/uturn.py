@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from . import checks
-from .denoisers import Denoiser, EmpiricalDenoiser, GaussianDenoiser, sigma_range
+from .denoisers import Denoiser, GaussianDenoiser, sigma_range
+from .empirical import EmpiricalDenoiser
 from .sampling import METHODS, Churn, Step, reverse, sampling_grid
 from .seeding import NoiseStream, sample_seeds
+from .support import checks
 
 DEFAULT_STEPS = 64
 

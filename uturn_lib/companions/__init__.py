@@ -1,7 +1,4 @@
-"""The experiments of the three companion studies: :mod:`dynamics` (P2, what the U-Net's parts do), :mod:`geometry` (P3, how trajectories move), :mod:`duration` (P4, how long
-the diffusion must be). Beside ``experiments``, and built like it: pieces cached by everything they depend on; sweeps that several of them need are in :mod:`flows`.
+"""The three companion studies, a folder for each paper: what the U-Net's parts do (p2), how trajectories move (p3), how long the diffusion must be (p4).
+
+What several of them need lies beside the folders: generations by the probability flow (:mod:`flows`) and its solvers (:mod:`solvers`).
 """
-
-from . import claims, duration, dynamics, flows, geometry
-
-__all__ = ["claims", "duration", "dynamics", "flows", "geometry"]

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from ..cache import Arrays, Chunk, run_chunks
-from ..experiments import GRID, Workbench, _blocks
+from ..experiments.engine import Arrays, Chunk, block_ranges, run_chunks
+from ..experiments.study import Workbench
+from ..noise import GRID
 from ..sampling import sampling_grid
 from ..seeding import NoiseStream, sample_seeds
-from ..solvers import ORDERS, solve
+from ..support import checks
+from .solvers import ORDERS, solve
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def run(
     common |= {"seed": seed, "path": path}
     chunks = [
         Chunk("flow", common | {"first": block.start, "count": len(block)})
-        for block in _blocks(checks.positive_int("count", count), chunk)
+        for block in block_ranges(checks.positive_int("count", count), chunk)
     ]
 
     @torch.no_grad()

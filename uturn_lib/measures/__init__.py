@@ -1,31 +1,15 @@
 """What is read off samples. Everything here takes plain tensors and knows nothing of networks."""
 
-from . import (
-    affinity,
-    correlation,
-    diffusion_time,
-    estimate,
-    exchangeability,
-    gaussianity,
-    norms,
-    phases,
-    quality,
-    retention,
-    theory,
-    trajectory,
-)
+from . import affinity, correlation, estimate, exchangeability, gaussianity, norms, quality, retention, theory
 
 __all__ = [
     "affinity",
     "correlation",
-    "diffusion_time",
     "estimate",
     "exchangeability",
     "gaussianity",
     "norms",
-    "phases",
     "quality",
     "retention",
     "theory",
-    "trajectory",
 ]

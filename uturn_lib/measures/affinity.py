@@ -22,17 +22,25 @@ And what no affine guess can reach is the correlation's excess over its Gaussian
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from ..denoisers import GaussianDenoiser
+from ..support import checks
 from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resampled_sums
 
 BASES = ("gaussian", "components", "ridge")
 PENALTIES = np.logspace(-2, 7, 10)  # relative to the mean variance of x along a component
+
+
+class Spectrum(Protocol):
+    """Principal components of the data, as a fitted Gaussian has them: ``mean`` (*sample), ``eigenvalues`` (P,) ascending, ``eigenvectors`` (P, P) in columns."""
+
+    mean: Tensor
+    eigenvalues: Tensor
+    eigenvectors: Tensor
 
 
 def affine_residuals(
@@ -40,7 +48,7 @@ def affine_residuals(
     denoised: Tensor,
     x_test: Tensor,
     denoised_test: Tensor,
-    gaussian: GaussianDenoiser,
+    gaussian: Spectrum,
     sigma: float,
     ridge_components: int = 200,
 ) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
+from ..support import checks
 from .estimate import Estimate, bootstrap_ratio
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
+from ..support import checks
 
 AUTHORS_THRESHOLD = 0.06
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import checks
+from ..support import checks
 from .estimate import Estimate, bootstrap_ratio
 from .theory import checked_eigenvalues
 

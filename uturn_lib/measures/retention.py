@@ -12,7 +12,7 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from torch import Tensor
 
-from .. import checks
+from ..support import checks
 from .estimate import CONFIDENCE, Estimate, bootstrap_mean, interval, resampled_sums
 
 PAIRS = 2**24  # entries of a block of image pairs: bounds the memory

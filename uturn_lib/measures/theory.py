@@ -7,8 +7,8 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from .. import checks
 from ..noise import vp_time_to_sigma
+from ..support import checks
 
 
 def checked_eigenvalues(values: Tensor) -> Tensor:

@@ -1,0 +1,140 @@
+"""The command line and the notebooks as documents; bad input ends with one clear line and a status that is not 0."""
+
+import os
+
+import nbformat
+import pytest
+from command_line import command
+
+from uturn_lib.reports import run
+from uturn_lib.support import progress
+from uturn_lib.support.places import ROOT, figure_folder
+from uturn_lib.training.__main__ import main as train
+
+NOTEBOOKS = run.find_notebooks([])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["figures", "--profile", "desktop"], "profile = 'desktop' is not known; choose one of 'laptop'"),
+        (["figures", "fig99"], "figure = 'fig99' is not known; choose among fig01"),
+        (["figures", "fig08", "-p", "sede", "3"], "parameter of fig08_autocorrelation = 'sede' is not known"),
+        (["figures", "fig08", "--device", "gpu"], "device = 'gpu'"),
+        (["figures", "fig01", "-p", "seed", "abc"], "seed = 'abc'"),
+        (["figures", "p2", "--profile", "cifar10-edm"], "figure = 'p2': none of them can be made with profile"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_a_status(arguments, message):
+    done = command(*arguments)
+    assert done.returncode in (1, 2) and message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not figure_folder("laptop").exists()  # nothing half-written
+
+
+def test_training_refuses_unknown_profiles(capsys):
+    assert train(["--profile", "desktop"]) == 2
+    assert "profile = 'desktop'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    "CI" not in os.environ and os.environ.get("UTURN_SLOW") is None,
+    reason="set UTURN_SLOW=1 to run a whole figure here as well",
+)
+def test_a_single_figure_runs(tmp_path):
+    done = command("figures", "fig01", "-p", "pairs", "500")
+    assert done.returncode == 0, done.stderr
+    assert {"fig01_scheme.png", "fig01_scheme.pdf"} == {path.name for path in figure_folder("laptop").iterdir()}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_is_a_page(path):
+    """The parts that every page has, outputs committed, nothing of the machine it ran on."""
+    document = nbformat.read(path, as_version=4)
+    nbformat.validate(document)
+    code = [cell for cell in document.cells if cell.cell_type == "code"]
+    prose = "\n".join(cell.source for cell in document.cells if cell.cell_type == "markdown")
+    for part in (
+        "**Question.**",
+        "## Definition",
+        "## What the paper reports",
+        "## Claims",
+        "## Limits",
+        "## Exercise",
+    ):
+        assert part in prose, f"{path.stem} lacks {part}"
+    assert all(cell.execution_count is not None for cell in code)  # nbval compares nothing in cells that were never run
+    assert any("NBVAL_CHECK_OUTPUT" in cell.source for cell in code)
+    outputs = [output for cell in code for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+    assert document.metadata.kernelspec.name == "python3"
+    parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert (
+        len(parameters) == 1
+        and 'profile = "laptop"' in parameters[0].source
+        and 'device = "auto"' in parameters[0].source
+    )
+    assert str(ROOT) not in path.read_text(encoding="utf-8") and "/home/" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_plain_literals(path):
+    import ast
+
+    document = nbformat.read(path, as_version=4)
+    (cell,) = [cell for cell in document.cells if "parameters" in cell.metadata.get("tags", [])]
+    for statement in ast.parse(cell.source).body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)  # papermill does not recompute what is derived in this cell
+
+
+def test_notebooks_are_found_by_figure_file_and_group():
+    def found(*names):
+        return [run.figure_of(path) for path in run.find_notebooks(list(names))]
+
+    files = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    assert {path.stem for path in NOTEBOOKS} == files  # none is forgotten
+    assert found("fig08") == found("fig08_autocorrelation") == ["fig08"] and found("p3a") == ["p3a"]
+    assert found("p3") == [name for name in found("companions") if name.startswith("p3")] != []
+    assert found("paper") + found("companions") == found() and len(found("paper")) == 16
+    assert found("p3a", "p3") == found("p3")  # asked for twice, run once
+    for wrong in ("p", "fig", "p9", "fig1"):
+        with pytest.raises(ValueError, match="is not known; choose among fig01.*companions"):
+            run.find_notebooks([wrong])
+
+
+def test_parameters_are_read_as_literals_or_text():
+    assert run.parse_parameters([["seed", "3"], ["device", "cpu"], ["level", "0.1"]]) == {
+        "seed": 3,
+        "device": "cpu",
+        "level": 0.1,
+    }
+
+
+def test_progress_goes_to_the_file_that_make_figures_reads(tmp_path, monkeypatch):
+    file = tmp_path / "progress.txt"
+    monkeypatch.setenv("UTURN_PROGRESS_FILE", str(file))
+    seen = [file.read_text() for _ in progress.track(range(3), "turning")]
+    assert seen == ["0 3 turning", "1 3 turning", "2 3 turning"]
+
+
+def test_the_page_of_figures_collects_what_the_notebooks_say(tmp_path):
+    from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+    said = new_output("display_data", {"text/markdown": "**Figure 2.** Caption.\n\n## What we see\n\n* It falls."})
+    other = new_output("display_data", {"text/markdown": "**C1** holds"})
+    nbformat.write(new_notebook(cells=[new_code_cell("x", outputs=[said, other])]), tmp_path / "fig02_ks_test.ipynb")
+    figure_folder("laptop").mkdir(parents=True)
+    (figure_folder("laptop") / "fig02_ks_test.png").write_bytes(b"")
+    page = run.figures_page("laptop", [tmp_path / "fig02_ks_test.ipynb"])
+    assert "![fig02_ks_test](fig02_ks_test.png)\n\n**Figure 2.** Caption.\n\n### What we see" in page
+    assert "holds" not in page and "(../../notebooks/fig02_ks_test.ipynb)" in page
+
+
+def test_the_page_of_figures_knows_the_companions(tmp_path):
+    from nbformat.v4 import new_notebook
+
+    nbformat.write(new_notebook(), tmp_path / "p3a_trajectories.ipynb")
+    page = run.figures_page("laptop", [tmp_path / "p3a_trajectories.ipynb"])
+    assert "## Figure P3a" in page and "(../../notebooks/companions/p3a_trajectories.ipynb)" in page

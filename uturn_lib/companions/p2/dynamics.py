@@ -1,0 +1,227 @@
+"""P2, what the parts of the U-Net do (after Prasad et al. 2023, arXiv 2312.14965): effects of switching them off, shortcuts, and what these really save.
+
+All on one base sampler: the probability flow by Euler's method, ``profile.flow_steps`` calls, no labels. Its steps forget their past, so a run can be resumed where a part is
+switched off.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...experiments.engine import Arrays, Chunk, remember, run_chunks
+from ...experiments.study import Study
+from ...measures import quality
+from ...noise import GRID
+from ...sampling import final, sampling_grid
+from ...support import checks
+from ...support.machine import machine
+from .. import flows
+from ..solvers import euler_step, solve
+from .ablation import AblatedDenoiser, Component, as_written, components
+from .shortcuts import Cut, ShortcutDenoiser
+
+WINDOW = 2  # steps of the base sampler for which a part is switched off
+MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on are not those that it is judged on
+
+
+@dataclass(frozen=True)
+class EffectMap:
+    """What N generations become when each of C parts is off in each of W windows of noise levels, each ``WINDOW`` steps of the base sampler.
+
+    ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``base`` (N, *sample): nothing off; ``outputs`` (C, W, N, *sample).
+    """
+
+    parts: list[Component]
+    edges: tuple[float, ...]
+    base: Tensor = field(repr=False)
+    outputs: Tensor = field(repr=False)
+
+    def window(self, index: int) -> tuple[float, float]:
+        """Borders of a window: :func:`window_of`."""
+        return window_of(self.edges, index)
+
+
+def window_of(edges: Sequence[float], index: int) -> tuple[float, float]:
+    """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper end."""
+    low = 0.0 if index == len(edges) - 2 else edges[index + 1]
+    return low, (float("inf") if index == 0 else edges[index])
+
+
+def window_edges(levels: Sequence[float], every: int = WINDOW) -> tuple[float, ...]:
+    """Borders of windows of ``every`` steps of the base sampler, whose calls are made at ``levels`` (decreasing).
+
+    A border lies at the geometric mean of the neighbouring levels; the first and the last lie as far beyond both ends.
+    Raises ``ValueError`` unless the number of levels is a multiple of ``every`` and at least two windows fit.
+    """
+    every = checks.positive_int("every", every)
+    if len(levels) % every or len(levels) < 2 * every:
+        raise ValueError(f"levels: {len(levels)} given; a multiple of {every}, at least {2 * every}, is needed")
+    between = [(a * b) ** 0.5 for a, b in zip(levels, levels[1:], strict=False)]
+    edges = (levels[0] ** 2 / between[0], *between, levels[-1] ** 2 / between[-1])
+    return edges[::every]
+
+
+def as_it_is(network):
+    """``network``, or where it is compiled the same network run as written: parts can only be left out of that, and what is compared must be alike in everything else."""
+    compiled = getattr(network.unet, "_compiled_call_impl", None) is not None
+    return ShortcutDenoiser(network, []) if compiled else network
+
+
+def effect_map(study: Study, seed: int = 0) -> EffectMap:
+    """Switch every part of the profile's network off in every window, ``profile.ablated`` generations from the same starts.
+
+    Raises ``ValueError`` where these are fewer than 8 (verdicts split them in halves, and these again), ``TypeError`` for another network than a ``UNet2DModel``.
+    """
+    checks.positive_int("profile.ablated", study.profile.ablated, minimum=8)
+    profile, network = study.profile, study.denoiser
+    parts, count = components(network.unet), profile.ablated
+    grid = sampling_grid(network, profile.flow_steps, profile.sigma_max)
+    levels = grid[:-1].tolist()
+    edges = window_edges(levels)
+    seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
+    base = flows.run(
+        study,
+        count,
+        profile.flow_steps,
+        sigma_max=profile.sigma_max,
+        seed=seed,
+        denoiser=as_it_is(network),
+        path=True,
+        chunk=count,
+    )
+    common = {"denoiser": study.fingerprint, "grid": GRID, "steps": profile.flow_steps, "sigma_max": profile.sigma_max}
+    common |= {"count": count, "seed": seed, "window": WINDOW}
+    chunks = [Chunk("effect_map", common | {"part": asdict(part)}) for part in parts]
+
+    @torch.no_grad()
+    def compute(piece: Chunk) -> Arrays:
+        part = Component(**piece.inputs["part"])
+        states = _euler_states(flows.starts(network.sample_shape, range(count), profile.sigma_max, seed), base, grid)
+        made = []
+        for number in range(len(edges) - 1):
+            first = WINDOW * number
+            ablated = AblatedDenoiser(network, [part], *window_of(edges, number))
+            remaining = solve(ablated, states[first].to(study.device), grid[first:], "euler")
+            made.append(final(remaining).float().cpu().numpy())
+        return {"outputs": np.stack(made)}
+
+    results = run_chunks(compute, chunks, "parts switched off")
+    outputs = torch.from_numpy(np.stack([result["outputs"] for result in results]))
+    return EffectMap(parts, edges, base.y0, outputs)
+
+
+def _euler_states(start: Tensor, base: flows.Flow, grid: Tensor) -> list[Tensor]:
+    """The states of an Euler run at all its levels, from its start and its D: no call is needed."""
+    states, levels = [start], grid.tolist()
+    for s, t, denoised in zip(levels[:-2], levels[1:-1], base.denoised.double(), strict=False):
+        states.append(euler_step(states[-1], denoised, s, t))
+    return states
+
+
+@dataclass(frozen=True)
+class Effects:
+    """An effect map read off: ``image`` and ``feature`` (C, W, N), distances from the untouched generation in units of that between unrelated ones; ``kept`` (C, W, N): same class."""
+
+    image: np.ndarray
+    feature: np.ndarray
+    kept: np.ndarray
+
+
+def effects(study: Study, found: EffectMap) -> Effects:
+    """How far images and classifier features move, and whether the classifier still sees the same class."""
+    base = found.base.flatten(1).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
+    image = torch.stack([(rows.flatten(2).double() - base).norm(dim=-1) for rows in found.outputs])
+    image = image / quality.unrelated_distance(found.base)
+    before, after = study.classifier_features(found.base), study.classifier_features(found.outputs)
+    feature = (after - before).double().norm(dim=-1) / float(torch.pdist(before.double()).median())
+    kept = study.predict(found.outputs) == study.predict(found.base)
+    return Effects(image.numpy(), feature.numpy(), kept.numpy())
+
+
+# ---------------------------------------------------------------------------------------------------- shortcuts
+
+
+def ranked_cuts(found: EffectMap, effect: np.ndarray, costs: Sequence[float]) -> list[tuple[Cut, float]]:
+    """All cells of the map that save anything, the least effect per operation saved first; each with its share of a whole run.
+
+    ``effect`` (C, W): how far the output moves; ``costs`` (C,): share of one call.
+    """
+    windows = len(found.edges) - 1
+    cells = []
+    for c, part in enumerate(found.parts):
+        for w in range(windows):
+            saved = costs[c] / windows
+            if saved > 0:
+                cells.append((effect[c, w] / saved, c, w, Cut(part, *found.window(w)), saved))
+    return [(cut, saved) for _, _, _, cut, saved in sorted(cells, key=lambda cell: cell[:3])]
+
+
+def schedule_curve(
+    study: Study, found: EffectMap, ranked: Sequence[tuple[Cut, float]], sizes: Sequence[int], seed: int = 0
+) -> list[tuple[float, np.ndarray]]:
+    """The first ``sizes`` of the ranked cuts taken together: operations saved, and distances (N,) of the map's generations from the untouched ones (units of unrelated images)."""
+    profile, unit = study.profile, quality.unrelated_distance(found.base)
+    rows = []
+    for size in sizes:
+        cuts = [cut for cut, _ in ranked[:size]]
+        made = flows.run(
+            study,
+            len(found.base),
+            profile.flow_steps,
+            sigma_max=profile.sigma_max,
+            seed=seed + MAP_SEEDS,
+            denoiser=ShortcutDenoiser(study.denoiser, cuts),
+            chunk=len(found.base),
+        )
+        distances = quality.paired_distance(made.y0, found.base) / unit
+        rows.append((sum(saved for _, saved in ranked[:size]), distances.numpy()))
+    return rows
+
+
+def wall_times(
+    study: Study, runs: Mapping[str, tuple[object, str, int]], rounds: int = 5, batch: int = 32, again: int = 0
+) -> dict[str, np.ndarray]:
+    """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name -> (denoiser, method, steps).
+
+    Interleaved: every round runs each once, in turn, after a first round that does not count, so that a machine that gets slower or busier does so for all. No compiled code
+    on any side. Remembered with the name of the machine: figures can be redrawn; ``again`` is a number to change when it is to be measured anew.
+    """
+    rounds = checks.positive_int("rounds", rounds, minimum=5)
+    inputs = {
+        "runs": {name: [denoiser.fingerprint, method, steps] for name, (denoiser, method, steps) in runs.items()},
+        "rounds": rounds,
+        "batch": batch,
+        "sigma_max": study.profile.sigma_max,
+        "again": again,
+        "machine": machine(study.device),
+    }
+    x = flows.starts(study.denoiser.sample_shape, range(batch), study.profile.sigma_max, 0).to(study.device)
+
+    @torch.no_grad()
+    def measure() -> Arrays:
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for number in range(rounds + 1):
+            for name, (denoiser, method, steps) in runs.items():
+                begun = time.perf_counter()
+                with as_written(study.denoiser.unet):
+                    final(solve(denoiser, x, sampling_grid(denoiser, steps, study.profile.sigma_max), method))
+                if study.device.type == "cuda":
+                    torch.cuda.synchronize(study.device)
+                if number:
+                    seconds[name].append(time.perf_counter() - begun)
+        return {name: np.array(values) for name, values in seconds.items()}
+
+    return remember("wall_times", inputs, measure)
+
+
+def time_ratio(times: Mapping[str, np.ndarray], name: str, base: str) -> tuple[float, float, float]:
+    """Median, least and greatest of the rounds' ratios time(name) / time(base): paired within each round."""
+    ratios = (times[name] / times[base]).tolist()
+    return statistics.median(ratios), min(ratios), max(ratios)

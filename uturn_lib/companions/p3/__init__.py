@@ -1,0 +1,1 @@
+"""Chen et al. (2023): the shape of sampling trajectories, and what follows for solvers."""

@@ -1,0 +1,73 @@
+"""The sweeps that several figures share: each in independent chunks, cached on disk (``engine``) and computed once.
+
+A chunk is a block of samples at one noise level. It is named by all its inputs, so the same sweep can be interrupted,
+continued, extended, or spread over processes.
+
+==========  ==================================================================================================
+study       what an experiment needs: the data, the denoiser and the judges of a profile
+sweeps      the same ground truths turned at every level; ``multi_class``, ``conditional``, ``repeated`` are the
+            profile's
+starts      samples that start without a ground truth at every level: artificial start, G-Turn, other laws
+paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
+affine      how affine a denoiser is at every level
+retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
+scores      the network beside the score that memorises and that of a Gaussian
+exact       what is known of the data's own laws without any network
+==========  ==================================================================================================
+"""
+
+from .affine import Affinity, affinity
+from .exact import class_mixture, class_spectra, empirical_retention, mixture_bench, mixture_retention
+from .paths import GenerationPath, generation_path, profile_generation, return_paths
+from .retention import Transitions, class_gate, transitions
+from .scores import Deviation, deviation, three_scores
+from .starts import initial_laws, late_levels, shortened_runs, start_sweep
+from .study import Study, Workbench, prepare, second_bench
+from .sweeps import (
+    Repeats,
+    Sweep,
+    conditional,
+    deterministic,
+    fresh_u_turn,
+    multi_class,
+    profile_sweep,
+    repeated,
+    u_turn_sweep,
+)
+
+__all__ = [
+    "Affinity",
+    "Deviation",
+    "GenerationPath",
+    "Repeats",
+    "Study",
+    "Sweep",
+    "Transitions",
+    "Workbench",
+    "affinity",
+    "class_gate",
+    "class_mixture",
+    "class_spectra",
+    "conditional",
+    "deterministic",
+    "deviation",
+    "empirical_retention",
+    "fresh_u_turn",
+    "generation_path",
+    "initial_laws",
+    "late_levels",
+    "mixture_bench",
+    "mixture_retention",
+    "multi_class",
+    "prepare",
+    "profile_generation",
+    "profile_sweep",
+    "repeated",
+    "return_paths",
+    "second_bench",
+    "shortened_runs",
+    "start_sweep",
+    "three_scores",
+    "transitions",
+    "u_turn_sweep",
+]

@@ -1,0 +1,80 @@
+"""How affine a denoiser is at every noise level (``measures.affinity``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denoisers import GaussianDenoiser
+from ..measures import affinity as affinity_measure
+from ..seeding import NoiseStream, sample_seeds
+from .engine import Arrays, Chunk
+from .study import Workbench, register, run_sweep
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """How affine a denoiser is: what is left of it at S levels after three affine guesses, on N held-out samples.
+
+    ``residuals`` maps "components" (a slope per principal component), "ridge" (a full matrix) and "gaussian" (no regression: the
+    fitted Gaussian's own D) to squared residuals (S, N); ``total`` (S, N): squared distance of D from its mean; ``slopes`` (S, P) of the
+    components beside ``eigenvalues`` (P,).
+    """
+
+    sigmas: tuple[float, ...]
+    residuals: dict[str, np.ndarray] = field(repr=False)
+    total: np.ndarray = field(repr=False)
+    slopes: np.ndarray = field(repr=False)
+    eigenvalues: np.ndarray = field(repr=False)
+
+
+def affinity(
+    bench: Workbench,
+    gaussian: GaussianDenoiser,
+    fit_images: Tensor,
+    held_out: Tensor,
+    sigmas: Sequence[float],
+    seed: int = 0,
+    ridge_components: int = 200,
+) -> Affinity:
+    """Regress D(x, sigma) on x = x_0 + sigma eps at every level: fitted on ``fit_images``, judged on ``held_out`` (``measures.affinity``)."""
+    common = {
+        "denoiser": bench.fingerprint,
+        "gaussian": gaussian.fingerprint,
+        "images": register(bench, fit_images, held_out),
+        "fit": len(fit_images),
+        "seed": seed,
+        "ridge_components": ridge_components,
+    }
+    bench.sources[gaussian.fingerprint] = gaussian
+    chunks = [Chunk("affinity", {**common, "sigma": float(sigma)}) for sigma in sigmas]
+    results = run_sweep(bench, _compute_affinity, chunks, "score affinity")
+    residuals = {name: np.stack([r[name] for r in results]) for name in affinity_measure.BASES}
+    total, slopes = (np.stack([r[name] for r in results]) for name in ("total", "slopes"))
+    return Affinity(tuple(sigmas), residuals, total, slopes, gaussian.eigenvalues.numpy())
+
+
+def _compute_affinity(
+    bench: Workbench,
+    gaussian: str,
+    images: str,
+    sigma: float,
+    seed: int,
+    ridge_components: int,
+    **_only_in_the_key: object,
+) -> Arrays:
+    fit_images, held_out = bench.sources[images]
+    x0 = torch.cat([fit_images, held_out])
+    eps = NoiseStream(sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32).normal()
+    x = x0 + sigma * eps
+    with torch.no_grad():
+        denoised = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+    count = len(fit_images)
+    found = affinity_measure.affine_residuals(
+        x[:count], denoised[:count], x[count:], denoised[count:], bench.sources[gaussian], sigma, ridge_components
+    )
+    return {name: value.astype(np.float32) for name, value in found.items()}

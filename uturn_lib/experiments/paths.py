@@ -1,0 +1,165 @@
+"""What happens along a generation, and on the way back of a U-Turn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denoisers import sigma_range
+from ..measures.gaussianity import ks_statistic
+from ..noise import GRID
+from ..sampling import Churn, reverse, sampling_grid
+from ..seeding import NoiseStream, sample_seeds
+from ..support import checks
+from ..support.hashes import content_hash
+from .engine import Arrays, Chunk, remember
+from .study import Study, Workbench, run_sweep
+
+
+def return_paths(
+    bench: Workbench,
+    x_u: Tensor,
+    sigma_u: float,
+    steps: int,
+    shown: int = 4,
+    seed: int = 0,
+    labels: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What the denoiser believes on the way back from ``x_u`` (B, *sample): D at ``shown`` equally spaced steps
+    (shown, B, *sample), and the outputs y_0 (B, *sample). ``labels`` (B,) or None."""
+    inputs = {"denoiser": bench.fingerprint, "grid": GRID, "x_u": content_hash(x_u), "sigma_u": sigma_u, "steps": steps}
+    if labels is not None:
+        inputs["labels"] = labels.tolist()
+
+    def compute() -> Arrays:
+        seeds = sample_seeds(seed, range(len(x_u)))
+        classes = None if labels is None else labels.to(bench.device)
+        states = list(
+            reverse(
+                bench.denoiser,
+                x_u.double().to(bench.device),
+                sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
+                "sde",
+                seeds,
+                classes,
+            )
+        )
+        chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
+        return {"denoised": torch.stack(chosen).float().cpu().numpy(), "y0": states[-1].x.float().cpu().numpy()}
+
+    stored = remember("paths", inputs | {"shown": shown, "seed": seed}, compute)
+    return torch.from_numpy(stored["denoised"]), torch.from_numpy(stored["y0"])
+
+
+@dataclass(frozen=True)
+class GenerationPath:
+    """What was read off along K independent sets of B generated images at S noise levels.
+
+    ``sigmas`` (S,): levels of the states; ``raised`` (S,): levels to which churn lifted them before the network was asked.
+    ``ks`` (K, S, pixels): KS statistics. Per image, (K, S, B): ``score_norm`` = |sigma s| and ``denoised_norm`` = |D| where the network
+    was asked; ``with_first``, ``with_last``: inner products of the state with the first and the last state of its path.
+    """
+
+    sigmas: np.ndarray
+    raised: np.ndarray
+    ks: np.ndarray = field(repr=False)
+    score_norm: np.ndarray = field(repr=False)
+    denoised_norm: np.ndarray = field(repr=False)
+    with_first: np.ndarray = field(repr=False)
+    with_last: np.ndarray = field(repr=False)
+
+
+def generation_path(
+    bench: Workbench,
+    count: int,
+    steps: int,
+    sets: int = 4,
+    sigma_max: float = 80.0,
+    labels: Tensor | None = None,
+    churn: Churn | None = None,
+    seed: int = 0,
+    mask: Tensor | None = None,
+) -> GenerationPath:
+    """Follow full generations by the "edm" sampler, as in the authors' scripts.
+
+    ``sets`` independent sets of ``count`` images are generated, so that the spread between sets says how sure a fraction is.
+    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default.
+    """
+    churn = churn or Churn()
+    common = {
+        "denoiser": bench.fingerprint,
+        "grid": GRID,
+        "count": count,
+        "steps": steps,
+        "sigma_max": sigma_max,
+        "seed": seed,
+        "labels": None if labels is None else labels.tolist(),
+        "churn": asdict(churn),
+        "mask": None if mask is None else mask.flatten().nonzero().flatten().tolist(),
+    }
+    chunks = [
+        Chunk("generation_path", {**common, "first": number * count})
+        for number in range(checks.positive_int("sets", sets))
+    ]
+    results = run_sweep(bench, _compute_generation_path, chunks, "generation by the authors' sampler")
+    per_image = ("ks", "score_norm", "denoised_norm", "with_first", "with_last")
+    stacked = {name: np.stack([result[name] for result in results]) for name in per_image}
+    return GenerationPath(results[0]["sigmas"], results[0]["raised"], **stacked)
+
+
+def profile_generation(study: Study, seed: int = 0) -> tuple[GenerationPath, Tensor]:
+    """:func:`generation_path` at the profile's scale, classes in turn; with the mask of the pixels that vary in the data.
+
+    Pixels that (nearly) never change, such as the border of digits, say nothing about the model: below 5 % of half the range.
+    """
+    profile = study.profile
+    alive = study.train.images.std(0) > 0.05
+    labels = torch.arange(profile.ks_samples) % len(study.train.class_names)
+    settings = (profile.ks_samples, profile.ks_steps, profile.ks_sets, profile.sigma_max, labels)
+    return generation_path(study, *settings, seed=seed, mask=alive), alive
+
+
+def _compute_generation_path(
+    bench: Workbench,
+    first: int,
+    count: int,
+    steps: int,
+    sigma_max: float,
+    seed: int,
+    labels: list[int] | None,
+    churn: dict[str, float],
+    mask: list[int] | None,
+    **_only_in_the_key: object,
+) -> Arrays:
+    indices = range(first, first + count)
+    checks.noise_level("sigma_max", sigma_max, highest=sigma_range(bench.denoiser)[1])
+    noise = NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device)
+    classes = None if labels is None else torch.tensor(labels, device=bench.device)
+    path = reverse(
+        bench.denoiser,
+        sigma_max * noise.normal(),
+        sampling_grid(bench.denoiser, steps, sigma_max),
+        "edm",
+        sample_seeds(seed, indices),
+        classes,
+        Churn(**churn),
+    )
+    found: dict[str, list] = {name: [] for name in ("sigmas", "raised", "ks", "score_norm", "denoised_norm", "x")}
+    for step in path:
+        flat = step.x.flatten(1)
+        found["sigmas"].append(step.sigma)
+        found["raised"].append(step.asked_sigma)
+        found["ks"].append(ks_statistic(flat if mask is None else flat[:, mask]).cpu())
+        slope = (step.asked_x - step.denoised) / max(step.asked_sigma, 1e-300)  # -sigma * score
+        found["score_norm"].append(slope.flatten(1).norm(dim=1).cpu())
+        found["denoised_norm"].append(step.denoised.flatten(1).norm(dim=1).cpu())
+        found["x"].append(flat.cpu())
+    states = torch.stack(found.pop("x"))
+    arrays = {name: np.array([float(v) for v in found.pop(name)]) for name in ("sigmas", "raised")}
+    arrays |= {name: torch.stack(values).float().numpy() for name, values in found.items()}
+    for name, state in (("with_first", states[0]), ("with_last", states[-1])):
+        arrays[name] = torch.einsum("sbd,bd->sb", states, state).float().numpy()
+    return arrays

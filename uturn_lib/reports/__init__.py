@@ -1,0 +1,1 @@
+"""What a reader sees: figures, pages of results, and the commands that make them."""

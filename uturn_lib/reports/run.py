@@ -1,0 +1,395 @@
+"""Run the notebooks: `python -m uturn_lib.reports.run figures [fig08 ...] --profile laptop --device auto -p seed 3`.
+
+``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
+``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into README.md and docs/. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ..networks.features import chosen_extractor, feature_naming
+from ..profiles import Profile, load_profile, profile_of
+from ..support import checks
+from ..support.files import atomic_path, write_text
+from ..support.machine import machine
+from ..support.places import ROOT, figure_folder, needs_checkout, reference_folder
+from . import pages, reproduced
+
+NOTEBOOKS = ROOT / "notebooks"
+GROUPS = {
+    "paper": "fig",
+    "companions": "p",
+    "p2": "p2",
+    "p3": "p3",
+    "p4": "p4",
+}  # name: how the figures of the group begin
+JOBS = 2  # notebooks at a time
+FIRST = (
+    "fig15",
+)  # shares no sweep with the others: begun first, it does not keep one core waiting for another at the end
+
+
+def find_notebooks(names: list[str]) -> list[Path]:
+    """Notebooks whose file name starts with one of ``names`` ("fig08", "p3a"), or of its group ("paper", "companions", "p3"); all when empty."""
+    needs_checkout("the notebooks")
+    known = {
+        figure_of(path): path
+        for path in [*sorted(NOTEBOOKS.glob("fig*.ipynb")), *sorted(NOTEBOOKS.glob("companions/p*.ipynb"))]
+    }
+    chosen = []
+    for name in names:
+        prefix = GROUPS.get(name, name)
+        matches = [
+            path
+            for figure, path in known.items()
+            if (figure.startswith(prefix) if name in GROUPS else name in (figure, path.stem))
+        ]
+        if not matches:
+            raise ValueError(f"figure = {name!r} is not known; choose among {', '.join([*known, *GROUPS])}")
+        chosen += matches
+    return list(dict.fromkeys(chosen)) or list(known.values())
+
+
+def figure_of(notebook: Path) -> str:
+    """The short name of a notebook's figure: "fig08", "p3a"."""
+    return notebook.stem.split("_")[0]
+
+
+def parse_parameters(pairs: list[list[str]]) -> dict[str, Any]:
+    """[["seed", "3"], ...] -> {"seed": 3}: Python literals, else text."""
+    values = {}
+    for name, text in pairs:
+        try:
+            values[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[name] = text
+    return values
+
+
+def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a name that the notebook's parameters cell does not have (papermill would only warn)."""
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    for name in parameters:
+        checks.one_of(f"parameter of {notebook.stem}", name, known)
+
+
+def execute(
+    notebook: Path, output: Path, parameters: dict[str, Any], environment: dict[str, str] | None = None
+) -> None:
+    """Run one notebook with papermill, ``environment`` added to its process; raises ``RuntimeError`` with the failing cell's error."""
+    import papermill
+    from jupyter_client import AsyncKernelManager
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are raised, and said once
+    sockets = tempfile.TemporaryDirectory(prefix="uturn-")
+
+    class LocalKernelManager(AsyncKernelManager):
+        """Talks to the kernel through files of this user instead of open ports; each run has its own."""
+
+        transport = "ipc"
+        ip = str(Path(sockets.name) / "kernel")
+
+        async def start_kernel(self, **options: Any) -> None:
+            arguments = [*options.pop("extra_arguments", []), "--log-level=CRITICAL"]  # or it reports its own shutdown
+            await super().start_kernel(**options, extra_arguments=arguments, env=os.environ | (environment or {}))
+            KERNELS.add(self)
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=False,
+            cwd=str(ROOT),
+            kernel_manager_class=LocalKernelManager,
+        )
+    except PapermillExecutionError as error:
+        raise RuntimeError(f"{notebook.name}, cell {error.cell_index}: {error.ename}: {error.evalue}") from error
+    finally:
+        sockets.cleanup()
+
+
+# The notebooks' processes that are alive, so that an interruption can end them.
+KERNELS: set[Any] = set()
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def execute_all(tasks: list[tuple[Path, Path, dict[str, Any]]], jobs: int) -> Iterator[tuple[Path, float]]:
+    """Run notebooks, (source, output, parameters) each, ``jobs`` at a time; yields each with its seconds as it is done.
+
+    Two notebooks at a time keep the cores busy while one of them draws; they share sweeps through the cache, piece by piece. Each process gets
+    its share of the cores. The first failure stops the rest.
+    """
+    jobs = min(checks.positive_int("jobs", jobs), len(tasks))
+    threads = str(max(1, cores() // jobs))
+    with tempfile.TemporaryDirectory(prefix="uturn-progress-") as folder:
+
+        def work(number: int) -> tuple[Path, float]:
+            begun = time.monotonic()
+            source, output, parameters = tasks[number]
+            report = Path(folder) / source.stem
+            environment = {"OMP_NUM_THREADS": threads, "UTURN_PROGRESS_FILE": str(report)}
+            try:
+                execute(source, output, parameters, environment)
+            finally:
+                report.unlink(missing_ok=True)
+            return source, time.monotonic() - begun
+
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            waiting = {pool.submit(work, number) for number in range(len(tasks))}
+            with tqdm(total=len(tasks), unit="figure", dynamic_ncols=True, disable=None) as bar:
+                while waiting:
+                    done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                    for task in done:
+                        source, seconds = task.result()
+                        bar.write(f"  {source.stem}: {seconds:.0f} s")
+                        bar.update()
+                        yield source, seconds
+                    if sys.stderr.isatty():  # in a log file a line per figure is enough
+                        bar.set_postfix_str(_running(Path(folder)), refresh=True)
+        finally:  # also after an interruption or a failure: nothing goes on behind the reader's back
+            pool.shutdown(wait=False, cancel_futures=True)
+            for kernel in list(KERNELS):
+                process = getattr(kernel.provisioner, "process", None)
+                if process is not None and process.poll() is None:
+                    process.kill()
+            KERNELS.clear()
+
+
+def _running(folder: Path) -> str:
+    """What the notebooks at work report in their progress files."""
+    texts = []
+    for file in sorted(folder.iterdir()):
+        try:
+            done, total, text = file.read_text(encoding="utf-8").split(" ", 2)
+            texts.append(f"{file.name.split('_')[0]}: {text} {done}/{total}")
+        except (FileNotFoundError, ValueError):
+            continue  # just done, or just being written
+    return " | ".join(texts)
+
+
+def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int = JOBS) -> None:
+    """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
+    where = checks.pick_device(device)
+    jobs = checks.positive_int("jobs", jobs)
+    notebooks = [
+        path
+        for path in find_notebooks(names)
+        if _can_show(profile, path, asked_for={figure_of(path), path.stem} & set(names))
+    ]
+    if not notebooks:
+        raise ValueError(f"figure = {', '.join(names)!r}: none of them can be made with profile {profile}")
+    profiles = {path: profile_of(profile, figure_of(path)) for path in notebooks}
+    scales = [load_profile(name).on(where.type) for name in dict.fromkeys(profiles.values())]
+    common = {"profile": profile, "device": str(where)}
+    for name in common.keys() & parameters.keys():
+        raise ValueError(f"parameter {name!r} is set by --{name}, not by -p")
+    for notebook in notebooks:
+        check_parameters(notebook, common | parameters)
+    if parameters and "UTURN_FIGURES" not in os.environ:
+        os.environ["UTURN_FIGURES"] = "figures/custom"  # the figures of the defaults stay as they are
+    executed = ROOT / ".cache" / "executed" / (os.environ.get("UTURN_SCALE") or "") / profile
+    print(
+        f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}",
+        flush=True,
+    )
+    for scale in scales:
+        print(f"scale{' of ' + scale.name if len(scales) > 1 else ''}: {scale.scale()}", flush=True)
+        if scale.features != "classifier":  # decided once, or figures could disagree about it
+            os.environ["UTURN_FEATURES"] = chosen_extractor(scale.features)
+            print(f"quality in {feature_naming(scale.features, scale.feature_components).phrase}", flush=True)
+    start = time.monotonic()
+    notebooks = sorted(notebooks, key=lambda path: figure_of(path) not in FIRST)
+    tasks = [(path, executed / path.name, common | {"profile": profiles[path]} | parameters) for path in notebooks]
+    times = {path.stem: seconds for path, seconds in execute_all(tasks, jobs)}
+    total = time.monotonic() - start
+    print(f"done in {total:.0f} s", flush=True)
+    if not parameters and (not names or names[0] in GROUPS and len(names) == 1):
+        group = f"_{names[0].upper()}" if names else ""
+        page = run_page(profile, scales, where, times, total, jobs, names[0] if names else "figures")
+        write_text(figure_folder(profile) / f"RUN{group}.md", page)
+    if not names and not parameters:
+        write_text(figure_folder(profile) / "FIGURES.md", figures_page(profile, [output for _, output, _ in tasks]))
+    print_claims(profile)
+    compared = None if parameters or os.environ.get("UTURN_SCALE") else reproduced.report(profile)
+    if compared:
+        print(f"reproduced? {compared}\ndetails: {_short(figure_folder(profile) / 'REPRODUCED.md')}", flush=True)
+
+
+def _can_show(profile: str, notebook: Path, asked_for: object) -> bool:
+    """Whether the profile's network allows this figure; ``ValueError`` where it was asked for by name."""
+    figure = figure_of(notebook)
+    chosen = load_profile(profile_of(profile, figure))
+    lacks = chosen.why_not(figure)
+    if lacks is None:
+        return True
+    if asked_for:
+        raise ValueError(f"figure = {figure!r} cannot be made: the network of profile {chosen.name} has {lacks}")
+    print(f"left out: {notebook.stem}, the network of this profile has {lacks}", flush=True)
+    return False
+
+
+def run_page(
+    profile: str,
+    scales: list[Profile],
+    device: torch.device,
+    seconds: dict[str, float],
+    total: float,
+    jobs: int,
+    target: str = "figures",
+) -> str:
+    """RUN.md: on what machine, at what scale and in what time the figures beside it were made."""
+    figures = ", ".join(f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items()))
+    namings = [feature_naming(scale.features, scale.feature_components) for scale in scales]
+    several = len(scales) > 1
+    scale_text = "; ".join((f"{scale.name}: " if several else "") + scale.scale() for scale in scales)
+    quality = "; ".join(dict.fromkeys(f"{one.frechet} and {one.kernel} in {one.phrase}" for one in namings))
+    return f"""# How these figures were made
+
+Written by `make {target} PROFILE={profile}`; do not edit.
+
+| | |
+|---|---|
+| machine | {machine(device)}, {jobs} notebooks at a time |
+| versions | Python {platform.python_version()}, torch {torch.__version__} |
+| scale | {scale_text} |
+| quality | {quality} |
+| time | {total:.0f} s in all (what an earlier run had finished is not computed again) |
+| seconds per figure | {figures} |
+"""
+
+
+def figures_page(profile: str, executed: list[Path]) -> str:
+    """FIGURES.md: every figure with the caption and the text that its executed notebook has written about it."""
+    import nbformat
+
+    parts = [
+        f"# The figures, profile {profile}\n\nWritten by `make figures PROFILE={profile}`; do not edit. The claims with their rules: [CLAIMS.md](CLAIMS.md); scale and machine: [RUN.md](RUN.md)."
+    ]
+    for path in sorted(executed):
+        outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+        texts = [output.get("data", {}).get("text/markdown", "") for output in outputs]
+        texts = [text.replace("\n## ", "\n### ") for text in texts if text.startswith("**Figure")]
+        figure = figure_of(path)
+        pictures = sorted(figure_folder(profile).glob(f"{figure}_*.png"))
+        shown = "\n\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
+        source = next(known for known in find_notebooks([]) if known.name == path.name)
+        notebook = f"[notebook](../../{source.relative_to(ROOT).as_posix()}), which explains method and symbols"
+        title = int(figure.removeprefix("fig")) if figure.startswith("fig") else figure.replace("p", "P")
+        parts.append("\n\n".join([f"## Figure {title}", shown, *texts, f"({notebook})"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def print_claims(profile: str) -> None:
+    """The ledger in a few lines."""
+    from ..support.files import read_json
+
+    path = figure_folder(profile) / "claims.json"
+    for entry in read_json(path) if path.is_file() else []:
+        print(f"  {entry['id']} ({entry['source']}, {entry['figure']}) {entry['verdict']}: {entry['measured']}")
+
+
+def refresh(names: list[str], jobs: int = JOBS) -> None:
+    """Execute the committed notebooks in place with their default parameters, and put the committed claims into README.md and docs/."""
+    import nbformat
+
+    os.environ["UTURN_PROGRESS"] = "off"
+    folder = ROOT / ".cache" / "executed" / "refresh"
+    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in find_notebooks(names)], jobs):
+        document = nbformat.read(folder / notebook.name, as_version=4)
+        document.metadata = {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+        for cell in document.cells:
+            # Times and execution status change with every run; tags are what we keep.
+            cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        nbformat.write(document, notebook)
+    pages.update()
+
+
+def publish(profile: str) -> list[Path]:
+    """Make the results in figures/<profile> the committed ones, in figures/reference/<profile>; returns what was written.
+
+    Raises ``FileNotFoundError`` where there are none.
+    """
+    source, target = figure_folder(profile), reference_folder(profile)
+    if not (source / "claims.json").is_file():
+        raise FileNotFoundError(f"{_short(source)} has no claims.json: run make figures PROFILE={profile} first")
+    kept = [path for path in sorted(source.iterdir()) if path.suffix in (".png", ".pdf", ".json", ".md")]
+    kept = [path for path in kept if path.stem not in ("quick", "REPRODUCED") and not path.name.startswith(".")]
+    for path in kept:
+        with atomic_path(target / path.name) as temporary:
+            if path.suffix == ".md":  # one folder deeper: links into the project have one step more to go
+                temporary.write_text(
+                    path.read_text(encoding="utf-8").replace("](../../", "](../../../"), encoding="utf-8"
+                )
+            else:
+                shutil.copyfile(path, temporary)
+    return kept
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status: 0, or 2 for bad input, 1 for a failed notebook."""
+    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.run", description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=("figures", "refresh", "reference", "readme"))
+    parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)")
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        if options.command == "readme":
+            pages.update()
+        elif options.command == "reference":
+            print(f"{len(publish(load_profile(options.profile).name))} files are now in figures/reference; commit them")
+        elif options.command == "refresh":
+            refresh(options.names, options.jobs)
+        else:
+            figures(options.names, options.profile, options.device, parse_parameters(options.parameter), options.jobs)
+    except KeyboardInterrupt:
+        print("interrupted; what was computed is kept, and the same command continues from there", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
