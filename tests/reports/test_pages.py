@@ -3,11 +3,14 @@
 import contextlib
 import importlib
 import io
+import json
+import math
 import re
 import subprocess
 from functools import cache
 
 import pytest
+from safetensors import safe_open
 
 from uturn_lib import profiles
 from uturn_lib.claims import read_ledger
@@ -235,6 +238,35 @@ def test_the_pages_quote_claims():
     assert not re.search(r"\d \[-?\d[^]]*, ", unmarked)  # no interval is written by hand
 
 
+def measured(claim, figure):
+    """How the committed ledger of the digits words a result."""
+    entries = read_ledger("laptop", reference_folder)
+    return next(entry["measured"] for entry in entries if (entry["id"], entry["figure"]) == (claim, figure))
+
+
+def test_the_readme_compares_the_calls_of_figure_10():
+    late, full, allowed = re.search(
+        r"With (\d+) calls in place of (\d+) .*?; ([\d.]+) is allowed", read(ROOT / "README.md")
+    ).groups()
+    text = measured("C6", "fig10")
+    assert f"with {full} calls, allowed +{allowed};" in text and f"with {late} calls" in text
+
+
+def test_sizes_of_networks_and_samples_are_those_of_the_code():
+    readme, on_cifar10 = read(ROOT / "README.md"), read(ROOT / "docs" / "cifar10.md")
+    for data, turned in (("mnist", profiles.PROFILES["laptop"]), ("cifar10", profiles.PROFILES["cifar10"])):
+        folder = ROOT / "checkpoints" / data
+        with safe_open(folder / "diffusion_pytorch_model.safetensors", "pt") as weights:
+            shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]
+        millions = sum(math.prod(shape) for shape in shapes) / 1e6
+        images = turned.on("cpu").ground_truths
+        assert f"a network of {millions:.0f} million parameters, {images} images turned" in readme
+        assert f"| `{data}` | denoiser, {millions:.2f} million" in read(ROOT / "docs" / "networks.md")
+        if data == "cifar10":
+            seen = json.loads((folder / "config.json").read_text())["uturn"]["training"]["images_seen"]
+            assert f"{millions:.0f} million parameters and has seen {seen / 1e6:.1f} million images" in on_cifar10
+
+
 def test_a_number_that_has_changed_is_rewritten_and_a_verdict_is_named(monkeypatch):
     ledger = [
         {
@@ -291,6 +323,8 @@ def test_the_own_denoiser_forgets_sooner_than_the_network():
         if (entry["id"], entry["figure"]) == ("C1", "fig09")
     )
     assert 0 < space["times"].t_m.high < network["low"]
+    notebook = read(ROOT / "notebooks" / "fig09_multiclass_uturns.ipynb")
+    assert "study = experiments.prepare(profile, device)" in notebook  # the line that a reader is told to replace
     assert "takes no labels" in space["experiments"].class_gate(space["study"]).closed
 
 
