@@ -1,4 +1,4 @@
-"""U-Turn diffusion: the library behind the notebooks. See README.md for the map of the house.
+"""U-Turn diffusion: the library behind the notebooks. docs/house.md shows where everything is.
 
 Threads: OpenMP threads that wait for one another spin by default. On a machine that does other work as well, the cores that they burn make
 every small tensor operation many times slower. So this package sets ``GOMP_SPINCOUNT`` (a waiting thread soon goes to sleep), unless the user
