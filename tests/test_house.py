@@ -16,6 +16,7 @@ LAYERS = (
     ("measures",),  # tensors only: no denoiser, no network
     ("denoisers",),
     ("empirical",),
+    ("methods",),
     ("sampling",),
     ("uturn",),
     ("data",),
@@ -24,7 +25,6 @@ LAYERS = (
     ("reports.plotting",),
     ("training", "claims"),
     ("experiments",),
-    ("companions.solvers",),
     ("companions.flows",),
     ("companions.p2", "companions.p3", "companions.p4"),
     ("companions",),

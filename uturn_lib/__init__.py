@@ -1,4 +1,4 @@
-"""U-Turn diffusion: the library behind the notebooks. See README.md for the map of the house.
+"""U-Turn diffusion: the library behind the notebooks. docs/house.md shows where everything is.
 
 Threads: OpenMP threads that wait for one another spin by default. On a machine that does other work as well, the cores that they burn make
 every small tensor operation many times slower. So this package sets ``GOMP_SPINCOUNT`` (a waiting thread soon goes to sleep), unless the user
@@ -18,6 +18,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 from . import measures
+from .claims import Ledger
 from .data import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
@@ -29,10 +30,11 @@ from .denoisers import (
     velocity,
 )
 from .empirical import EmpiricalDenoiser
+from .methods import Churn, Step
 from .networks import load_classifier, load_denoiser
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile
-from .sampling import Churn, Step, reverse
+from .sampling import Sampler, reverse
 from .uturn import UTurn, artificial_start, g_turn, u_turn
 
 __version__ = "0.1.0"
@@ -44,7 +46,9 @@ __all__ = [
     "GaussianDenoiser",
     "GaussianMixtureDenoiser",
     "ImageSet",
+    "Ledger",
     "Profile",
+    "Sampler",
     "Step",
     "UTurn",
     "artificial_start",

@@ -23,7 +23,7 @@ class Profile:
     ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in
     one window of steps, ``paths`` of them for the shape of trajectories and errors of solvers;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
-    ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
+    ``features``: where quality distances look, "classifier" or a name of ``networks.features.imagenet_extractor``; ``feature_reference``: training
     images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
     images in a thousand dimensions is nothing but bias. ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
     ``labels``: whether the network is asked with labels and without ("both"), only with them ("always": it met no null label in training) or only without

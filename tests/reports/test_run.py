@@ -94,7 +94,8 @@ def test_notebooks_are_found_by_figure_file_and_group():
         return [run.figure_of(path) for path in run.find_notebooks(list(names))]
 
     files = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
-    assert {path.stem for path in NOTEBOOKS} == files  # none is forgotten
+    lessons = {path.stem for path in run.LESSONS}
+    assert lessons and {path.stem for path in NOTEBOOKS} | lessons == files  # none is forgotten
     assert found("fig08") == found("fig08_autocorrelation") == ["fig08"] and found("p3a") == ["p3a"]
     assert found("p3") == [name for name in found("companions") if name.startswith("p3")] != []
     assert found("paper") + found("companions") == found() and len(found("paper")) == 16
@@ -120,15 +121,19 @@ def test_progress_goes_to_the_file_that_make_figures_reads(tmp_path, monkeypatch
 
 
 def test_the_page_of_figures_collects_what_the_notebooks_say(tmp_path):
-    from nbformat.v4 import new_code_cell, new_notebook, new_output
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
     said = new_output("display_data", {"text/markdown": "**Figure 2.** Caption.\n\n## What we see\n\n* It falls."})
+    table = new_output("execute_result", {"text/markdown": "| quantity | value |"})
+    written = [new_markdown_cell("**Figure 2.** In a cell."), new_markdown_cell("## What we see\n\nOn a laptop.")]
     other = new_output("display_data", {"text/markdown": "**C1** holds"})
-    nbformat.write(new_notebook(cells=[new_code_cell("x", outputs=[said, other])]), tmp_path / "fig02_ks_test.ipynb")
+    cells = [new_code_cell("x", outputs=[said, other, table]), *written]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "fig02_ks_test.ipynb")
     figure_folder("laptop").mkdir(parents=True)
     (figure_folder("laptop") / "fig02_ks_test.png").write_bytes(b"")
     page = run.figures_page("laptop", [tmp_path / "fig02_ks_test.ipynb"])
     assert "![fig02_ks_test](fig02_ks_test.png)\n\n**Figure 2.** Caption.\n\n### What we see" in page
+    assert "In a cell." in page and "| quantity | value |" in page and "On a laptop" not in page
     assert "holds" not in page and "(../../notebooks/fig02_ks_test.ipynb)" in page
 
 

@@ -130,7 +130,7 @@ def churned_gaussian_correlation(eigenvalues: Tensor, sigmas: Tensor, raised: Te
     """The same for the "edm" sampler on the grid ``sigmas`` (n + 1,), in the limit of exact ODE steps (our derivation).
 
     Per mode the product over steps of ``sqrt((lambda + t_{i+1}^2) / (lambda + that_i^2))``; ``raised`` (n,) are the levels
-    that_i = t_i (1 + gamma_i) to which the churn lifts each step (``sampling.Churn.raised``).
+    that_i = t_i (1 + gamma_i) to which the churn lifts each step (``methods.Churn.raised``).
     """
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)[:, None]
     sigmas, raised = torch.as_tensor(sigmas).double(), torch.as_tensor(raised).double()

@@ -64,7 +64,7 @@ def shipped_weights(name: str, weights: str, expected: str) -> Path:
     """The weights of a shipped checkpoint that are too large for the wheel: fetched once, with the SHA-256 that its config.json records.
 
     ``$UTURN_CHECKPOINTS_URL`` says where the repository's folder checkpoints/ is: an address, or a folder. Raises ``FileNotFoundError`` without it,
-    and as ``downloads.fetch``.
+    and as ``data.downloads.fetch``.
     """
     source = os.environ.get("UTURN_CHECKPOINTS_URL")
     remedy = (

@@ -118,25 +118,24 @@ def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool 
             return "This is the complement: what is lost instead of what is kept, or the reverse."
         if near(np.sqrt(given)) or near(given**2):
             return "A square, or a square root, is missing or too many."
-        if _constant_factor(given / truth, tolerance):
+        if _constant_factor(given, truth, tolerance):
             return "A constant factor is wrong."
         if of_sigma and _power(given) != _power(truth):
             return "At large sigma it changes with the wrong power of sigma."
-        if (np.abs(given / truth - 1) < 0.1).all():
+        if _near(given, truth, 0.1):
             return "Close, but not within the tolerance: an approximation, or rounding."
         if (np.abs(np.log(np.abs(given / truth))) > math.log(5)).any():
             return "The order of magnitude is wrong: check units and limits."
     return "Go back to the definition, and try the limits of small and of large noise."
 
 
-def _constant_factor(ratios: np.ndarray, tolerance: float) -> bool:
+def _constant_factor(given: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:
     """Is it the same factor everywhere? A single number must be off by one that is easily forgotten."""
-    if not np.isfinite(ratios).all() or (ratios <= 0).any():
-        return False
-    if len(ratios) > 1:
-        return bool(np.ptp(ratios) <= 2 * tolerance * ratios.mean())
-    factors = np.array([*SIMPLE_FACTORS, *(1 / factor for factor in SIMPLE_FACTORS)])
-    return bool((np.abs(ratios[0] / factors - 1) <= tolerance).any())
+    factor = (given @ truth) / (truth @ truth)
+    if len(truth) > 1:
+        return bool(factor > 0) and _near(given / factor, truth, tolerance)
+    factors = np.array([*SIMPLE_FACTORS, *(1 / simple for simple in SIMPLE_FACTORS)])
+    return bool((np.abs(factor / factors - 1) <= tolerance).any())
 
 
 def _power(values: np.ndarray) -> float:

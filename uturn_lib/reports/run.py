@@ -1,7 +1,7 @@
 """Run the notebooks: `python -m uturn_lib.reports.run figures [fig08 ...] --profile laptop --device auto -p seed 3`.
 
 ``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
-``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into the README. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
+``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into README.md and docs/. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..claims import ledger
 from ..networks.features import chosen_extractor, feature_naming
 from ..profiles import Profile, load_profile, profile_of
 from ..support import checks
 from ..support.files import atomic_path, write_text
 from ..support.machine import machine
 from ..support.places import ROOT, figure_folder, needs_checkout, reference_folder
-from . import reproduced
+from . import pages, reproduced
 
 NOTEBOOKS = ROOT / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the paper
@@ -329,7 +328,7 @@ def print_claims(profile: str) -> None:
 
 
 def refresh(names: list[str], jobs: int = JOBS) -> None:
-    """Execute the committed notebooks in place with their default parameters, and put their claims into the README."""
+    """Execute the committed notebooks in place with their default parameters, and put the committed claims into README.md and docs/."""
     import nbformat
 
     os.environ["UTURN_PROGRESS"] = "off"
@@ -345,7 +344,7 @@ def refresh(names: list[str], jobs: int = JOBS) -> None:
             # Times and execution status change with every run; tags and folding are what we keep.
             cell.metadata = {name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)}
         nbformat.write(document, notebook)
-    update_readme()
+    pages.update()
 
 
 def publish(profile: str) -> list[Path]:
@@ -369,28 +368,6 @@ def publish(profile: str) -> list[Path]:
     return kept
 
 
-COMPARED = ("laptop", "cifar10")  # profiles whose results are in the repository
-
-
-def update_readme() -> None:
-    """Put the committed claims and numbers of all profiles into the README."""
-    readme = needs_checkout("README and committed claims") / "README.md"
-    text = with_claims(readme.read_text(encoding="utf-8"))
-    readme.write_text(text, encoding="utf-8")
-
-
-def with_claims(text: str) -> str:
-    """``text`` with the lines between each pair of its marks replaced by what the ledgers say."""
-    text = _with_block(text, "claims", ledger.summary(*COMPARED, place=reference_folder))
-    return _with_block(text, "numbers", ledger.numbers(*COMPARED, place=reference_folder))
-
-
-def _with_block(text: str, name: str, table: str) -> str:
-    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    before, rest = text.split(begin)
-    return before + begin + table + "\n" + end + rest.split(end)[1]
-
-
 def _short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
@@ -407,7 +384,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     try:
         if options.command == "readme":
-            update_readme()
+            pages.update()
         elif options.command == "reference":
             print(f"{len(publish(load_profile(options.profile).name))} files are now in figures/reference; commit them")
         elif options.command == "refresh":

@@ -62,8 +62,8 @@ def measure_denoiser(
     train, test = load_data(dataset, "train"), load_data(dataset, "test")
     labels = torch.arange(samples) % len(train.class_names)
     sigma_max, device = denoiser.sigma_range[1], next(denoiser.parameters()).device
-    conditional = artificial_start(denoiser, samples, sigma_max, steps, labels=labels.to(device), seed=1).y0.cpu()
-    unconditional = artificial_start(denoiser, samples, sigma_max, steps, seed=2).y0.cpu()
+    conditional = artificial_start(denoiser, samples, sigma_max, steps=steps, labels=labels.to(device), seed=1).y0.cpu()
+    unconditional = artificial_start(denoiser, samples, sigma_max, steps=steps, seed=2).y0.cpu()
     extractor = chosen_extractor(_profile_of(dataset).features)
     extract = classifier.extract if extractor == "classifier" else imagenet_extractor(extractor, device).extract
     held_out = extract(test.images)

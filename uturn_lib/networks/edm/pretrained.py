@@ -63,7 +63,7 @@ PUBLISHED = {
 def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
     """The EDM file at a path, under ``$UTURN_DATA/edm/``, or downloaded from NVIDIA's server by its published name.
 
-    NVIDIA publishes no hashes: the SHA-256 of the first download is recorded, later ones are compared with it (``downloads.fetch``).
+    NVIDIA publishes no hashes: the SHA-256 of the first download is recorded, later ones are compared with it (``data.downloads.fetch``).
     Raises ``FileNotFoundError`` for a name that is not known, ``RuntimeError`` saying where to put the file when it cannot be fetched.
     """
     path = Path(name_or_path)
