@@ -21,6 +21,7 @@ LAYERS = (
     ("data",),
     ("networks",),
     ("profiles",),
+    ("api",),  # the public names
     ("reports.plotting",),
     ("training", "claims"),
     ("experiments",),
@@ -29,6 +30,8 @@ LAYERS = (
     ("companions.p2", "companions.p3", "companions.p4"),
     ("companions",),
     ("reports",),
+    ("cli",),
+    ("__main__",),
 )
 
 

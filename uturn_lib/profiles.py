@@ -276,6 +276,12 @@ def load_profile(name: str) -> Profile:
     return PROFILES[name]
 
 
+def check_profile(name: str) -> None:
+    """Raise ``ValueError`` unless ``name`` is a profile, a composite or a part of one."""
+    if name not in COMPOSITES:
+        load_profile(name)
+
+
 def profile_of(name: str, figure: str) -> str:
     """The profile that computes ``figure`` ("fig08") in the profile or composite ``name``."""
     if name in COMPOSITES:

@@ -109,7 +109,7 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
     assert listing(packages) == before and not any(empty.iterdir())
 
     refused = subprocess.run(
-        [str(python), "-m", "uturn_lib.reports.run", "figures", "fig08"],
+        [str(python), "-m", "uturn_lib", "figures", "fig08"],
         cwd=empty,
         env=settings,
         capture_output=True,

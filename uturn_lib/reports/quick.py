@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -72,23 +71,10 @@ def open_picture(path: Path) -> bool:
     return True
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; exit status 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.quick", description=__doc__)
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args(arguments)
-    try:
-        study = experiments.prepare(options.profile, options.device)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def show(profile: str, device: str) -> None:
+    """Compute, draw and print: what ``uturn quick`` does."""
+    study = experiments.prepare(profile, device)
     found = turned(study)
-    path = plotting.save_figure(draw(found, study.test.class_names), options.profile, "quick")
+    path = plotting.save_figure(draw(found, study.test.class_names), profile, "quick")
     print(words(found))
     print(f"picture: {path}{'' if open_picture(path) else ' (open it in a viewer)'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import numbers
+import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # torch takes seconds to load: bad input to the command line is refused without it
+    import torch
+    from torch import Tensor
+
+DEVICES = ("cpu", "cuda")
 
 
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
@@ -20,7 +25,7 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
 def positive_int(name: str, value: int, minimum: int = 1) -> int:
     """Return ``value`` as an int; raise ``ValueError`` unless it is a whole number >= ``minimum``."""
     whole = (
-        isinstance(value, (int, float, np.integer))
+        isinstance(value, numbers.Real)  # numpy's numbers as well
         and not isinstance(value, bool)
         and math.isfinite(value)
         and int(value) == value
@@ -47,7 +52,9 @@ def noise_level(
 
 def samples(name: str, x: Tensor, sample_shape: tuple[int, ...] | None = None) -> None:
     """Raise unless ``x`` is a floating point batch of shape (B, *sample_shape)."""
-    if not isinstance(x, Tensor):
+    import torch
+
+    if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{name} has dtype {x.dtype}; a floating point tensor is needed (images scaled to [-1, 1])")
@@ -61,6 +68,8 @@ def samples(name: str, x: Tensor, sample_shape: tuple[int, ...] | None = None) -
 
 def ground_truth(name: str, x0: Tensor, sample_shape: tuple[int, ...] | None, value_range: tuple[float, float]) -> None:
     """Raise unless ``x0`` is a finite batch whose values lie in ``value_range`` (images are scaled to [-1, 1])."""
+    import torch
+
     samples(name, x0, sample_shape)
     if not torch.isfinite(x0).all():
         raise ValueError(f"{name} holds NaN or infinite values")
@@ -81,6 +90,8 @@ def labels(value: Tensor | None, batch: int, num_classes: int, needed: bool = Fa
         return None
     if num_classes == 0:
         raise ValueError("labels were given, but this denoiser has no classes; leave labels=None")
+    import torch
+
     value = torch.as_tensor(value)
     if value.is_floating_point() or value.dtype == torch.bool:
         raise TypeError(f"labels have dtype {value.dtype}; integers are needed")
@@ -93,20 +104,27 @@ def labels(value: Tensor | None, batch: int, num_classes: int, needed: bool = Fa
     return value.long()
 
 
+def device_name(name: str) -> None:
+    """Raise ``ValueError`` unless ``name`` is "", "auto", or names a supported kind of device; does not load torch."""
+    kind = re.sub(r":\d+$", "", name)
+    if kind in ("mps", "xpu", "hpu", "xla", "mtia", "meta"):
+        raise ValueError(f"device = {name!r} is not supported: sampler states are float64; use 'cpu' or 'cuda'")
+    if name not in ("", "auto") and kind not in DEVICES:
+        raise ValueError(f"device = {name!r} is not a torch device; use 'cpu', 'cuda' or 'cuda:0'")
+
+
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """Turn ``device`` (None, "", "auto", "cpu", "cuda", ...) into a torch device; cuda when present is the default."""
+    """Turn ``device`` (None, "", "auto", "cpu", "cuda", ...) into a torch device; the default is cuda where present."""
+    device_name(str(device or ""))
+    import torch
+
     if device in (None, "", "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device = {device!r} is not a torch device; use 'cpu', 'cuda' or 'cuda:0'") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device = {str(device)!r} is not supported: sampler states are float64; use 'cpu' or 'cuda'")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device = {str(device)!r} was asked for, but torch sees no CUDA device here; use 'cpu'")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device = {str(chosen)!r} was asked for, but torch sees no CUDA device here; use 'cpu'")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device = {str(device)!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA device(s)"
+            f"device = {str(chosen)!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA device(s)"
         )
-    return device
+    return chosen

@@ -6,10 +6,8 @@ opens faster and can hold no code; ``fetch NAME`` only downloads.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,28 +190,3 @@ def edm_fingerprint(path: Path) -> str:
     if not kept.is_file():
         write_text(kept, open_edm(path)[0].fingerprint)
     return kept.read_text(encoding="utf-8")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m uturn_lib.networks.edm.pretrained", description=__doc__.split("\n")[0]
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("fetch", help="download a published EDM file")
-    one.add_argument("name", help=", ".join(PUBLISHED))
-    two = commands.add_parser("convert", help="write an EDM file as safetensors and JSON")
-    two.add_argument("source", help="a path, or a published name")
-    two.add_argument("folder")
-    options = parser.parse_args(arguments)
-    try:
-        done = find_edm_file(options.name) if options.command == "fetch" else convert(options.source, options.folder)
-        print(done)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
