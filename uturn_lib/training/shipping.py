@@ -13,7 +13,6 @@ import torch
 from ..networks.classifier import save_classifier
 from ..networks.unet import save_denoiser
 from ..support.files import read_json
-from ..support.machine import machine
 from ..support.places import RUNS, TRAINED
 from .classifier import CLASSIFIERS, train_classifier
 from .recipes import recipe_for
@@ -56,8 +55,7 @@ def train_profile(profile: str, device: torch.device, output: Path | None = None
     record = {
         "recipe": asdict(recipe),
         "images_seen": trainer.step * recipe.batch,
-        "minutes": round(trainer.seconds / 60, 1),
-        "machine": machine(device),
+        **trainer.record(),
         "torch": torch.__version__,
         "data_fingerprint": trainer.train.fingerprint,
         "loss": trainer.log,

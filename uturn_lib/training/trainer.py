@@ -9,20 +9,21 @@ import csv
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.sets import ImageSet, load_data
+from ..data.sets import ImageSet
 from ..networks.unet import EDMDenoiser, make_unet
 from ..support.files import atomic_path
 from ..support.progress import bar
 from .muon import Muon
 from .recipes import DECAYS, Recipe
+from .resumable import Resumable
 
 LOSS_COLUMNS = ("images", "seconds", "train_loss", "held_out_loss", "best_average", "train_set_loss")
-STOPPED = 60.0  # seconds: a step that takes longer was not at work but stopped from outside, and does not count as training time
 
 
 def edm_loss(denoiser: EDMDenoiser, images: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
@@ -41,23 +42,22 @@ def halves_are_fast(device: torch.device) -> bool:
     return bool(capabilities.get("amx_tile") or capabilities.get("avx512_bf16"))
 
 
-class Trainer:
+class Trainer(Resumable):
     """Adam or Muon with warm-up and decay, exponential moving averages of the weights, state saved every minute.
 
     Where the processor has them, products are done in bfloat16 under float32 weights. ``compiled`` (default: on a GPU) compiles the loss.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, device: torch.device, compiled: bool | None = None):
-        self.recipe, self.folder, self.device = recipe, folder, device
-        self.train = load_data(recipe.dataset, "train")
-        self.test = load_data(recipe.dataset, "test")
+        super().__init__(recipe.dataset, recipe.fixed, folder, device)
+        self.recipe = recipe
         torch.manual_seed(recipe.seed)
         self.denoiser = self._network()
         self.averages = [self._network() for _ in recipe.halflives]
         for average in self.averages:
             average.load_state_dict(self.denoiser.state_dict())
         self.optimizer = self._optimizer()
-        self.step, self.seconds = 0, 0.0
+        self.step = 0
         self.log: list[dict[str, float]] = []
         self.halved = halves_are_fast(device) and recipe.dataset != "mnist"  # the digits network is too small to gain
         self.loss = torch.compile(edm_loss) if (device.type == "cuda" if compiled is None else compiled) else edm_loss
@@ -155,67 +155,59 @@ class Trainer:
         found = {"held_out_loss": round(held_out[best], 5), "best_average": best}
         return found | {"train_set_loss": round(self.validation(self.train, average=self.averages[best]), 5)}
 
-    def save(self) -> None:
-        """Write the whole state; tensors and numbers only, so that it can be read back without running code."""
-        state = {
-            "recipe": self.recipe.fixed,
+    def state(self) -> dict[str, Any]:
+        return {
             "step": self.step,
-            "seconds": self.seconds,
             "log": self.log,
             "denoiser": self.denoiser.state_dict(),
             "averages": [average.state_dict() for average in self.averages],
             "optimizer": self.optimizer.state_dict(),
         }
-        with atomic_path(self.folder / "state.pt") as temporary:
-            torch.save(state, temporary)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.step, self.log = state["step"], state["log"]
+        self.denoiser.load_state_dict(state["denoiser"])
+        for average, saved in zip(self.averages, state["averages"], strict=True):
+            average.load_state_dict(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def save(self) -> None:
+        """Write the state, and the losses as loss.csv."""
+        super().save()
         with atomic_path(self.folder / "loss.csv") as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, LOSS_COLUMNS)
             writer.writeheader()
             writer.writerows(self.log)
 
-    def resume(self) -> bool:
-        """Continue from the saved state, if there is one for this recipe."""
-        path = self.folder / "state.pt"
-        if not path.is_file():
-            return False
-        state = torch.load(
-            path, map_location="cpu", weights_only=True
-        )  # Adam's counters stay there, the rest is copied
-        if state["recipe"] != self.recipe.fixed:
-            raise ValueError(f"{path} belongs to another recipe; remove {self.folder} to train anew")
-        self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
-        self.denoiser.load_state_dict(state["denoiser"])
-        for average, saved in zip(self.averages, state["averages"], strict=True):
-            average.load_state_dict(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
-        return True
-
     def run(self, save_every: float = 60.0, log_images: int = 25_000, minutes: float = math.inf) -> None:
-        """Train to the end of the recipe, or for ``minutes``; interrupted at any moment, at most ``save_every`` seconds of work are lost."""
+        """Train to the end of the recipe, or for ``minutes``.
+
+        The state is saved every ``save_every`` seconds; losses are measured every ``log_images``.
+        """
         display = bar(self.recipe.steps, "training", initial=self.step, unit="step", unit_scale=True)
         losses: list[float] = []
-        begun = last_save = last = time.monotonic()
+        begun = saved = time.monotonic()
+        self.start_clock()
         finished = False
         while not finished:
             losses.append(self.update())
+            self.tick()
             now = time.monotonic()
-            self.seconds, last = self.seconds + min(now - last, STOPPED), now
             display.update()
             display.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
             finished = self.step == self.recipe.steps or now - begun > 60 * minutes
-            images = self.step * self.recipe.batch
-            if images // log_images != (images - self.recipe.batch) // log_images or finished:
-                self.log.append(
-                    {
-                        "images": images,
-                        "seconds": round(self.seconds),
-                        "train_loss": round(float(np.mean(losses)), 5),
-                    }
-                    | self.measure()
-                )
+            before, images = (step * self.recipe.batch for step in (self.step - 1, self.step))
+            if images // log_images != before // log_images or finished:
+                self.log.append(self._row(images, losses))
                 losses = []
                 display.write(str(self.log[-1]))
-            if now - last_save > save_every or finished:
+            if now - saved > save_every or finished:
                 self.save()
-                last_save = time.monotonic()
+                saved = time.monotonic()
         display.close()
+
+    def _row(self, images: int, losses: list[float]) -> dict[str, float]:
+        """A row of the log: the mean of ``losses`` since the last one, and what is measured now."""
+        train_loss = round(float(np.mean(losses)), 5)
+        row = {"images": images, "seconds": round(self.seconds), "train_loss": train_loss}
+        return row | self.measure()
