@@ -1,4 +1,7 @@
-"""Model cards: what a shipped network was made of and what was measured on it."""
+"""Model cards: what a shipped network was made of and what was measured on it.
+
+A card is a README.md with the YAML header of the Hugging Face Hub: licence, data, metrics.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data.sets import load_data
 from ..measures.quality import frechet_distance, kernel_distance
@@ -20,6 +24,12 @@ from ..uturn import artificial_start
 
 SAMPLES = 1000
 STEPS = 64
+HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}  # names of the data sets on the Hub
+DENOISER_TASK, CLASSIFIER_TASK = "unconditional-image-generation", "image-classification"
+TAGS = {
+    DENOISER_TASK: ["diffusion", "denoiser", "edm", "u-turn-diffusion"],
+    CLASSIFIER_TASK: ["image-classification", "u-turn-diffusion"],
+}
 
 AIMS = {
     "mnist": {
@@ -33,11 +43,40 @@ CHANGES = {
     "shift_and_mirror": "shifts of up to 3 pixels, mirror images",
 }
 LIMITS = {
-    "mnist": "Trained on 4,500 digits on a CPU, for teaching and for tests of the method. It is no state-of-the-art generator.",
-    "cifar10": "How many images it has seen says what it can do: the network of Karras et al. (2022) has 55.7 million parameters and saw 200 million images. "
-    "How far its free samples are from real images says the table above; a U-Turn from a small noise level, where most of the image is given, is much better "
-    "than a free sample, and statements about large sigma_u inherit the difference.",
+    "mnist": "Trained on 4,500 digits on a CPU, for teaching and for tests of the method. "
+    "It is no state-of-the-art generator.",
+    "cifar10": "For comparison: the network of Karras et al. (2022) has 55.7 million parameters "
+    "and saw 200 million images. How far free samples are from real images is in the table above; "
+    "a U-Turn from a small noise level, where most of the image is given, is much better than a "
+    "free sample. Statements about large sigma_u inherit the difference.",
 }
+
+
+def header(
+    dataset: str, task: str, results: dict[str, tuple[str, float]], model_name: str
+) -> ModelCardData:
+    """The YAML header of a card; ``results`` maps a metric's type to its (name, value)."""
+    hub = HUB.get(dataset, dataset)
+    found = [
+        EvalResult(task, hub, dataset, kind, value, metric_name=name)
+        for kind, (name, value) in results.items()
+    ]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="uturn-lib",
+        pipeline_tag=task,
+        tags=TAGS[task],
+        datasets=[hub],
+        metrics=list(results),
+        model_name=model_name,
+        eval_results=found,
+    )
+
+
+def write_card(folder: Path, data: ModelCardData, text: str) -> None:
+    """Write ``text`` under the header ``data`` as ``folder``/README.md, atomically."""
+    with atomic_path(folder / "README.md") as temporary:
+        ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(temporary)
 
 
 def calls_per_second(denoiser: EDMDenoiser, batch: int = 64, rounds: int = 9) -> float:
@@ -179,6 +218,7 @@ dropout).
 
 ```python
 from uturn_lib import load_denoiser
+
 denoiser = load_denoiser("{folder.name}")
 ```
 
@@ -186,7 +226,7 @@ denoiser = load_denoiser("{folder.name}")
 
 ## How it was made
 
-`make train PROFILE={_profile_of(dataset).name}` (`python -m uturn_lib.training`), recipe in `config.json` under `uturn.training`.
+`make train PROFILE={_profile_of(dataset).name}` (`uturn train --profile {_profile_of(dataset).name}`), recipe in `config.json` under `uturn.training`.
 
 | | |
 |---|---|
@@ -222,7 +262,12 @@ denoiser = load_denoiser("{folder.name}")
 
 Weights: {weights.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(weights)}; Apache-2.0, the terms of the data apply.
 """
-    _write(folder, text)
+    results = {
+        "accuracy": ("wanted class of class-conditional samples", round(found["class_accuracy"], 4)),
+        "frechet_distance": (f"{naming.frechet}, {naming.phrase}", round(frechet["unconditional"], 2)),
+        "kernel_distance": (f"{naming.kernel}, {naming.phrase}", round(kernel["unconditional"], 4)),
+    }
+    write_card(folder, header(dataset, DENOISER_TASK, results, f"U-Turn denoiser, {dataset}"), text)
     return found
 
 
@@ -239,6 +284,7 @@ A small convolutional network{size}: its decision gives class retention; for dig
 
 ```python
 from uturn_lib import load_classifier
+
 classifier = load_classifier("{folder.name}")
 ```
 
@@ -252,9 +298,5 @@ classifier = load_classifier("{folder.name}")
 
 Weights: SHA-256 {sha256(folder / "model.safetensors")}; Apache-2.0, the terms of the data apply.
 """
-    _write(folder, text)
-
-
-def _write(folder: Path, text: str) -> None:
-    with atomic_path(folder / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    results = {"accuracy": ("held-out accuracy", round(accuracy, 4))}
+    write_card(folder, header(dataset, CLASSIFIER_TASK, results, f"classifier, {dataset}"), text)
