@@ -92,7 +92,9 @@ def convert(options: argparse.Namespace) -> None:
 
 def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser of ``uturn`` and those of its subcommands."""
-    top = argparse.ArgumentParser(prog="uturn", description="U-Turn diffusion: the paper as notebooks.")
+    top = argparse.ArgumentParser(
+        prog="uturn", description="U-Turn diffusion: the paper as notebooks."
+    )
     group = top.add_subparsers(dest="command", required=True, metavar="command")
     parsers = {}
 
@@ -105,7 +107,9 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one = command(figures, "run notebooks and write figures/PROFILE/")
     add_names(one)
     add_scale(one)
-    one.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    one.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
+    )
     one.set_defaults(failed=1, interrupted=KEPT)
     add_scale(command(quick, "the method in a minute: 40 digits, their U-Turns, T_m and T_s"))
     one = command(cost, "network calls and estimated hours of the figures of a profile")
@@ -116,7 +120,9 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
     one.add_argument("--threads", type=int, help="threads of the CPU (default: torch's)")
     one.add_argument("--output", type=Path, help="folder that receives the checkpoints")
-    one.set_defaults(failed=1, interrupted="interrupted; the same command continues from the last saved state")
+    one.set_defaults(
+        failed=1, interrupted="interrupted; the same command continues from the last saved state"
+    )
     command(fetch, "download a published EDM file").add_argument("name")
     one = command(convert, "write an EDM file as safetensors and JSON")
     one.add_argument("source", help="a path, or a published name")
@@ -132,7 +138,9 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
 
 def add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
-    parser.add_argument("--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)"
+    )
 
 
 def add_scale(parser: argparse.ArgumentParser) -> None:
@@ -141,10 +149,12 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line ``arguments`` (default: those of the process); returns the exit status."""
+    """Run the command line ``arguments`` (default: those of the process); returns the exit
+    status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     top, parsers = make_parsers()
-    if arguments and arguments[0] in parsers:  # options may stand between names: fig08 -p seed 3 fig09
+    # options may stand between names: fig08 -p seed 3 fig09
+    if arguments and arguments[0] in parsers:
         options = parsers[arguments[0]].parse_intermixed_args(arguments[1:])
     else:
         options = top.parse_args(arguments)

@@ -1,4 +1,5 @@
-"""What to run at which scale. A notebook takes a profile's name; everything else follows from it."""
+"""What to run at which scale. A notebook takes a profile's name; everything else follows from
+it."""
 
 from __future__ import annotations
 
@@ -14,20 +15,29 @@ from .support import checks
 class Profile:
     """Data, network and scale.
 
-    ``sigmas``: turn levels of the sweeps; ``quality_sigmas``: those at which sets without ground truths are generated as well, a subset;
-    ``ground_truths``: how many held-out images are turned; ``steps``: reverse steps from ``sigma_max`` (shorter legs take
-    proportionally fewer); ``ode_steps``, ``ode_ground_truths``: the same for the deterministic sampler, which asks twice per step;
-    ``ks_samples``: images per Gaussianity test, 256 as the authors', in ``ks_sets`` independent sets of ``ks_steps`` steps;
-    ``repeats`` of each of ``repeated`` ground truths at ``repeat_sigmas``: statistics of single ground truths;
+    ``sigmas``: turn levels of the sweeps; ``quality_sigmas``: those at which sets without ground
+        truths are generated as well, a subset;
+    ``ground_truths``: how many held-out images are turned; ``steps``: reverse steps from
+        ``sigma_max`` (shorter legs take proportionally fewer); ``ode_steps``,
+        ``ode_ground_truths``: the same for the deterministic sampler, which asks twice per step;
+    ``ks_samples``: images per Gaussianity test, 256 as the authors', in ``ks_sets`` independent
+        sets of ``ks_steps`` steps; ``repeats`` of each of ``repeated`` ground truths at
+        ``repeat_sigmas``: statistics of single ground truths;
     ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
-    ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in
-    one window of steps, ``paths`` of them for the shape of trajectories and errors of solvers;
+    ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by
+        Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in one
+        window of steps, ``paths`` of them for the shape of trajectories and errors of solvers;
     ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
-    ``features``: where quality distances look, "classifier" or a name of ``features.imagenet_extractor``; ``feature_reference``: training
-    images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
-    images in a thousand dimensions is nothing but bias. ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
-    ``labels``: whether the network is asked with labels and without ("both"), only with them ("always": it met no null label in training) or only without
-    ("never": it has no classes). It decides which figures the profile has (:meth:`shows`); what "always" still does for comparison has labels (``turns`` says so).
+    ``features``: where quality distances look, "classifier" or a name of
+        ``features.imagenet_extractor``; ``feature_reference``: training images they are compared
+        with (None: all); ``feature_components``: how many leading ones are used (None: all), since
+        a distance of a few hundred images in a thousand dimensions is nothing but bias. ``second``,
+        ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one
+        image is called in captions.
+    ``labels``: whether the network is asked with labels and without ("both"), only with them
+        ("always": it met no null label in training) or only without ("never": it has no classes).
+        It decides which figures the profile has (:meth:`shows`); what "always" still does for
+        comparison has labels (``turns`` says so).
     ``second_checkpoint``: a network for the data of Figure 16, shown beside the memorising score.
     ``on_cpu``: what is smaller where there is no GPU (:meth:`on`).
     """
@@ -70,10 +80,12 @@ class Profile:
     on_cpu: Mapping[str, Any] = field(default_factory=dict)
 
     def on(self, device: str) -> Profile:
-        """The profile at the scale of a kind of device, "cuda" or "cpu"; the figures of a CPU run say so.
+        """The profile at the scale of a kind of device, "cuda" or "cpu"; the figures of a CPU run
+        say so.
 
-        ``$UTURN_SCALE`` = "smoke" makes it as small as the notebooks bear: to see in minutes whether files, networks and machine are in order before
-        hours are spent. Its numbers mean nothing.
+        ``$UTURN_SCALE`` = "smoke" makes it as small as the notebooks bear: to see in minutes
+        whether files, networks and machine are in order before hours are spent. Its numbers mean
+        nothing.
         """
         scale = os.environ.get("UTURN_SCALE") or "full"
         checks.one_of("UTURN_SCALE", scale, ("full", "smoke"))
@@ -83,15 +95,20 @@ class Profile:
     @property
     def turns(self) -> str:
         """How captions call the U-Turns that T_m and T_s are read from."""
-        return "with labels (this network knows no others)" if self.labels == "always" else "without labels (Figure 9)"
+        return (
+            "with labels (this network knows no others)"
+            if self.labels == "always"
+            else "without labels (Figure 9)"
+        )
 
     def shows(self, figure: str) -> bool:
         """Whether ``figure`` ("fig08", "p3a") can be made: :meth:`why_not` has no answer."""
         return self.why_not(figure) is None
 
     def why_not(self, figure: str) -> str | None:
-        """What the profile's network lacks for ``figure``: classes for the class-conditional ones, a score without labels for those of the single score and the companions,
-        the parts of a diffusers ``UNet2DModel`` for the study of its dynamics; None where it lacks nothing."""
+        """What the profile's network lacks for ``figure``: classes for the class-conditional ones,
+        a score without labels for those of the single score and the companions, the parts of a
+        diffusers ``UNet2DModel`` for the study of its dynamics; None where it lacks nothing."""
         if self.labels == "never" and figure in CLASS_CONDITIONAL:
             return "no classes"
         if self.labels == "always" and (figure in SINGLE_SCORE or not figure.startswith("fig")):
@@ -114,7 +131,8 @@ class Profile:
 CLASS_CONDITIONAL = ("fig02", "fig03", "fig05", "fig06", "fig07", "fig08")
 SINGLE_SCORE = ("fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "fig15")
 
-# Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that curves can be laid over each other.
+# Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that
+# curves can be laid over each other.
 LEVELS = (0.1, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0, 30.0, 80.0)
 QUALITY_LEVELS = (1.0, 2.0, 4.0, 8.0, 14.0, 30.0, 80.0)
 FEW_QUALITY_LEVELS = (1.0, 2.0, 4.0, 8.0, 80.0)  # on a CPU
@@ -191,7 +209,8 @@ PROFILES = {
     ),
 }
 
-# Figures 1 to 8 of the paper have a class-conditional network, 9 to 15 a single score of all classes.
+# Figures 1 to 8 of the paper have a class-conditional network, 9 to 15 a single score of all
+# classes.
 PROFILES["imagenet64"] = replace(
     PROFILES["cifar10"],
     name="imagenet64",
@@ -247,14 +266,17 @@ SMOKE = dict(
 
 @dataclass(frozen=True)
 class Composite:
-    """Several profiles whose figures go into one folder: ``parts`` maps a figure ("fig08"), or a companion study ("p3"), to the
-    profile that computes it."""
+    """Several profiles whose figures go into one folder: ``parts`` maps a figure ("fig08"), or a
+    companion study ("p3"), to the profile that computes it."""
 
     parts: Mapping[str, str]
     description: str
 
 
-_PAPER = {f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm" for number in range(1, 17)}
+_PAPER = {
+    f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
+    for number in range(1, 17)
+}
 _PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4")}
 COMPOSITES = {
     "paper": Composite(
@@ -265,13 +287,18 @@ COMPOSITES = {
 
 
 def load_profile(name: str) -> Profile:
-    """The profile called ``name``, or the part of a composite called "paper/imagenet64"; ``ValueError`` lists the known ones."""
+    """The profile called ``name``, or the part of a composite called "paper/imagenet64";
+    ``ValueError`` lists the known ones."""
     group, _, part = name.rpartition("/")
     if group in COMPOSITES and part in COMPOSITES[group].parts.values():
         return replace(PROFILES[part], name=name)
     if name in COMPOSITES:
-        known = ", ".join(f"{name}/{part}" for part in dict.fromkeys(COMPOSITES[name].parts.values()))
-        raise ValueError(f"profile = {name!r} is made of several; a single notebook needs one of {known}")
+        known = ", ".join(
+            f"{name}/{part}" for part in dict.fromkeys(COMPOSITES[name].parts.values())
+        )
+        raise ValueError(
+            f"profile = {name!r} is made of several; a single notebook needs one of {known}"
+        )
     checks.one_of("profile", name, PROFILES)
     return PROFILES[name]
 
@@ -288,7 +315,9 @@ def profile_of(name: str, figure: str) -> str:
         parts = COMPOSITES[name].parts
         found = parts.get(figure) or parts.get(figure[:2])
         if found is None:
-            raise ValueError(f"figure = {figure!r} is not known to profile {name}; allowed: {', '.join(parts)}")
+            raise ValueError(
+                f"figure = {figure!r} is not known to profile {name}; allowed: {', '.join(parts)}"
+            )
         return f"{name}/{found}"
     return load_profile(name).name
 

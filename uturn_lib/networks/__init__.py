@@ -1,7 +1,9 @@
-"""Trained networks behind the denoiser interface: our own (``unet``), NVIDIA's EDM files (``edm``), DDPM models of diffusers (``diffusers_format``);
-classifiers and feature extractors that judge images.
+"""Trained networks behind the denoiser interface: our own (``unet``), NVIDIA's EDM files (``edm``),
+DDPM models of diffusers (``diffusers_format``); classifiers and feature extractors that judge
+images.
 
-``base`` is what every kind shares; ``loader`` finds out which kind a checkpoint is. Opening a checkpoint runs no code from it.
+``base`` is what every kind shares; ``loader`` finds out which kind a checkpoint is. Opening a
+checkpoint runs no code from it.
 """
 
 from .base import NetworkDenoiser, accelerate, accelerated_fingerprint

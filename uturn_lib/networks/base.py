@@ -15,17 +15,22 @@ SIGMA_RANGE = (0.0, 80.0)
 
 
 class NetworkDenoiser(nn.Module):
-    """A trained U-Net behind the denoiser interface: what all kinds of them share. They differ in :meth:`denoise`.
+    """A trained U-Net behind the denoiser interface: what all kinds of them share. They differ in
+    :meth:`denoise`.
 
-    ``sample_shape`` (C, H, W) of images in [-1, 1]; ``num_classes``, 0 for none; ``sigma_range``: the noise levels the network was made for. Sigma = 0 is
-    always allowed and returns ``x``.
+    ``sample_shape`` (C, H, W) of images in [-1, 1]; ``num_classes``, 0 for none; ``sigma_range``:
+    the noise levels the network was made for. Sigma = 0 is always allowed and returns ``x``.
     """
 
     value_range = (-1.0, 1.0)
     needs_labels = False  # whether it has classes and no null class
 
     def __init__(
-        self, unet: nn.Module, sample_shape: tuple[int, ...], num_classes: int, sigma_range: tuple[float, float]
+        self,
+        unet: nn.Module,
+        sample_shape: tuple[int, ...],
+        num_classes: int,
+        sigma_range: tuple[float, float],
     ):
         super().__init__()
         self.unet = unet
@@ -37,7 +42,8 @@ class NetworkDenoiser(nn.Module):
         self.precision: torch.dtype | None = None
 
     def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        """Denoise ``x`` (B, C, H, W) at noise level ``sigma`` (float or (B,)); ``labels`` (B,) or None for the null class.
+        """Denoise ``x`` (B, C, H, W) at noise level ``sigma`` (float or (B,)); ``labels`` (B,) or
+        None for the null class.
 
         Returns E[x_0 | x] with the shape, dtype and device of ``x``; ``sigma`` = 0 returns ``x``.
         Raises ``ValueError`` for wrong shapes, labels, or a sigma outside the network's range.
@@ -52,17 +58,25 @@ class NetworkDenoiser(nn.Module):
         raise NotImplementedError
 
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
-        """The nearest noise level at which the network was trained: ``sigma`` itself, unless it knows only discrete ones."""
+        """The nearest noise level at which the network was trained: ``sigma`` itself, unless it
+        knows only discrete ones."""
         return torch.as_tensor(sigma)
 
     def at_precision(self, device: torch.device) -> AbstractContextManager:
-        """The U-Net's own precision; without one it leaves an autocast around it (training on a GPU) as it is."""
-        return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
+        """The U-Net's own precision; without one it leaves an autocast around it (training on a
+        GPU) as it is."""
+        return (
+            nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
+        )
 
     def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         sigma = per_sample(sigma, x)
         low, high = self.sigma_range
-        inside = sigma.isfinite() & (sigma <= high * (1 + 1e-6)) & ((sigma >= low * (1 - 1e-6)) | (sigma == 0))
+        inside = (
+            sigma.isfinite()
+            & (sigma <= high * (1 + 1e-6))
+            & ((sigma >= low * (1 - 1e-6)) | (sigma == 0))
+        )
         if len(x) and not bool(inside.all()):
             raise ValueError(
                 f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
@@ -74,10 +88,12 @@ class NetworkDenoiser(nn.Module):
 def accelerate(
     denoiser: NetworkDenoiser, precision: torch.dtype = torch.bfloat16, compiled: bool = True
 ) -> NetworkDenoiser:
-    """The same denoiser for a GPU, in place: matrix products of the U-Net in ``precision``, the U-Net compiled.
+    """The same denoiser for a GPU, in place: matrix products of the U-Net in ``precision``, the
+    U-Net compiled.
 
-    Weights, preconditioning and the sampler's state keep their precision; only F in ``D = c_skip x + c_out F`` is rounded, to about 0.4 %. The fingerprint says so:
-    its results are not those of the denoiser in float32. Raises ``ValueError`` for another precision than bfloat16 or float16.
+    Weights, preconditioning and the sampler's state keep their precision; only F in ``D = c_skip x
+    + c_out F`` is rounded, to about 0.4 %. The fingerprint says so: its results are not those of
+    the denoiser in float32. Raises ``ValueError`` for another precision than bfloat16 or float16.
     """
     checks.one_of("precision", precision, (torch.bfloat16, torch.float16))
     denoiser.precision = precision
@@ -94,5 +110,6 @@ def accelerated_fingerprint(fingerprint: str, precision: torch.dtype = torch.bfl
 
 
 def freeze(module: nn.Module, device: torch.device) -> Any:
-    """Evaluation mode, no gradients, channels-last (faster convolutions on CPU and GPU), on ``device``."""
+    """Evaluation mode, no gradients, channels-last (faster convolutions on CPU and GPU), on
+    ``device``."""
     return module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)

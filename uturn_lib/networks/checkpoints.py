@@ -1,6 +1,8 @@
-"""Checkpoints that run no code: a folder with ``config.json`` (of diffusers, with our section ``uturn``), safetensors weights and a model card.
+"""Checkpoints that run no code: a folder with ``config.json`` (of diffusers, with our section
+``uturn``), safetensors weights and a model card.
 
-Here such folders are found, downloaded and verified; what is built from them is the matter of each kind of network. Only JSON and tensors are ever read.
+Here such folders are found, downloaded and verified; what is built from them is the matter of each
+kind of network. Only JSON and tensors are ever read.
 """
 
 from __future__ import annotations
@@ -31,10 +33,14 @@ HUB_WEIGHTS = ("diffusion_pytorch_model", "model", "unet/diffusion_pytorch_model
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """The folder of a checkpoint; a hub id is downloaded (JSON, weights and card only), or found among earlier downloads."""
+    """The folder of a checkpoint; a hub id is downloaded (JSON, weights and card only), or found
+    among earlier downloads."""
     text = str(name_or_path)
     for folder in (CHECKPOINTS / text, Path(text)):
-        if any((folder / name).is_file() for name in ("config.json", "model_index.json", "unet/config.json")):
+        if any(
+            (folder / name).is_file()
+            for name in ("config.json", "model_index.json", "unet/config.json")
+        ):
             return folder
     shipped = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
     allowed = f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, a hub id owner/name, or an EDM file *.pkl"
@@ -45,26 +51,36 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
     try:
         folder = Path(
-            snapshot_download(text, allow_patterns=[*HUB_FILES, *(f"{name}.safetensors" for name in HUB_WEIGHTS)])
+            snapshot_download(
+                text, allow_patterns=[*HUB_FILES, *(f"{name}.safetensors" for name in HUB_WEIGHTS)]
+            )
         )
         if not any(folder.rglob("*.safetensors")):  # older repositories; opened as bare weights
             folder = Path(
-                snapshot_download(text, allow_patterns=[*HUB_FILES, *(f"{name}.bin" for name in HUB_WEIGHTS)])
+                snapshot_download(
+                    text, allow_patterns=[*HUB_FILES, *(f"{name}.bin" for name in HUB_WEIGHTS)]
+                )
             )
         return folder
-    except Exception as error:  # the hub raises a dozen kinds; each means that nothing could be fetched
+    # the hub raises a dozen kinds; each means that nothing could be fetched
+    except Exception as error:
         offline = isinstance(error, LocalEntryNotFoundError)
-        remedy = f"; offline: get the files of {text} by other means into a folder and give its path" if offline else ""
+        remedy = (
+            f"; offline: get the files of {text} by other means into a folder and give its path"
+            if offline
+            else ""
+        )
         raise FileNotFoundError(
             f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: {type(error).__name__}{remedy}"
         ) from error
 
 
 def shipped_weights(name: str, weights: str, expected: str) -> Path:
-    """The weights of a shipped checkpoint that are too large for the wheel: fetched once, with the SHA-256 that its config.json records.
+    """The weights of a shipped checkpoint that are too large for the wheel: fetched once, with the
+    SHA-256 that its config.json records.
 
-    ``$UTURN_CHECKPOINTS_URL`` says where the repository's folder checkpoints/ is: an address, or a folder. Raises ``FileNotFoundError`` without it,
-    and as ``downloads.fetch``.
+    ``$UTURN_CHECKPOINTS_URL`` says where the repository's folder checkpoints/ is: an address, or a
+    folder. Raises ``FileNotFoundError`` without it, and as ``downloads.fetch``.
     """
     source = os.environ.get("UTURN_CHECKPOINTS_URL")
     remedy = (
@@ -72,15 +88,20 @@ def shipped_weights(name: str, weights: str, expected: str) -> Path:
         "or give the path of a whole checkpoint"
     )
     if not source:
-        raise FileNotFoundError(f"the weights of {name!r} are too large for the installed package. {remedy}")
+        raise FileNotFoundError(
+            f"the weights of {name!r} are too large for the installed package. {remedy}"
+        )
     if Path(source).is_dir():
         return Path(source) / name / weights
     url = f"{source.rstrip('/')}/{name}/{weights}"
     return fetch(url, f"sha256:{expected}", kept_folder() / "checkpoints" / name, remedy)
 
 
-def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read config.json and the safetensors file of ``folder`` and verify them against each other."""
+def read_checkpoint(
+    folder: Path, weights: str, architecture: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read config.json and the safetensors file of ``folder`` and verify them against each
+    other."""
     config = read_json(folder / "config.json")
     section = config.get("uturn") if isinstance(config, dict) else None
     found = section.get("architecture") if isinstance(section, dict) else None
@@ -104,8 +125,11 @@ def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
 
 
-def load_weights(module: nn.Module, state: dict[str, Tensor], folder: Path, assign: bool = False) -> None:
-    """Copy ``state`` into ``module``, or with ``assign`` let the module take over its tensors; names and shapes must match exactly."""
+def load_weights(
+    module: nn.Module, state: dict[str, Tensor], folder: Path, assign: bool = False
+) -> None:
+    """Copy ``state`` into ``module``, or with ``assign`` let the module take over its tensors;
+    names and shapes must match exactly."""
     try:
         module.load_state_dict(state, strict=True, assign=assign)
     except RuntimeError as error:
@@ -113,8 +137,11 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], folder: Path, assi
 
 
 def checkpoint_fingerprint(config: dict[str, Any]) -> str:
-    """SHA-256 of all that decides the function: the weights (by their own SHA-256), the U-Net's and our configuration."""
-    decisive = {key: value for key, value in config.items() if key not in ("uturn", "_diffusers_version")}
+    """SHA-256 of all that decides the function: the weights (by their own SHA-256), the U-Net's and
+    our configuration."""
+    decisive = {
+        key: value for key, value in config.items() if key not in ("uturn", "_diffusers_version")
+    }
     decisive["uturn"] = {key: value for key, value in config["uturn"].items() if key != "training"}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -123,8 +150,18 @@ class UnsafeFile(ValueError):
     """The file asks for something that a network's weights do not need."""
 
 
-# What a damaged or hostile file may provoke on the way; all of it means that the file is not what it should be.
-DAMAGED = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, ArithmeticError, MemoryError)
+# What a damaged or hostile file may provoke on the way; all of it means that the file is not what
+# it should be.
+DAMAGED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 @contextmanager
@@ -136,4 +173,6 @@ def sound(path: Path) -> Iterator[None]:
         raise UnsafeFile(f"{path.name} is refused: {error}") from error
     except DAMAGED as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{path.name} describes no network that can be used here: {kind}{error}") from error
+        raise ValueError(
+            f"{path.name} describes no network that can be used here: {kind}{error}"
+        ) from error

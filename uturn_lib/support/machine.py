@@ -7,7 +7,8 @@ from typing import Any
 
 
 def machine(device: Any) -> str:
-    """What a ``torch.device`` is, in words that name no single machine: the graphics card, or the processor's kind and its cores in use."""
+    """What a ``torch.device`` is, in words that name no single machine: the graphics card, or the
+    processor's kind and its cores in use."""
     import torch
 
     if device.type == "cuda":

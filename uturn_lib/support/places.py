@@ -1,6 +1,8 @@
-"""Where files are. In a checkout: beside the code. Installed from a wheel: what is shipped inside the package, what is written in the user's folders.
+"""Where files are. In a checkout: beside the code. Installed from a wheel: what is shipped inside
+the package, what is written in the user's folders.
 
-A relative ``$UTURN_CACHE`` or ``$UTURN_FIGURES`` starts from the checkout, or else from the current folder.
+A relative ``$UTURN_CACHE`` or ``$UTURN_FIGURES`` starts from the checkout, or else from the current
+folder.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def find_checkout(package: Path = PACKAGE) -> Path | None:
-    """The project's folder if ``package`` lies in it (pyproject.toml and notebooks/ are beside it), else None."""
+    """The project's folder if ``package`` lies in it (pyproject.toml and notebooks/ are beside it),
+    else None."""
     root = package.parent
     return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
 
@@ -34,8 +37,13 @@ def from_environment(variable: str, usual: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where computed pieces are kept: ``$UTURN_CACHE``, .cache/uturn in a checkout, or the user's cache folder."""
-    usual = CHECKOUT / ".cache" / "uturn" if CHECKOUT else user_cache_path("uturn", appauthor=False) / "results"
+    """Where computed pieces are kept: ``$UTURN_CACHE``, .cache/uturn in a checkout, or the user's
+    cache folder."""
+    usual = (
+        CHECKOUT / ".cache" / "uturn"
+        if CHECKOUT
+        else user_cache_path("uturn", appauthor=False) / "results"
+    )
     return from_environment("UTURN_CACHE", usual)
 
 
@@ -56,7 +64,8 @@ def reference_folder(profile: str) -> Path:
 
 
 def needs_checkout(what: str) -> Path:
-    """The checkout; ``FileNotFoundError`` that tells where ``what`` is when the package was installed without one."""
+    """The checkout; ``FileNotFoundError`` that tells where ``what`` is when the package was
+    installed without one."""
     if CHECKOUT is None:
         raise FileNotFoundError(
             f"{what} are not part of the installed package: clone the repository and run the command there"

@@ -1,4 +1,5 @@
-"""One progress display: a bar at a terminal or in a notebook, a line in a file for `make figures`, silence under test."""
+"""One progress display: a bar at a terminal or in a notebook, a line in a file for `make figures`,
+silence under test."""
 
 from __future__ import annotations
 
@@ -16,15 +17,23 @@ T = TypeVar("T")
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Iterate over ``items`` and show how far it is.
 
-    ``UTURN_PROGRESS=off`` silences it. ``UTURN_PROGRESS_FILE`` names a file that receives "done total description":
-    so a notebook run by papermill, whose output must stay clean, still reports to the terminal that started it.
+    ``UTURN_PROGRESS=off`` silences it. ``UTURN_PROGRESS_FILE`` names a file that receives "done
+    total description": so a notebook run by papermill, whose output must stay clean, still reports
+    to the terminal that started it.
     """
     total = len(items) if total is None and hasattr(items, "__len__") else total
     report = os.environ.get("UTURN_PROGRESS_FILE")
     if report:
         yield from _to_file(items, Path(report), description, total)
     else:
-        yield from tqdm(items, desc=description, total=total, disable=_disabled(), leave=False, dynamic_ncols=True)
+        yield from tqdm(
+            items,
+            desc=description,
+            total=total,
+            disable=_disabled(),
+            leave=False,
+            dynamic_ncols=True,
+        )
 
 
 def bar(total: int, description: str, **options: Any) -> tqdm:
@@ -35,7 +44,8 @@ def bar(total: int, description: str, **options: Any) -> tqdm:
 def _disabled() -> bool | None:
     if os.environ.get("UTURN_PROGRESS", "").lower() in ("off", "0", "false"):
         return True
-    return None if "ipykernel" not in sys.modules else False  # None: tqdm shows a bar at a terminal only
+    # None: tqdm shows a bar at a terminal only
+    return None if "ipykernel" not in sys.modules else False
 
 
 def _to_file(items: Iterable[T], path: Path, description: str, total: int | None) -> Iterator[T]:

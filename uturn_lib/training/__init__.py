@@ -1,7 +1,14 @@
 """How the shipped networks were made: `uturn train --profile laptop` (or `make train`)."""
 
 from ..support.places import RUNS
-from .classifier import CLASSIFIERS, ClassifierRecipe, ClassifierTrainer, jitter, shift_and_mirror, train_classifier
+from .classifier import (
+    CLASSIFIERS,
+    ClassifierRecipe,
+    ClassifierTrainer,
+    jitter,
+    shift_and_mirror,
+    train_classifier,
+)
 from .muon import Muon, matrices
 from .recipes import DECAYS, RECIPES, Recipe, Stage, recipe_for
 from .resumable import STOPPED, Resumable

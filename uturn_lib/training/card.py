@@ -82,7 +82,10 @@ def write_card(folder: Path, data: ModelCardData, text: str) -> None:
 def calls_per_second(denoiser: EDMDenoiser, batch: int = 64, rounds: int = 9) -> float:
     """Images per second of one network call: the median of ``rounds`` timings."""
     device = next(denoiser.parameters()).device
-    x, sigma = torch.randn(batch, *denoiser.sample_shape, device=device), torch.ones(batch, device=device)
+    x, sigma = (
+        torch.randn(batch, *denoiser.sample_shape, device=device),
+        torch.ones(batch, device=device),
+    )
     times = []
     with torch.no_grad():
         for _ in range(rounds + 2):
@@ -95,16 +98,27 @@ def calls_per_second(denoiser: EDMDenoiser, batch: int = 64, rounds: int = 9) ->
 
 
 def measure_denoiser(
-    denoiser: EDMDenoiser, classifier: Classifier, dataset: str, samples: int = SAMPLES, steps: int = STEPS
+    denoiser: EDMDenoiser,
+    classifier: Classifier,
+    dataset: str,
+    samples: int = SAMPLES,
+    steps: int = STEPS,
 ) -> dict[str, Any]:
-    """Class accuracy of conditional samples, feature distances of both kinds of samples with their floor, speed; and the samples."""
+    """Class accuracy of conditional samples, feature distances of both kinds of samples with their
+    floor, speed; and the samples."""
     train, test = load_data(dataset, "train"), load_data(dataset, "test")
     labels = torch.arange(samples) % len(train.class_names)
     sigma_max, device = denoiser.sigma_range[1], next(denoiser.parameters()).device
-    conditional = artificial_start(denoiser, samples, sigma_max, steps, labels=labels.to(device), seed=1).y0.cpu()
+    conditional = artificial_start(
+        denoiser, samples, sigma_max, steps, labels=labels.to(device), seed=1
+    ).y0.cpu()
     unconditional = artificial_start(denoiser, samples, sigma_max, steps, seed=2).y0.cpu()
     extractor = chosen_extractor(_profile_of(dataset).features)
-    extract = classifier.extract if extractor == "classifier" else imagenet_extractor(extractor, device).extract
+    extract = (
+        classifier.extract
+        if extractor == "classifier"
+        else imagenet_extractor(extractor, device).extract
+    )
     held_out = extract(test.images)
     sets = {
         "unconditional": unconditional,
@@ -133,7 +147,10 @@ def draw_loss(log: list[dict[str, float]], path: Path) -> None:
     figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE * 0.7, 2.8))
     seen = [row["images"] for row in log]
     axes.plot(
-        seen, [row["held_out_loss"] for row in log], color=plotting.COLOURS["class_retention"], label="held-out images"
+        seen,
+        [row["held_out_loss"] for row in log],
+        color=plotting.COLOURS["class_retention"],
+        label="held-out images",
     )
     axes.plot(
         seen,
@@ -147,13 +164,17 @@ def draw_loss(log: list[dict[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
-def draw_samples(images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10) -> None:
+def draw_samples(
+    images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10
+) -> None:
     """A grid of samples: a column per class, then two rows without labels, which have no class."""
     from ..reports import plotting
 
     plotting.use_style()
     grid = images.reshape(-1, columns, *images.shape[1:])
-    figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE, 0.62 * len(grid) + 0.5), layout="constrained")
+    figure, axes = plotting.plt.subplots(
+        figsize=(plotting.PAGE, 0.62 * len(grid) + 0.5), layout="constrained"
+    )
     rows = ["label given"] + [""] * (len(grid) - 3) + ["no label", ""]
     plotting.image_grid(axes, grid, rows, list(class_names))
     axes.tick_params(labelsize=7)
@@ -168,7 +189,8 @@ def _profile_of(dataset: str) -> Profile:
 def _stage(stage: dict[str, Any]) -> str:
     """A stage of a recipe in words."""
     decay = stage.get("decay", "cosine")
-    decay = {True: "cosine", False: "none"}.get(decay, decay)  # how it was recorded before there were several
+    # how it was recorded before there were several
+    decay = {True: "cosine", False: "none"}.get(decay, decay)
     length = "open-ended" if decay == "none" else f"{stage['images']:,} images"
     rate = f"learning rate {stage['learning_rate']:g} ({'constant' if decay == 'none' else f'{decay} to zero'})"
     return f"{length}, {rate}, label dropout {stage['label_dropout']:.0%}"
@@ -176,7 +198,9 @@ def _stage(stage: dict[str, Any]) -> str:
 
 def _optimiser(recipe: dict[str, Any]) -> str:
     """The optimiser of a recipe in words."""
-    name = {"adam": "Adam", "muon": "Muon on the inner weights, AdamW on the rest"}[recipe.get("optimizer", "adam")]
+    name = {"adam": "Adam", "muon": "Muon on the inner weights, AdamW on the rest"}[
+        recipe.get("optimizer", "adam")
+    ]
     lives = recipe["ema_halflife"]
     if isinstance(lives, list):
         return f"{name}, with warm-up; the best of averages of the weights with half-lives {', '.join(f'{n:,}' for n in lives)} images"
@@ -192,9 +216,14 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def write_denoiser_card(
-    folder: Path, classifier_folder: Path, dataset: str, device: torch.device, samples: int | None = None
+    folder: Path,
+    classifier_folder: Path,
+    dataset: str,
+    device: torch.device,
+    samples: int | None = None,
 ) -> dict[str, Any]:
-    """Measure the checkpoint in ``folder`` and write its README.md, loss curve and sample grid; returns the measurements."""
+    """Measure the checkpoint in ``folder`` and write its README.md, loss curve and sample grid;
+    returns the measurements."""
     denoiser, data = load_denoiser(folder, device), load_data(dataset, "train")
     if samples is None:  # photographs on a CPU cost minutes per thousand
         samples = SAMPLES if len(data.images[0]) == 1 or device.type == "cuda" else SAMPLES // 2
@@ -263,8 +292,14 @@ denoiser = load_denoiser("{folder.name}")
 Weights: {weights.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(weights)}; Apache-2.0, the terms of the data apply.
 """
     results = {
-        "accuracy": ("wanted class of class-conditional samples", round(found["class_accuracy"], 4)),
-        "frechet_distance": (f"{naming.frechet}, {naming.phrase}", round(frechet["unconditional"], 2)),
+        "accuracy": (
+            "wanted class of class-conditional samples",
+            round(found["class_accuracy"], 4),
+        ),
+        "frechet_distance": (
+            f"{naming.frechet}, {naming.phrase}",
+            round(frechet["unconditional"], 2),
+        ),
         "kernel_distance": (f"{naming.kernel}, {naming.phrase}", round(kernel["unconditional"], 4)),
     }
     write_card(folder, header(dataset, DENOISER_TASK, results, f"U-Turn denoiser, {dataset}"), text)

@@ -21,19 +21,24 @@ from .resumable import Resumable
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Small random rotations (12 degrees), scalings (10 %) and shifts (2 of 32 pixels) of digits (B, C, H, W)."""
+    """Small random rotations (12 degrees), scalings (10 %) and shifts (2 of 32 pixels) of digits
+    (B, C, H, W)."""
     count = len(images)
     angle, scale, right, down = (torch.rand(4, count, generator=generator) * 2 - 1) * torch.tensor(
         [[0.21], [0.1], [0.125], [0.125]]
     )
     cos, sin = angle.cos() / (1 + scale), angle.sin() / (1 + scale)
-    matrices = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
+    matrices = torch.stack(
+        [torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1
+    )
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    return F.grid_sample(images + 1, grid, align_corners=False) - 1  # padding is 0, the background is -1
+    # padding is 0, the background is -1
+    return F.grid_sample(images + 1, grid, align_corners=False) - 1
 
 
 def shift_and_mirror(images: Tensor, generator: torch.Generator, pixels: int = 3) -> Tensor:
-    """Random shifts by up to ``pixels`` (the border is mirrored) and left-right flips of photographs (B, C, H, W)."""
+    """Random shifts by up to ``pixels`` (the border is mirrored) and left-right flips of
+    photographs (B, C, H, W)."""
     count, _, height, width = images.shape
     down, right = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator)
     rows, columns = torch.arange(height) + down, torch.arange(width) + right  # (B, H), (B, W)
@@ -45,7 +50,8 @@ def shift_and_mirror(images: Tensor, generator: torch.Generator, pixels: int = 3
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """Everything that decides a classifier's weights; AdamW under one cycle of the learning rate."""
+    """Everything that decides a classifier's weights; AdamW under one cycle of the learning
+    rate."""
 
     dataset: str
     augmentation: Callable[[Tensor, torch.Generator], Tensor]
@@ -78,13 +84,16 @@ CLASSIFIERS = {
 
 
 class ClassifierTrainer(Resumable):
-    """Trains a classifier and saves the state after each epoch; a resumed run takes the same steps."""
+    """Trains a classifier and saves the state after each epoch; a resumed run takes the same
+    steps."""
 
     def __init__(self, recipe: ClassifierRecipe, folder: Path, device: torch.device):
         super().__init__(recipe.dataset, repr(recipe.record()), folder, device)
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
-        self.classifier = Classifier(self.train.sample_shape, len(self.train.class_names), **recipe.network)
+        self.classifier = Classifier(
+            self.train.sample_shape, len(self.train.class_names), **recipe.network
+        )
         self.classifier.to(device=device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
             self.classifier.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -145,17 +154,23 @@ class ClassifierTrainer(Resumable):
             self.save()
 
     def finished(self) -> tuple[Classifier, dict[str, Any]]:
-        """The classifier (evaluation mode), and the record of its training and held-out accuracy."""
+        """The classifier (evaluation mode), and the record of its training and held-out
+        accuracy."""
         freeze(self.classifier, self.device)
         correct = int((self.classifier.predict(self.test.images) == self.test.labels).sum())
         found = {"held_out_correct": correct, "held_out_count": len(self.test)}
         return self.classifier, self.recipe.record() | self.record() | found
 
 
-def train_classifier(dataset: str, device: torch.device | None = None) -> tuple[Classifier, dict[str, Any]]:
-    """Train (or go on training) the classifier of ``dataset``; returns it with its record. State in runs/."""
+def train_classifier(
+    dataset: str, device: torch.device | None = None
+) -> tuple[Classifier, dict[str, Any]]:
+    """Train (or go on training) the classifier of ``dataset``; returns it with its record. State in
+    runs/."""
     checks.one_of("dataset", dataset, CLASSIFIERS)
-    trainer = ClassifierTrainer(CLASSIFIERS[dataset], RUNS / f"{dataset}-classifier", device or torch.device("cpu"))
+    trainer = ClassifierTrainer(
+        CLASSIFIERS[dataset], RUNS / f"{dataset}-classifier", device or torch.device("cpu")
+    )
     trainer.resume()
     trainer.run()
     return trainer.finished()

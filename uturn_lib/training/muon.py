@@ -1,4 +1,5 @@
-"""The Muon optimiser (Jordan et al. 2024) for the U-Net: inner weights as matrices, AdamW for the rest."""
+"""The Muon optimiser (Jordan et al. 2024) for the U-Net: inner weights as matrices, AdamW for the
+rest."""
 
 from __future__ import annotations
 
@@ -9,40 +10,53 @@ from torch import Tensor, nn
 
 
 def matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weights of the inner convolutions and linear layers, which Muon orthogonalises, and all other parameters.
+    """The weights of the inner convolutions and linear layers, which Muon orthogonalises, and all
+    other parameters.
 
-    First and last convolutions, embeddings, norms and biases are no maps between hidden layers: AdamW is for them (Jordan et al. 2024).
+    First and last convolutions, embeddings, norms and biases are no maps between hidden layers:
+    AdamW is for them (Jordan et al. 2024).
     """
     inner, outer = [], []
     for name, parameter in module.named_parameters():
-        hidden = parameter.ndim >= 2 and not any(part in name for part in ("conv_in", "conv_out", "class_embedding"))
+        hidden = parameter.ndim >= 2 and not any(
+            part in name for part in ("conv_in", "conv_out", "class_embedding")
+        )
         (inner if hidden else outer).append(parameter)
     return inner, outer
 
 
 class Muon:
-    """``torch.optim.Muon`` on the inner weights of a network, each as a matrix (outputs, inputs x kernel), and AdamW on the rest.
+    """``torch.optim.Muon`` on the inner weights of a network, each as a matrix (outputs, inputs x
+    kernel), and AdamW on the rest.
 
-    The matrices are views of the weights: a step changes the network in place. Its rate is scaled such that the same learning rate serves both.
+    The matrices are views of the weights: a step changes the network in place. Its rate is scaled
+    such that the same learning rate serves both.
     """
 
     def __init__(self, module: nn.Module, learning_rate: float):
         if not hasattr(torch.optim, "Muon"):
-            raise RuntimeError(f"optimizer = 'muon' needs torch 2.9 or newer; this is {torch.__version__}")
+            raise RuntimeError(
+                f"optimizer = 'muon' needs torch 2.9 or newer; this is {torch.__version__}"
+            )
         self.inner, outer = matrices(module)
         self.views = [nn.Parameter(self._matrix(weight.detach())) for weight in self.inner]
-        self.muon = torch.optim.Muon(self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        self.muon = torch.optim.Muon(
+            self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
         self.adam = torch.optim.AdamW(outer, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.param_groups = self.muon.param_groups + self.adam.param_groups
 
     @staticmethod
     def _matrix(weight: Tensor) -> Tensor:
-        """A view (outputs, kernel x inputs) of a weight in channels-last order; how the columns are ordered does not matter to Muon."""
+        """A view (outputs, kernel x inputs) of a weight in channels-last order; how the columns are
+        ordered does not matter to Muon."""
         return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).view(len(weight), -1)
 
     def step(self) -> None:
         for view, weight in zip(self.views, self.inner, strict=True):
-            view.grad = weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
+            view.grad = (
+                weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
+            )
         self.muon.step()
         self.adam.step()
 

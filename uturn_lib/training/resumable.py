@@ -30,7 +30,8 @@ class Resumable(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Progress, weights and optimiser: tensors and numbers only, so that loading runs no code."""
+        """Progress, weights and optimiser: tensors and numbers only, so that loading runs no
+        code."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
@@ -53,7 +54,9 @@ class Resumable(ABC):
         # On the CPU: optimisers keep their counters there, and the weights are copied anyway.
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["recipe"] != self.identity:
-            raise ValueError(f"{path} belongs to another recipe; remove {self.folder} to train anew")
+            raise ValueError(
+                f"{path} belongs to another recipe; remove {self.folder} to train anew"
+            )
         self.seconds = state["seconds"]
         self.load_state(state)
         return True

@@ -1,4 +1,5 @@
-"""From a recipe to the checkpoints of a profile: train, measure, write what may take the place of the shipped ones."""
+"""From a recipe to the checkpoints of a profile: train, measure, write what may take the place of
+the shipped ones."""
 
 from __future__ import annotations
 
@@ -26,17 +27,23 @@ def shipped_record(folder: Path) -> dict[str, Any]:
 
 
 def is_better_trained(record: dict[str, Any], shipped: dict[str, Any]) -> bool:
-    """May a network with this record take the place of the shipped one? Not if it has the same recipe and has seen less."""
+    """May a network with this record take the place of the shipped one? Not if it has the same
+    recipe and has seen less."""
     same = json.loads(json.dumps(record["recipe"])) == shipped.get("recipe")
     return not same or record["images_seen"] >= shipped.get("images_seen", 0)
 
 
-def train_profile(profile: str, device: torch.device, output: Path | None = None, minutes: float = math.inf) -> None:
-    """Train (or go on training) the network of ``profile``, then its classifier, measure both and write the checkpoints.
+def train_profile(
+    profile: str, device: torch.device, output: Path | None = None, minutes: float = math.inf
+) -> None:
+    """Train (or go on training) the network of ``profile``, then its classifier, measure both and
+    write the checkpoints.
 
-    With ``minutes`` the training of the network stops when the time is up and it is written as it is then; the same command goes on from there.
-    They are written to ``output``, by default among the shipped ones: there a short run does not replace a network of the same recipe that has seen more images
-    (it is written to runs/ instead), nor is a classifier trained again whose recipe has not changed.
+    With ``minutes`` the training of the network stops when the time is up and it is written as it
+    is then; the same command goes on from there. They are written to ``output``, by default among
+    the shipped ones: there a short run does not replace a network of the same recipe that has seen
+    more images (it is written to runs/ instead), nor is a classifier trained again whose recipe has
+    not changed.
     """
     from .card import write_classifier_card, write_denoiser_card
 
@@ -62,12 +69,18 @@ def train_profile(profile: str, device: torch.device, output: Path | None = None
     }
     if asked is None and not is_better_trained(record, shipped_record(folder)):
         folder = RUNS / name / "checkpoint"
-        print(f"the shipped network has seen more images: this one goes to {folder}; load_denoiser takes that path")
+        print(
+            f"the shipped network has seen more images: this one goes to {folder}; load_denoiser takes that path"
+        )
     save_denoiser(trainer.average, folder, record, recipe.file_dtype)
     classifier_folder = output / f"{recipe.dataset}-classifier"
     known = shipped_record(classifier_folder)
     if (
-        any(known.get(key) != value for key, value in CLASSIFIERS[recipe.dataset].record().items() if key in known)
+        any(
+            known.get(key) != value
+            for key, value in CLASSIFIERS[recipe.dataset].record().items()
+            if key in known
+        )
         or not known
     ):
         classifier, record = train_classifier(recipe.dataset, device)

@@ -1,6 +1,7 @@
 """Denoising score matching with the EDM weighting (Karras et al. 2022, Section 5).
 
-Every batch is drawn from (seed, step), so a run that was interrupted and resumed takes the same steps as one that was not.
+Every batch is drawn from (seed, step), so a run that was interrupted and resumed takes the same
+steps as one that was not.
 """
 
 from __future__ import annotations
@@ -23,11 +24,21 @@ from .muon import Muon
 from .recipes import DECAYS, Recipe
 from .resumable import Resumable
 
-LOSS_COLUMNS = ("images", "seconds", "train_loss", "held_out_loss", "best_average", "train_set_loss")
+LOSS_COLUMNS = (
+    "images",
+    "seconds",
+    "train_loss",
+    "held_out_loss",
+    "best_average",
+    "train_set_loss",
+)
 
 
-def edm_loss(denoiser: EDMDenoiser, images: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
-    """Weighted denoising error per image (B,): ``(sigma^2 + s_d^2) / (sigma s_d)^2 * mean (D - x_0)^2``."""
+def edm_loss(
+    denoiser: EDMDenoiser, images: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor
+) -> Tensor:
+    """Weighted denoising error per image (B,): ``(sigma^2 + s_d^2) / (sigma s_d)^2 * mean (D -
+    x_0)^2``."""
     sigma = sigma.reshape(-1, 1, 1, 1)
     weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
     denoised = denoiser.denoise(images + sigma * noise, sigma, labels)
@@ -35,7 +46,8 @@ def edm_loss(denoiser: EDMDenoiser, images: Tensor, sigma: Tensor, noise: Tensor
 
 
 def halves_are_fast(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32: on GPUs, and on CPUs with AMX or AVX-512 BF16."""
+    """Whether matrix products in bfloat16 are faster than in float32: on GPUs, and on CPUs with AMX
+    or AVX-512 BF16."""
     if device.type == "cuda":
         return True
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 and newer
@@ -43,12 +55,16 @@ def halves_are_fast(device: torch.device) -> bool:
 
 
 class Trainer(Resumable):
-    """Adam or Muon with warm-up and decay, exponential moving averages of the weights, state saved every minute.
+    """Adam or Muon with warm-up and decay, exponential moving averages of the weights, state saved
+    every minute.
 
-    Where the processor has them, products are done in bfloat16 under float32 weights. ``compiled`` (default: on a GPU) compiles the loss.
+    Where the processor has them, products are done in bfloat16 under float32 weights. ``compiled``
+    (default: on a GPU) compiles the loss.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, device: torch.device, compiled: bool | None = None):
+    def __init__(
+        self, recipe: Recipe, folder: Path, device: torch.device, compiled: bool | None = None
+    ):
         super().__init__(recipe.dataset, recipe.fixed, folder, device)
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
@@ -59,8 +75,13 @@ class Trainer(Resumable):
         self.optimizer = self._optimizer()
         self.step = 0
         self.log: list[dict[str, float]] = []
-        self.halved = halves_are_fast(device) and recipe.dataset != "mnist"  # the digits network is too small to gain
-        self.loss = torch.compile(edm_loss) if (device.type == "cuda" if compiled is None else compiled) else edm_loss
+        # the digits network is too small to gain
+        self.halved = halves_are_fast(device) and recipe.dataset != "mnist"
+        self.loss = (
+            torch.compile(edm_loss)
+            if (device.type == "cuda" if compiled is None else compiled)
+            else edm_loss
+        )
 
     def _optimizer(self) -> torch.optim.Optimizer | Muon:
         rate = self.recipe.stages[0].learning_rate
@@ -70,14 +91,17 @@ class Trainer(Resumable):
 
     @property
     def average(self) -> EDMDenoiser:
-        """The average of the weights with the lowest held-out loss when they were last compared (at first the shortest)."""
+        """The average of the weights with the lowest held-out loss when they were last compared (at
+        first the shortest)."""
         return self.averages[int(self.log[-1].get("best_average", 0)) if self.log else 0]
 
     def _network(self) -> EDMDenoiser:
         recipe = self.recipe
         classes = len(self.train.class_names)
         unet = make_unet(self.train.sample_shape, classes, recipe.unshuffle, **recipe.unet)
-        denoiser = EDMDenoiser(unet, self.train.sample_shape, classes, recipe.sigma_data, recipe.unshuffle)
+        denoiser = EDMDenoiser(
+            unet, self.train.sample_shape, classes, recipe.sigma_data, recipe.unshuffle
+        )
         return denoiser.to(device=self.device, memory_format=torch.channels_last)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -85,12 +109,16 @@ class Trainer(Resumable):
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, step])
         index = torch.from_numpy(rng.integers(len(self.train), size=recipe.batch))
-        sigma = torch.from_numpy(np.exp(rng.normal(recipe.log_sigma_mean, recipe.log_sigma_std, recipe.batch)))
-        noise = torch.from_numpy(rng.standard_normal((recipe.batch, *self.train.sample_shape), dtype=np.float32))
-        labels = self.train.labels[index].clone()
-        labels[torch.from_numpy(rng.random(recipe.batch) < recipe.stage_at(step)[0].label_dropout)] = len(
-            self.train.class_names
+        sigma = torch.from_numpy(
+            np.exp(rng.normal(recipe.log_sigma_mean, recipe.log_sigma_std, recipe.batch))
         )
+        noise = torch.from_numpy(
+            rng.standard_normal((recipe.batch, *self.train.sample_shape), dtype=np.float32)
+        )
+        labels = self.train.labels[index].clone()
+        labels[
+            torch.from_numpy(rng.random(recipe.batch) < recipe.stage_at(step)[0].label_dropout)
+        ] = len(self.train.class_names)
         images = self.train.images[index]
         if recipe.flips:
             flipped = torch.from_numpy(rng.random(recipe.batch) < 0.5)[:, None, None, None]
@@ -107,12 +135,15 @@ class Trainer(Resumable):
         """One optimisation step; returns the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)  # for dropout: a resumed run draws the same masks
+        # for dropout: a resumed run draws the same masks
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         batch = self.batch(self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.halved):
             loss = self.loss(self.denoiser.train(), *batch).mean()
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss is {loss.item()} at step {self.step}; resume with a lower learning rate")
+            raise RuntimeError(
+                f"the loss is {loss.item()} at step {self.step}; resume with a lower learning rate"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
@@ -128,11 +159,16 @@ class Trainer(Resumable):
                 self.recipe.batch / max(min(halflife, 0.05 * seen), 1e-8)
             )  # short at first, to forget the start
             with torch.no_grad():
-                torch._foreach_lerp_(list(average.parameters()), list(self.denoiser.parameters()), 1 - keep)
+                torch._foreach_lerp_(
+                    list(average.parameters()), list(self.denoiser.parameters()), 1 - keep
+                )
 
     @torch.no_grad()
-    def validation(self, data: ImageSet, draws: int = 2, average: EDMDenoiser | None = None) -> float:
-        """Loss of an averaged network on 500 images of ``data``, always with the same noise: comparable over time."""
+    def validation(
+        self, data: ImageSet, draws: int = 2, average: EDMDenoiser | None = None
+    ) -> float:
+        """Loss of an averaged network on 500 images of ``data``, always with the same noise:
+        comparable over time."""
         average = (average or self.average).eval()
         images, labels = data.images[:500].to(self.device), data.labels[:500].to(self.device)
         rng = np.random.default_rng(1234)
@@ -140,8 +176,15 @@ class Trainer(Resumable):
         for _ in range(draws):
             quantiles = (rng.permutation(len(images)) + 0.5) / len(images)
             normal = math.sqrt(2) * torch.erfinv(torch.from_numpy(2 * quantiles - 1))
-            sigma = (self.recipe.log_sigma_mean + self.recipe.log_sigma_std * normal).exp().float().to(self.device)
-            noise = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32)).to(self.device)
+            sigma = (
+                (self.recipe.log_sigma_mean + self.recipe.log_sigma_std * normal)
+                .exp()
+                .float()
+                .to(self.device)
+            )
+            noise = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32)).to(
+                self.device
+            )
             for part in torch.arange(len(images), device=self.device).split(125):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.halved):
                     loss = edm_loss(average, images[part], sigma[part], noise[part], labels[part])
@@ -153,7 +196,9 @@ class Trainer(Resumable):
         held_out = [self.validation(self.test, average=average) for average in self.averages]
         best = int(np.argmin(held_out))
         found = {"held_out_loss": round(held_out[best], 5), "best_average": best}
-        return found | {"train_set_loss": round(self.validation(self.train, average=self.averages[best]), 5)}
+        return found | {
+            "train_set_loss": round(self.validation(self.train, average=self.averages[best]), 5)
+        }
 
     def state(self) -> dict[str, Any]:
         return {
@@ -174,17 +219,24 @@ class Trainer(Resumable):
     def save(self) -> None:
         """Write the state, and the losses as loss.csv."""
         super().save()
-        with atomic_path(self.folder / "loss.csv") as temporary, open(temporary, "w", newline="") as file:
+        with (
+            atomic_path(self.folder / "loss.csv") as temporary,
+            open(temporary, "w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, LOSS_COLUMNS)
             writer.writeheader()
             writer.writerows(self.log)
 
-    def run(self, save_every: float = 60.0, log_images: int = 25_000, minutes: float = math.inf) -> None:
+    def run(
+        self, save_every: float = 60.0, log_images: int = 25_000, minutes: float = math.inf
+    ) -> None:
         """Train to the end of the recipe, or for ``minutes``.
 
         The state is saved every ``save_every`` seconds; losses are measured every ``log_images``.
         """
-        display = bar(self.recipe.steps, "training", initial=self.step, unit="step", unit_scale=True)
+        display = bar(
+            self.recipe.steps, "training", initial=self.step, unit="step", unit_scale=True
+        )
         losses: list[float] = []
         begun = saved = time.monotonic()
         self.start_clock()

@@ -1,9 +1,12 @@
-"""Reads the pickled EDM networks as data: tensors and constructor arguments come out, and nothing in the file is ever run.
+"""Reads the pickled EDM networks as data: tensors and constructor arguments come out, and nothing
+in the file is ever run.
 
-A pickle is a program for a small stack machine that may import and call anything. Here that machine is played step by step (``pickletools`` of the
-standard library decodes the instructions) with an allow-list of thirteen names, none of which is imported: each stands for a function of this module that
-makes plain data. Whatever else a file asks for is refused. The classes of the EDM files carry their Python source with them; it is not compiled, and
-a file whose source does other things than an architecture needs to do is refused as well, since somebody has altered it.
+A pickle is a program for a small stack machine that may import and call anything. Here that machine
+is played step by step (``pickletools`` of the standard library decodes the instructions) with an
+allow-list of thirteen names, none of which is imported: each stands for a function of this module
+that makes plain data. Whatever else a file asks for is refused. The classes of the EDM files carry
+their Python source with them; it is not compiled, and a file whose source does other things than an
+architecture needs to do is refused as well, since somebody has altered it.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from ..checkpoints import DAMAGED, UnsafeFile
 
 @dataclass
 class Record:
-    """An object of a class that came with its source (a "persistent" class of the EDM code): the class's name and the object's attributes."""
+    """An object of a class that came with its source (a "persistent" class of the EDM code): the
+    class's name and the object's attributes."""
 
     class_name: str
     state: dict[str, Any] = field(repr=False)
@@ -60,19 +64,23 @@ class Name:
     text: str
 
 
-# Modules that the source of an architecture, its loss and its augmentation may import, and calls that they have no use for.
+# Modules that the source of an architecture, its loss and its augmentation may import, and calls
+# that they have no use for.
 SOURCE_IMPORTS = {"collections", "copy", "dnnlib", "functools", "math", "numpy", "scipy", "torch", "torch_utils", "typing"}  # fmt: skip
 SOURCE_CALLS = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open"}
 
 
-SOURCE_LENGTH, SOURCES = 200_000, 10  # the real ones have some 30,000 characters; a file holds three or four
-LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9c"  # how a storage in a pickle begins: torch's format before its zip archives
+# the real ones have some 30,000 characters; a file holds three or four
+SOURCE_LENGTH, SOURCES = 200_000, 10
+# how a storage in a pickle begins: torch's format before its zip archives
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9c"
 DEPTH = 50  # of modules within modules
 MESSAGE = 80  # characters of a file's text that an error repeats
 
 
 def suspicious(source: str) -> str | None:
-    """What in the source of a class has no business there, or None. The source is parsed, not compiled."""
+    """What in the source of a class has no business there, or None. The source is parsed, not
+    compiled."""
     if len(source) > SOURCE_LENGTH:
         return f"it has {len(source):,} characters"
     try:
@@ -94,9 +102,11 @@ def suspicious(source: str) -> str | None:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The object in ``path`` as dicts, lists, numbers, tensors, :class:`Record` and :class:`Container`; nothing of it is run.
+    """The object in ``path`` as dicts, lists, numbers, tensors, :class:`Record` and
+    :class:`Container`; nothing of it is run.
 
-    Raises :class:`UnsafeFile` (a ``ValueError``) naming what was refused, ``ValueError`` for a file that is no complete pickle, ``FileNotFoundError``.
+    Raises :class:`UnsafeFile` (a ``ValueError``) naming what was refused, ``ValueError`` for a file
+    that is no complete pickle, ``FileNotFoundError``.
     """
     path = Path(path)
     if not path.is_file():
@@ -108,7 +118,9 @@ def read_pickle(path: str | Path) -> Any:
             raise UnsafeFile(f"{path.name} is refused: {error}. Nothing in it was run") from error
         except DAMAGED as error:
             reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path.name} is not a complete pickle of a network ({reason})") from error
+            raise ValueError(
+                f"{path.name} is not a complete pickle of a network ({reason})"
+            ) from error
 
 
 def _key(value: Any) -> Any:
@@ -176,7 +188,11 @@ class _Machine:
 
     def record(self, meta: dict[str, Any]) -> Record:
         source, name = meta["module_src"], meta["class_name"]
-        if not isinstance(source, str) or not isinstance(name, str) or not isinstance(meta["state"], dict):
+        if (
+            not isinstance(source, str)
+            or not isinstance(name, str)
+            or not isinstance(meta["state"], dict)
+        ):
             raise UnsafeFile("a class that came with its source is not described by text")
         if source not in self.looked_at:
             found = suspicious(source)
@@ -248,22 +264,29 @@ def _numpy_scalar(kind: _NumpyType, content: RawBytes) -> float | int | bool:
 
 
 def _storage(content: RawBytes) -> Tensor:
-    """The values (n,) of a storage, itself a small file of torch, opened by torch's own reader of bare weights."""
+    """The values (n,) of a storage, itself a small file of torch, opened by torch's own reader of
+    bare weights."""
     raw = content.take()
     if not raw.startswith(LEGACY_TORCH):
         raise UnsafeFile("a block of weights is not a bare storage")
     try:
         found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means that this is not a bare storage
-        raise UnsafeFile(f"a block of weights is not a bare storage ({type(error).__name__})") from error
+    # torch raises many kinds; each means that this is not a bare storage
+    except Exception as error:
+        raise UnsafeFile(
+            f"a block of weights is not a bare storage ({type(error).__name__})"
+        ) from error
     if not isinstance(found, torch.TypedStorage):
         raise UnsafeFile(f"a block of weights holds a {type(found).__name__}")
-    with warnings.catch_warnings():  # torch calls its typed storages deprecated, but its files are made of them
+    # torch calls its typed storages deprecated, but its files are made of them
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.empty(0, dtype=found.dtype).set_(found.untyped())
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     if not isinstance(storage, Tensor):
         raise UnsafeFile("a tensor is made of something that is not a storage")
     if math.prod(size) > storage.numel():
@@ -280,7 +303,9 @@ def _container(*_: Any) -> Container:
 
 
 def _dictionary(items: Any = ()) -> dict:
-    return {_key(key): value for key, value in (items.items() if isinstance(items, dict) else items)}
+    return {
+        _key(key): value for key, value in (items.items() if isinstance(items, dict) else items)
+    }
 
 
 def _set(items: list = ()) -> set:
@@ -357,7 +382,8 @@ STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def network_of(content: Any, key: str = "ema") -> Record:
-    """The network in an EDM file: what stands under ``key``, or the file's only object. Raises ``ValueError`` when there is none."""
+    """The network in an EDM file: what stands under ``key``, or the file's only object. Raises
+    ``ValueError`` when there is none."""
     found = content.get(key) if isinstance(content, dict) else content
     if not isinstance(found, Record):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -366,21 +392,29 @@ def network_of(content: Any, key: str = "ema") -> Record:
 
 
 def constructor_arguments(record: Record, order: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments that the object of ``record`` was made with; ``order`` names the positional ones."""
+    """The arguments that the object of ``record`` was made with; ``order`` names the positional
+    ones."""
     given, named = record.state.get("_init_args"), record.state.get("_init_kwargs")
-    if not isinstance(named, dict) or not isinstance(given, (tuple, list)) or len(given) > len(order):
+    if (
+        not isinstance(named, dict)
+        or not isinstance(given, (tuple, list))
+        or len(given) > len(order)
+    ):
         raise ValueError(f"the {record.class_name} does not say what it was made with")
     return dict(zip(order, given, strict=False)) | named
 
 
 def state_of(module: Record | Container) -> dict[str, Tensor]:
-    """Parameters and buffers of a module and all within it, under their full names, as ``state_dict`` gives them."""
+    """Parameters and buffers of a module and all within it, under their full names, as
+    ``state_dict`` gives them."""
     found: dict[str, Tensor] = {}
     _collect(module, "", found, set())
     return found
 
 
-def _collect(module: Record | Container, prefix: str, found: dict[str, Tensor], met: set[int], depth: int = 0) -> None:
+def _collect(
+    module: Record | Container, prefix: str, found: dict[str, Tensor], met: set[int], depth: int = 0
+) -> None:
     where = prefix.rstrip(".")[-MESSAGE:]
     if not isinstance(module, (Record, Container)):
         raise ValueError(f"{where} is a {type(module).__name__}, not a module")

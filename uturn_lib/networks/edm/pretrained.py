@@ -1,7 +1,9 @@
-"""The networks of Karras et al. (2022) that NVIDIA publishes as pickles: found or fetched, opened without running them, converted.
+"""The networks of Karras et al. (2022) that NVIDIA publishes as pickles: found or fetched, opened
+without running them, converted.
 
-``load_denoiser`` finds its way here by itself. ``python -m uturn_lib.networks.edm.pretrained convert FILE.pkl FOLDER`` writes an EDM file as safetensors and JSON, which
-opens faster and can hold no code; ``fetch NAME`` only downloads.
+``load_denoiser`` finds its way here by itself. ``python -m uturn_lib.networks.edm.pretrained
+convert FILE.pkl FOLDER`` writes an EDM file as safetensors and JSON, which opens faster and can
+hold no code; ``fetch NAME`` only downloads.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ from .pickles import constructor_arguments, network_of, read_pickle, state_of
 
 EDM_HOME = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 EDM_LICENCE = "CC BY-NC-SA 4.0"
-POSITIONAL = ("img_resolution", "img_channels", "label_dim")  # what the EDM code could pass without a name
+# what the EDM code could pass without a name
+POSITIONAL = ("img_resolution", "img_channels", "label_dim")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint: what it is, the number of its parameters (millions, counted from the architecture; 55.7 and 296 are published) and its size on disk."""
+    """A published checkpoint: what it is, the number of its parameters (millions, counted from the
+    architecture; 55.7 and 296 are published) and its size on disk."""
 
     what: str
     millions: float
@@ -59,10 +63,12 @@ PUBLISHED = {
 
 
 def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
-    """The EDM file at a path, under ``$UTURN_DATA/edm/``, or downloaded from NVIDIA's server by its published name.
+    """The EDM file at a path, under ``$UTURN_DATA/edm/``, or downloaded from NVIDIA's server by its
+    published name.
 
-    NVIDIA publishes no hashes: the SHA-256 of the first download is recorded, later ones are compared with it (``downloads.fetch``).
-    Raises ``FileNotFoundError`` for a name that is not known, ``RuntimeError`` saying where to put the file when it cannot be fetched.
+    NVIDIA publishes no hashes: the SHA-256 of the first download is recorded, later ones are
+    compared with it (``downloads.fetch``). Raises ``FileNotFoundError`` for a name that is not
+    known, ``RuntimeError`` saying where to put the file when it cannot be fetched.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -86,9 +92,11 @@ def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
 
 
 def open_edm(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
-    """The network in an EDM pickle, on the CPU, and its configuration (JSON types). Nothing in the file is run (``pickles``).
+    """The network in an EDM pickle, on the CPU, and its configuration (JSON types). Nothing in the
+    file is run (``pickles``).
 
-    The module is built without memory of its own and takes over the tensors of the file. Raises ``ValueError`` for a class we do not know.
+    The module is built without memory of its own and takes over the tensors of the file. Raises
+    ``ValueError`` for a class we do not know.
     """
     content = read_pickle(path)
     with sound(path):
@@ -103,7 +111,9 @@ def open_edm(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
             "arguments": check_arguments(constructor_arguments(record, POSITIONAL)),
         }
         state = {name.removeprefix("model."): value for name, value in state_of(record).items()}
-        return _assemble(section, state, path), section | {"source": {"file": path.name, "sha256": sha256(path)}}
+        return _assemble(section, state, path), section | {
+            "source": {"file": path.name, "sha256": sha256(path)}
+        }
 
 
 def _assemble(section: dict[str, Any], state: dict[str, Tensor], path: Path) -> Preconditioned:
@@ -125,8 +135,11 @@ def _usable(name: str, value: Tensor) -> Tensor:
 
 
 def _content_fingerprint(section: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """SHA-256 of all that decides the function: kind, arguments and every tensor. The same for a pickle and what was converted from it."""
-    decisive = {key: value for key, value in section["arguments"].items() if key not in TRAINING_ONLY}
+    """SHA-256 of all that decides the function: kind, arguments and every tensor. The same for a
+    pickle and what was converted from it."""
+    decisive = {
+        key: value for key, value in section["arguments"].items() if key not in TRAINING_ONLY
+    }
     digest = hashlib.sha256(json.dumps([section["kind"], decisive], sort_keys=True).encode())
     for name in sorted(state):
         digest.update(f"{name}{tuple(state[name].shape)}".encode())
@@ -135,7 +148,8 @@ def _content_fingerprint(section: dict[str, Any], state: dict[str, Tensor]) -> s
 
 
 def _check_filters(state: dict[str, Tensor], taps: Any) -> None:
-    """The halving of the box filter is done without looking at its numbers: they must be what they are called."""
+    """The halving of the box filter is done without looking at its numbers: they must be what they
+    are called."""
     expected = separable_filter(taps)
     for name, value in state.items():
         if not name.endswith("resample_filter"):
@@ -151,12 +165,16 @@ def load_edm(name_or_path: str | Path, device: torch.device) -> Preconditioned:
 
 
 def _settle(denoiser: Preconditioned, device: torch.device) -> Preconditioned:
-    """As ``base.freeze``, but a CPU keeps the layout of the file: another one is not faster there and costs the memory of the weights again."""
-    return freeze(denoiser, device) if device.type == "cuda" else denoiser.eval().requires_grad_(False)
+    """As ``base.freeze``, but a CPU keeps the layout of the file: another one is not faster there
+    and costs the memory of the weights again."""
+    return (
+        freeze(denoiser, device) if device.type == "cuda" else denoiser.eval().requires_grad_(False)
+    )
 
 
 def convert(source: str | Path, folder: str | Path) -> Path:
-    """Write the EDM file ``source`` as config.json and safetensors into ``folder``, which ``load_denoiser`` opens; returns the folder.
+    """Write the EDM file ``source`` as config.json and safetensors into ``folder``, which
+    ``load_denoiser`` opens; returns the folder.
 
     Numbers and names stay as they are. The licence of the weights goes with them.
     """
@@ -165,7 +183,11 @@ def convert(source: str | Path, folder: str | Path) -> Path:
     with atomic_path(folder / WEIGHTS) as temporary:
         tensors = {name: value.contiguous() for name, value in denoiser.unet.state_dict().items()}
         save_file(tensors, str(temporary), metadata={"format": "pt"})
-    section |= {"weights_sha256": sha256(folder / WEIGHTS), "fingerprint": denoiser.fingerprint, "licence": EDM_LICENCE}
+    section |= {
+        "weights_sha256": sha256(folder / WEIGHTS),
+        "fingerprint": denoiser.fingerprint,
+        "licence": EDM_LICENCE,
+    }
     write_json(folder / "config.json", {"uturn": section})
     return folder
 
@@ -183,10 +205,14 @@ def load_converted(folder: Path, device: torch.device) -> Preconditioned:
 
 
 def edm_fingerprint(path: Path) -> str:
-    """The fingerprint of the network in an EDM file, without opening it a second time, which takes seconds: it is kept by the SHA-256 of the file and of the code
-    that reads it."""
+    """The fingerprint of the network in an EDM file, without opening it a second time, which takes
+    seconds: it is kept by the SHA-256 of the file and of the code that reads it."""
     code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
-    kept = cache_folder() / "edm_fingerprint" / f"{sha256(path)[:32]}-{hashlib.sha256(code).hexdigest()[:16]}.txt"
+    kept = (
+        cache_folder()
+        / "edm_fingerprint"
+        / f"{sha256(path)[:32]}-{hashlib.sha256(code).hexdigest()[:16]}.txt"
+    )
     if not kept.is_file():
         write_text(kept, open_edm(path)[0].fingerprint)
     return kept.read_text(encoding="utf-8")
