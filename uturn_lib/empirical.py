@@ -132,7 +132,9 @@ class EmpiricalDenoiser(ExactDenoiser):
         rows_per_block = max(1, self.chunk // len(self.flat))
         for start in range(0, len(x), rows_per_block):
             rows = slice(start, min(start + rows_per_block, len(x)))
-            allowed = None if labels is None else self.class_of == labels[rows, None].to(device)
+            allowed = None
+            if labels is not None and self.class_of is not None:
+                allowed = self.class_of == labels[rows, None].to(device)
             yield rows, self._block(flat[rows], sigma[rows], allowed)
 
     def _block(self, x: Tensor, sigma: Tensor, allowed: Tensor | None) -> Tensor:

@@ -226,7 +226,7 @@ PROFILES["imagenet64"] = replace(
     second="ffhq64",
     second_checkpoint="edm-ffhq-64x64-uncond-vp.pkl",
     description="ImageNet at 64 x 64, NVIDIA's class-conditional EDM network: a GPU's work",
-    on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 20, "chunk": 20},
+    on_cpu={**PROFILES["cifar10"].on_cpu, "batch_size": 20, "chunk": 20},
 )
 PROFILES["cifar10-edm"] = replace(
     PROFILES["cifar10"],
@@ -234,12 +234,12 @@ PROFILES["cifar10-edm"] = replace(
     checkpoint="edm-cifar10-32x32-uncond-vp.pkl",
     labels="never",
     description="CIFAR-10, NVIDIA's unconditional EDM network: a GPU's work",
-    on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 40, "chunk": 40},
+    on_cpu={**PROFILES["cifar10"].on_cpu, "batch_size": 40, "chunk": 40},
     steps=256,
     ode_steps=128,
 )
 
-SMOKE = dict(
+SMOKE: dict[str, Any] = dict(
     ground_truths=40,
     steps=24,
     ode_steps=8,

@@ -124,9 +124,8 @@ def _divided(listing: Listing, split: str) -> Listing:
         raise ValueError(
             f"{listing.path}: fewer than {HELD_OUT} images of each class, none can be held out"
         )
-    members, labels = (
-        tuple(values[i] for i in chosen) for values in (listing.members, listing.labels)
-    )
+    members = tuple(listing.members[i] for i in chosen)
+    labels = tuple(listing.labels[i] for i in chosen)
     return Listing(listing.path, members, labels, listing.class_names, seen=True)
 
 
@@ -195,6 +194,6 @@ def read_images(listing: Listing, indices: np.ndarray, size: int) -> np.ndarray:
 
 def digest(pixels: np.ndarray, labels: np.ndarray) -> str:
     """SHA-256 over pixels and labels in their order."""
-    found = hashlib.sha256(np.ascontiguousarray(pixels))
-    found.update(np.ascontiguousarray(labels, dtype="<i8"))
+    found = hashlib.sha256(np.ascontiguousarray(pixels).data)
+    found.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return found.hexdigest()

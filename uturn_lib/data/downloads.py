@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from ..support.files import atomic_path, sha256
+
+if TYPE_CHECKING:
+    import requests
 
 CHUNK = 1 << 16  # what a broken connection loses at most
 
@@ -66,6 +70,7 @@ class _Resuming:
             self._write(answer, done if answer.status_code == 206 else 0)
         os.replace(self.part, output_file)
         self._forget()
+        return None
 
     def _kept(self) -> int:
         """Bytes that an earlier try has left; none where it is not known of which version they
@@ -79,7 +84,7 @@ class _Resuming:
         self.part.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
 
-    def _write(self, answer: object, done: int) -> None:
+    def _write(self, answer: requests.Response, done: int) -> None:
         from requests.exceptions import ConnectionError as Broken
 
         from ..support.progress import bar
@@ -105,7 +110,7 @@ class _Resuming:
             )
 
 
-def _first(answer: object) -> int | None:
+def _first(answer: requests.Response) -> int | None:
     """Where a partial answer begins: ``Content-Range: bytes 100-199/200``."""
     text = answer.headers.get("Content-Range", "").removeprefix("bytes").strip().partition("-")[0]
     return int(text) if text.isdigit() else None

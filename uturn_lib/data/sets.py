@@ -101,8 +101,8 @@ def to_unit_range(pixels: np.ndarray) -> Tensor:
 
 def fingerprint(pixels: np.ndarray, labels: np.ndarray) -> str:
     """SHA-256 over the uint8 pixels and labels in their order."""
-    digest = hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.uint8))
-    digest.update(np.ascontiguousarray(labels, dtype=np.uint8))
+    digest = hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.uint8).data)
+    digest.update(np.ascontiguousarray(labels, dtype=np.uint8).data)
     return digest.hexdigest()
 
 

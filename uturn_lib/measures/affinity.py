@@ -130,7 +130,7 @@ def unexplained(
 
 
 def affine_scale(
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     residual: np.ndarray,
     total: np.ndarray,
     tolerance: float = 0.02,
@@ -143,9 +143,8 @@ def affine_scale(
     sigma at its last crossing; inf when the last level is still above the tolerance, 0 when every
     level is below. Raises ``ValueError`` for shapes that do not match.
     """
-    sigmas, residual, total = (
-        np.asarray(value, dtype=float) for value in (sigmas, residual, total)
-    )
+    sigmas = np.asarray(sigmas, dtype=float)
+    residual, total = np.asarray(residual, dtype=float), np.asarray(total, dtype=float)
     fits = (
         residual.ndim == 2
         and residual.shape == total.shape

@@ -113,7 +113,9 @@ def _without_groups(rows: Tensor, groups: int) -> Iterator[Tensor]:
     return (rows[member != group] for group in range(groups))  # one copy at a time
 
 
-def _jackknife(value: float, left_out: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+def _jackknife(
+    value: float, left_out: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE
+) -> Estimate:
     left_out = np.asarray(left_out)
     count = len(left_out)
     error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())

@@ -130,7 +130,10 @@ def logistic_curve(log_sigma, centre, width, floor: float):
 
 
 def transition(
-    sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, seed: int = 0
+    sigmas: Sequence[float] | np.ndarray,
+    retained: Tensor | np.ndarray,
+    level: float = 0.5,
+    seed: int = 0,
 ) -> Estimate:
     """The noise level where retention crosses ``level``, with a 95 % interval by bootstrap over
     ground-truth samples.
@@ -152,7 +155,10 @@ def transition(
 
 
 def bootstrap_centres(
-    sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, seed: int = 0
+    sigmas: Sequence[float] | np.ndarray,
+    retained: Tensor | np.ndarray,
+    level: float = 0.5,
+    seed: int = 0,
 ) -> np.ndarray:
     """Centres (1 + R,) in log sigma of the logistic fitted to the data (first) and to its bootstrap
     resamples.
@@ -166,7 +172,7 @@ def bootstrap_centres(
     return fit_centres(np.log(sigmas), curves, floor=2 * level - 1)
 
 
-def crossing(sigmas: Sequence[float], centres: np.ndarray) -> Estimate:
+def crossing(sigmas: Sequence[float] | np.ndarray, centres: np.ndarray) -> Estimate:
     """Noise level with interval from the centres of :func:`bootstrap_centres`; 0 or inf beyond the
     grid."""
     levels = np.exp(centres)
@@ -191,7 +197,7 @@ def without_errors(curves: np.ndarray, accuracy: np.ndarray | float, classes: in
 
 
 def error_free_transition(
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     retained: Tensor | np.ndarray,
     right: int,
     judged: int,
@@ -225,7 +231,7 @@ def error_free_transition(
 
 
 def gap(
-    sigmas: Sequence[float], identity_centres: np.ndarray, class_centres: np.ndarray
+    sigmas: Sequence[float] | np.ndarray, identity_centres: np.ndarray, class_centres: np.ndarray
 ) -> Estimate:
     """``log T_s - log T_m`` from the centres of both, resampled together.
 
@@ -248,7 +254,9 @@ def gap(
     return Estimate(float(gaps[0]), *interval(gaps[1:]))
 
 
-def crossing_between(sigmas: Sequence[float], curve: Sequence[float], level: float) -> float:
+def crossing_between(
+    sigmas: Sequence[float] | np.ndarray, curve: Sequence[float] | np.ndarray, level: float
+) -> float:
     """The last noise level at which ``curve`` (S,) falls through ``level``, interpolated in log
     sigma; nan if it never does.
 
@@ -264,7 +272,7 @@ def crossing_between(sigmas: Sequence[float], curve: Sequence[float], level: flo
 
 
 def log_gap(
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     identity: Tensor | np.ndarray,
     classes: Tensor | np.ndarray,
     class_level: float,
@@ -393,7 +401,7 @@ class Heterogeneity:
 
 
 def heterogeneity(
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     retained: Tensor | np.ndarray,
     level: float = 0.5,
     draws: int = 1000,
@@ -482,20 +490,17 @@ def leaving_concentration(
     kept for every ground truth; only ground truths from which at least two leave say anything.
     Simulated; p-values are one-sided. Our construction.
     """
-    counts = np.asarray(counts).copy()
-    levels, truths, classes = counts.shape
+    left = np.asarray(counts).copy()
+    _, truths, classes = left.shape
     checks.labels(torch.as_tensor(labels), truths, classes)
-    counts[:, np.arange(truths), np.asarray(labels)] = 0
-    leaving, rng = counts.sum(2), np.random.default_rng(seed)
-    found = {"seen": [], "expected": [], "p_value": []}
-    for row, number in zip(counts, leaving, strict=True):
+    left[:, np.arange(truths), np.asarray(labels)] = 0
+    leaving, rng = left.sum(2), np.random.default_rng(seed)
+    found: dict[str, list[float]] = {"seen": [], "expected": [], "p_value": []}
+    for row, number in zip(left, leaving, strict=True):
         able = number >= 2
         if not able.any():
-            (
-                found["seen"].append(np.nan),
-                found["expected"].append(np.nan),
-                found["p_value"].append(1.0),
-            )
+            for name, value in (("seen", np.nan), ("expected", np.nan), ("p_value", 1.0)):
+                found[name].append(value)
             continue
         seen = (row[able] > 0).sum(1).mean()
         even = np.full(classes - 1, 1 / (classes - 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from ..denoisers import per_sample
 from ..support import checks
 
 SIGMA_RANGE = (0.0, 80.0)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class NetworkDenoiser(nn.Module):
@@ -23,6 +24,7 @@ class NetworkDenoiser(nn.Module):
     """
 
     value_range = (-1.0, 1.0)
+    unet: Any  # a module with attributes of its own: config, compile
     needs_labels = False  # whether it has classes and no null class
 
     def __init__(
@@ -36,7 +38,8 @@ class NetworkDenoiser(nn.Module):
         self.unet = unet
         self.sample_shape = tuple(sample_shape)
         self.num_classes = num_classes
-        self.sigma_range = tuple(sigma_range)
+        low, high = sigma_range
+        self.sigma_range = (low, high)
         self.fingerprint: str | None = None  # known once it is saved and loaded
         # Of the U-Net's products, where it differs from its weights (accelerate).
         self.precision: torch.dtype | None = None
@@ -109,7 +112,13 @@ def accelerated_fingerprint(fingerprint: str, precision: torch.dtype = torch.bfl
     return f"{fingerprint} in {str(precision).removeprefix('torch.')}"
 
 
-def freeze(module: nn.Module, device: torch.device) -> Any:
+def freeze(module: Module, device: torch.device) -> Module:
     """Evaluation mode, no gradients, channels-last (faster convolutions on CPU and GPU), on
     ``device``."""
-    return module.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    return channels_last(module.eval().requires_grad_(False), device)
+
+
+def channels_last(module: Module, device: torch.device) -> Module:
+    """``module`` on ``device`` in the layout in which convolutions are faster, in place."""
+    module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module

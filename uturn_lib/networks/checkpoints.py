@@ -105,7 +105,7 @@ def read_checkpoint(
     config = read_json(folder / "config.json")
     section = config.get("uturn") if isinstance(config, dict) else None
     found = section.get("architecture") if isinstance(section, dict) else None
-    if found != architecture:
+    if section is None or found != architecture:
         raise ValueError(
             f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for"
         )

@@ -28,7 +28,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        sample_shape: tuple[int, int, int],
+        sample_shape: tuple[int, ...],
         num_classes: int,
         channels: tuple[int, ...] = (24, 48, 96),
         width: int = 64,
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
 
 
 def _separable(
-    sample_shape: tuple[int, int, int], channels: tuple[int, ...]
+    sample_shape: tuple[int, ...], channels: tuple[int, ...]
 ) -> tuple[list[nn.Module], int]:
     """Pairs of a full and a channel-wise convolution, and the number of values they end in."""
     layers: list[nn.Module] = []
@@ -86,9 +86,7 @@ def _separable(
     return layers, channels[-1] * (sample_shape[1] // 2 ** len(channels)) ** 2
 
 
-def _dense(
-    sample_shape: tuple[int, int, int], channels: tuple[int, ...]
-) -> tuple[list[nn.Module], int]:
+def _dense(sample_shape: tuple[int, ...], channels: tuple[int, ...]) -> tuple[list[nn.Module], int]:
     """A stem of 2 x 2 patches, then two convolutions per resolution; the last map is reduced to its
     maxima."""
     stem, *rest = channels

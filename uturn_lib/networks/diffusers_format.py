@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..support import checks
 from ..support.files import read_json, sha256
@@ -44,7 +44,9 @@ def alphas_cumprod(scheduler: dict[str, Any]) -> Tensor:
     scheduler with another forward process."""
     name = scheduler.get("_class_name")
     checks.one_of("scheduler", name, SCHEDULERS)
-    from diffusers import DDPMScheduler
+    import diffusers
+
+    scheduler_class: Any = diffusers.DDPMScheduler
 
     known = {key: scheduler[key] for key in SCHEDULE if key in scheduler}
     checks.positive_int("num_train_timesteps", known.get("num_train_timesteps", 1000), minimum=2)
@@ -54,7 +56,7 @@ def alphas_cumprod(scheduler: dict[str, Any]) -> Tensor:
         )
     try:
         # diffusers' own product is in float32
-        return (1 - DDPMScheduler(**known).betas.double()).cumprod(0)
+        return (1 - scheduler_class(**known).betas.double()).cumprod(0)
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"the scheduler's configuration makes no schedule ({type(error).__name__}: {error})"
@@ -72,8 +74,10 @@ class DiscreteDenoiser(NetworkDenoiser):
     prediction or a schedule that does not decrease.
     """
 
+    sigmas: Tensor
+
     def __init__(
-        self, unet: nn.Module, alphas: Tensor, prediction: str = "epsilon", interpolate: bool = True
+        self, unet: Any, alphas: Tensor, prediction: str = "epsilon", interpolate: bool = True
     ):
         checks.one_of("prediction", prediction, PREDICTIONS)
         alphas = torch.as_tensor(alphas, dtype=torch.float64)

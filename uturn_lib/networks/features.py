@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ from torch.nn import functional as F
 from ..support import checks
 from ..support.files import sha256
 from ..support.progress import track
+from .base import freeze
 
 # 32 x 32 images are enlarged to this; the usual 224 costs four times as much and shows no more of
 # them
@@ -173,7 +175,7 @@ def _lite_network(device: torch.device) -> torch.nn.Module:
 
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(_lite_path(), map_location="cpu", weights_only=True))
-    return network.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    return freeze(network, device)
 
 
 def _lite(device: torch.device) -> FeatureExtractor:
@@ -195,7 +197,7 @@ def _lite_input(images: Tensor, size: int) -> Tensor:
     return ((enlarged.clamp(0, 1) - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def _lite_features(network: torch.nn.Module, images: Tensor) -> Tensor:
+def _lite_features(network: Any, images: Tensor) -> Tensor:
     return network.extract_features(_lite_input(images, LITE_SIZE)).mean((2, 3))
 
 

@@ -40,7 +40,7 @@ class EDMDenoiser(NetworkDenoiser):
     def __init__(
         self,
         unet: nn.Module,
-        sample_shape: tuple[int, int, int],
+        sample_shape: tuple[int, ...],
         num_classes: int = 0,
         sigma_data: float = 0.5,
         unshuffle: int = 1,
@@ -91,9 +91,7 @@ class EDMDenoiser(NetworkDenoiser):
         }
 
 
-def make_unet(
-    sample_shape: tuple[int, int, int], num_classes: int, unshuffle: int, **unet: Any
-) -> nn.Module:
+def make_unet(sample_shape: tuple[int, ...], num_classes: int, unshuffle: int, **unet: Any) -> Any:
     """A diffusers ``UNet2DModel`` for images of ``sample_shape``, with one class more (the null
     class) if any."""
     from diffusers import UNet2DModel
@@ -144,7 +142,7 @@ def load_trained(folder: Path, device: torch.device) -> EDMDenoiser:
     section = config["uturn"]
     from diffusers import UNet2DModel
 
-    unet = UNet2DModel(
+    unet: Any = UNet2DModel(
         **{
             key: value
             for key, value in config.items()
@@ -158,7 +156,7 @@ def load_trained(folder: Path, device: torch.device) -> EDMDenoiser:
         section["sigma_data"],
         section["unshuffle"],
         section["noise_scale"],
-        tuple(section["sigma_range"]),
+        section["sigma_range"],
     )
     load_weights(unet, state, folder)
     denoiser.fingerprint = checkpoint_fingerprint(config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 import torch
 
@@ -97,7 +98,8 @@ NEEDS = {
 
 def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
     """For every figure of a profile or composite: the profile that computes it, and the network calls that it adds."""
-    found, done = {}, set()
+    found: dict[str, tuple[str, int]] = {}
+    done: set[tuple[str, str]] = set()
     for path in find_notebooks([]):
         figure = figure_of(path)
         profile = load_profile(profile_of(name, figure)).on(device)
@@ -118,7 +120,7 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
     """Images per second of one call of the network, as the figures use it on ``device``; the median of ``rounds``."""
     from ..experiments.study import build_denoiser
 
-    denoiser = build_denoiser(checkpoint, device, device.type == "cuda")
+    denoiser: Any = build_denoiser(checkpoint, device, device.type == "cuda")
     x = torch.randn(batch, *denoiser.sample_shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device) if denoiser.num_classes else None
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,8 @@ def draw(found: experiments.Transitions, class_names: tuple[str, ...]) -> plotti
     """The first ``ROWS`` images with their U-Turns; below, how many of all come back as themselves and in their class."""
     plotting.use_style()
     figure = plotting.plt.figure(figsize=(plotting.PAGE, 6.4))
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.5, 1])
+    rows: Any = figure.subfigures(2, 1, height_ratios=[1.5, 1])
+    upper, lower = rows
     sweep, axes = found.sweep, upper.subplots()
     shown = torch.stack([sweep.x0[:ROWS], *sweep.y0[:, :ROWS]], dim=1)
     names = [class_names[k] for k in sweep.labels[:ROWS]]

@@ -121,7 +121,7 @@ def execute(
         transport = "ipc"
         ip = str(Path(sockets.name) / "kernel")
 
-        async def start_kernel(self, **options: Any) -> None:
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             arguments = [*options.pop("extra_arguments", []), "--log-level=CRITICAL"]  # or it reports its own shutdown
             await super().start_kernel(**options, extra_arguments=arguments, env=os.environ | (environment or {}))
             KERNELS.add(self)

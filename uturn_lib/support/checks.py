@@ -6,7 +6,7 @@ import math
 import numbers
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 # torch takes seconds to load: bad input to the command line is refused without it
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ def ground_truth(
         )
 
 
+@overload
+def labels(value: Tensor, batch: int, num_classes: int, needed: bool = ...) -> Tensor: ...
+@overload
+def labels(value: Tensor | None, batch: int, num_classes: int, needed: Literal[True]) -> Tensor: ...
+@overload
+def labels(
+    value: Tensor | None, batch: int, num_classes: int, needed: bool = ...
+) -> Tensor | None: ...
 def labels(
     value: Tensor | None, batch: int, num_classes: int, needed: bool = False
 ) -> Tensor | None:

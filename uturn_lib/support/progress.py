@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     total description": so a notebook run by papermill, whose output must stay clean, still reports
     to the terminal that started it.
     """
-    total = len(items) if total is None and hasattr(items, "__len__") else total
+    total = len(items) if total is None and isinstance(items, Sized) else total
     report = os.environ.get("UTURN_PROGRESS_FILE")
     if report:
         yield from _to_file(items, Path(report), description, total)
@@ -36,7 +36,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         )
 
 
-def bar(total: int, description: str, **options: Any) -> tqdm:
+def bar(total: int | None, description: str, **options: Any) -> tqdm:
     """A progress bar to be moved by hand (training)."""
     return tqdm(total=total, desc=description, disable=_disabled(), dynamic_ncols=True, **options)
 

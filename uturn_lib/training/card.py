@@ -16,8 +16,7 @@ from ..data.sets import load_data
 from ..measures.quality import frechet_distance, kernel_distance
 from ..networks.classifier import Classifier, load_classifier
 from ..networks.features import NAMING, chosen_extractor, imagenet_extractor
-from ..networks.loader import load_denoiser
-from ..networks.unet import EDMDenoiser
+from ..networks.unet import EDMDenoiser, load_trained
 from ..profiles import PROFILES, Profile
 from ..support.files import atomic_path, read_json, sha256
 from ..uturn import artificial_start
@@ -224,7 +223,7 @@ def write_denoiser_card(
 ) -> dict[str, Any]:
     """Measure the checkpoint in ``folder`` and write its README.md, loss curve and sample grid;
     returns the measurements."""
-    denoiser, data = load_denoiser(folder, device), load_data(dataset, "train")
+    denoiser, data = load_trained(folder, device), load_data(dataset, "train")
     if samples is None:  # photographs on a CPU cost minutes per thousand
         samples = SAMPLES if len(data.images[0]) == 1 or device.type == "cuda" else SAMPLES // 2
     found = measure_denoiser(denoiser, load_classifier(classifier_folder, device), dataset, samples)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..networks.base import freeze
+from ..networks.base import channels_last, freeze
 from ..networks.classifier import Classifier
 from ..support import checks
 from ..support.places import RUNS
@@ -94,7 +94,7 @@ class ClassifierTrainer(Resumable):
         self.classifier = Classifier(
             self.train.sample_shape, len(self.train.class_names), **recipe.network
         )
-        self.classifier.to(device=device, memory_format=torch.channels_last)
+        channels_last(self.classifier, device)
         self.optimizer = torch.optim.AdamW(
             self.classifier.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )

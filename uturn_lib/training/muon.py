@@ -16,7 +16,8 @@ def matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]
     First and last convolutions, embeddings, norms and biases are no maps between hidden layers:
     AdamW is for them (Jordan et al. 2024).
     """
-    inner, outer = [], []
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         hidden = parameter.ndim >= 2 and not any(
             part in name for part in ("conv_in", "conv_out", "class_embedding")
@@ -54,9 +55,10 @@ class Muon:
 
     def step(self) -> None:
         for view, weight in zip(self.views, self.inner, strict=True):
-            view.grad = (
-                weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
-            )
+            gradient = weight.grad
+            if gradient is not None and weight.ndim == 4:
+                gradient = gradient.permute(0, 2, 3, 1).flatten(1)
+            view.grad = gradient
         self.muon.step()
         self.adam.step()
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..data.sets import ImageSet
+from ..networks.base import channels_last
 from ..networks.unet import EDMDenoiser, make_unet
 from ..support.files import atomic_path
 from ..support.progress import bar
@@ -50,7 +51,9 @@ def halves_are_fast(device: torch.device) -> bool:
     or AVX-512 BF16."""
     if device.type == "cuda":
         return True
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 and newer
+    capabilities: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # torch 2.9 and newer
     return bool(capabilities.get("amx_tile") or capabilities.get("avx512_bf16"))
 
 
@@ -102,7 +105,7 @@ class Trainer(Resumable):
         denoiser = EDMDenoiser(
             unet, self.train.sample_shape, classes, recipe.sigma_data, recipe.unshuffle
         )
-        return denoiser.to(device=self.device, memory_format=torch.channels_last)
+        return channels_last(denoiser, self.device)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images, noise levels, noise and labels of one step: a function of (seed, step) only."""
@@ -123,7 +126,8 @@ class Trainer(Resumable):
         if recipe.flips:
             flipped = torch.from_numpy(rng.random(recipe.batch) < 0.5)[:, None, None, None]
             images = torch.where(flipped, images.flip(-1), images)
-        return tuple(value.to(self.device) for value in (images, sigma.float(), noise, labels))
+        where = self.device
+        return images.to(where), sigma.float().to(where), noise.to(where), labels.to(where)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then the stage's decay."""

@@ -60,6 +60,8 @@ class Conv(nn.Conv2d):
     """A convolution that keeps the size, after halving ("down") or doubling ("up") it; ``late``: it
     comes before the halving filter."""
 
+    resample_filter: Tensor
+
     def __init__(
         self,
         inputs: int,
@@ -67,7 +69,7 @@ class Conv(nn.Conv2d):
         kernel: int,
         change: str | None = None,
         taps: Sequence[float] = BOX,
-        late=False,
+        late: bool = False,
     ):
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
         self.change, self.late = change, late
@@ -76,7 +78,8 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         edge = 0 if self.change is None else (self.resample_filter.shape[-1] - 1) // 2
         if self.late:  # one padding for both, as in the residual input pyramid of NCSN++
-            wide = F.conv2d(x, self.weight, padding=self.padding[0] + edge)
+            wide = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2 + edge)
+            assert self.bias is not None
             return halve(wide, self.resample_filter, 0) + self.bias[:, None, None]
         if self.change == "down":
             x = halve(x, self.resample_filter, edge)
@@ -87,6 +90,8 @@ class Conv(nn.Conv2d):
 
 class Resampling(nn.Module):
     """Halving or doubling without a convolution."""
+
+    resample_filter: Tensor
 
     def __init__(self, change: str, taps: Sequence[float] = BOX):
         super().__init__()
@@ -134,7 +139,7 @@ class Block(nn.Module):
         self.affine = nn.Linear(embedding, 2 * outputs if scaled else outputs)
         self.norm1 = group_norm(outputs, eps)
         self.conv1 = Conv(outputs, outputs, 3)
-        self.skip = None
+        self.skip: Conv | Resampling | None = None
         if inputs != outputs or (change and project):
             self.skip = Conv(inputs, outputs, 1, change, taps)
         elif change:
@@ -163,7 +168,10 @@ class Block(nn.Module):
         batch, _, height, width = qkv.shape
         each = self.out_channels // self.heads
         parts = qkv.reshape(batch, self.heads, each, 3, height * width).permute(3, 0, 1, 4, 2)
-        attended = F.scaled_dot_product_attention(*parts.unbind(0))  # of (B, heads, pixels, d) each
+        query, key, value = parts.unbind(0)
+        attended = F.scaled_dot_product_attention(
+            query, key, value
+        )  # of (B, heads, pixels, d) each
         return attended.transpose(2, 3).reshape(batch, self.out_channels, height, width)
 
 
@@ -173,11 +181,11 @@ class SinusoidalEmbedding(nn.Module):
 
     def __init__(self, channels: int, closed: bool = False):
         super().__init__()
-        self.half, self.closed = channels // 2, closed
+        self.size, self.closed = channels // 2, closed
 
     def forward(self, noise: Tensor) -> Tensor:
-        ramp = torch.arange(self.half, dtype=torch.float32, device=noise.device) / (
-            self.half - int(self.closed)
+        ramp = torch.arange(self.size, dtype=torch.float32, device=noise.device) / (
+            self.size - int(self.closed)
         )
         angles = noise.float().outer(1e-4**ramp)
         return torch.cat([angles.cos(), angles.sin()], dim=1).to(noise.dtype)
@@ -185,6 +193,8 @@ class SinusoidalEmbedding(nn.Module):
 
 class FourierEmbedding(nn.Module):
     """(cos, sin) at random frequencies, which are part of the file (NCSN++)."""
+
+    freqs: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -299,7 +309,8 @@ class SongUNet(nn.Module):
             embedded = embedded + self.map_augment(augment)
         embedded = F.silu(self.map_layer1(F.silu(self.map_layer0(embedded))))
 
-        skips, picture = [], x
+        skips: list[Tensor] = []
+        picture: Tensor | None = x
         for name, module in self.enc.items():
             if "aux_down" in name:
                 picture = module(picture)
@@ -310,7 +321,7 @@ class SongUNet(nn.Module):
             else:
                 x = module(x, embedded) if isinstance(module, Block) else module(x)
                 skips.append(x)
-        picture = normed = None
+        picture, normed = None, x
         for name, module in self.dec.items():
             if "aux_up" in name:
                 picture = module(picture)
@@ -320,10 +331,10 @@ class SongUNet(nn.Module):
                 painted = module(F.silu(normed))
                 picture = painted if picture is None else painted + picture
             else:
-                x = module(
-                    x if x.shape[1] == module.in_channels else torch.cat([x, skips.pop()], dim=1),
-                    embedded,
-                )
+                if x.shape[1] != module.in_channels:
+                    x = torch.cat([x, skips.pop()], dim=1)
+                x = module(x, embedded)
+        assert picture is not None  # the last level has an aux_conv
         return picture
 
 
@@ -534,7 +545,7 @@ class Preconditioned(NetworkDenoiser):
         # zeros are not nothing where the embedding of labels has a bias
         if self.num_classes and labels is None:
             classes = torch.zeros(len(x), self.num_classes, dtype=dtype, device=x.device)
-        elif self.num_classes:
+        elif labels is not None:
             classes = F.one_hot(labels, self.num_classes).to(dtype)
         scaled = (c_in * x).to(dtype).contiguous(memory_format=torch.channels_last)
         with self.at_precision(x.device):

@@ -133,7 +133,7 @@ def _key(value: Any) -> Any:
 class _Machine:
     """The stack machine of Python's pickles, without the power to import or call."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -149,7 +149,7 @@ class _Machine:
             elif name in LITERALS:
                 self.stack.append(argument)
             elif name in ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"):
-                self.stack.append(RawBytes(argument))
+                self.stack.append(RawBytes(bytes(argument or b"")))
             elif name in STEPS:
                 STEPS[name](self, argument)
             elif name not in ("PROTO", "FRAME"):
@@ -221,7 +221,7 @@ class _Machine:
             raise UnsafeFile(f"it changes a {type(target).__name__}")
         target.update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
-    def extend(self, items: list[Any], kind: type) -> None:
+    def extend(self, items: list[Any], kind: Any) -> None:
         target = self.stack[-1]
         if type(target) is not kind:
             raise UnsafeFile(f"it changes a {type(target).__name__}")
@@ -260,7 +260,9 @@ def _numpy_type(text: str, *_: Any) -> _NumpyType:
 
 def _numpy_scalar(kind: _NumpyType, content: RawBytes) -> float | int | bool:
     order = kind.order if kind.order in "<>=" else "="
-    return np.frombuffer(content.content, dtype=np.dtype(order + kind.kind), count=1)[0].item()
+    return np.frombuffer(content.content or b"", dtype=np.dtype(order + kind.kind), count=1)[
+        0
+    ].item()
 
 
 def _storage(content: RawBytes) -> Tensor:
@@ -308,7 +310,7 @@ def _dictionary(items: Any = ()) -> dict:
     }
 
 
-def _set(items: list = ()) -> set:
+def _set(items: Any = ()) -> set:
     return set(map(_key, items))
 
 
@@ -350,10 +352,10 @@ def _recall(machine: _Machine, number: int) -> None:
     machine.stack.append(machine.memo[number])
 
 
-STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "MARK": lambda m, _: m.marks.append(len(m.stack)),
-    "POP": lambda m, _: m.take(1) and None,
-    "POP_MARK": lambda m, _: m.above_mark() and None,
+    "POP": lambda m, _: m.take(1),
+    "POP_MARK": lambda m, _: m.above_mark(),
     "MEMOIZE": _memoize,
     "PUT": _memoize,
     "BINPUT": _memoize,

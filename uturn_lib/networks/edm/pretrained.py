@@ -143,7 +143,7 @@ def _content_fingerprint(section: dict[str, Any], state: dict[str, Tensor]) -> s
     digest = hashlib.sha256(json.dumps([section["kind"], decisive], sort_keys=True).encode())
     for name in sorted(state):
         digest.update(f"{name}{tuple(state[name].shape)}".encode())
-        digest.update(state[name].contiguous().numpy())
+        digest.update(state[name].contiguous().numpy().data)
     return f"edm {digest.hexdigest()}"
 
 
@@ -214,5 +214,5 @@ def edm_fingerprint(path: Path) -> str:
         / f"{sha256(path)[:32]}-{hashlib.sha256(code).hexdigest()[:16]}.txt"
     )
     if not kept.is_file():
-        write_text(kept, open_edm(path)[0].fingerprint)
+        write_text(kept, str(open_edm(path)[0].fingerprint))
     return kept.read_text(encoding="utf-8")
