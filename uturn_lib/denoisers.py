@@ -63,7 +63,8 @@ def per_sample(sigma: float | Tensor, x: Tensor) -> Tensor:
     sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) not in (1, len(x))):
         raise ValueError(
-            f"sigma has shape {tuple(sigma.shape)}; a number or one per sample, ({len(x)},), is needed"
+            f"sigma has shape {tuple(sigma.shape)}; a number or one per sample, ({len(x)},), is "
+            "needed"
         )
     if not bool((sigma >= 0).all()):
         raise ValueError(f"sigma = {sigma.tolist()} must be zero or positive, and a number")
@@ -139,7 +140,8 @@ class GaussianDenoiser(ExactDenoiser):
         size = mean.numel()
         if covariance.shape != (size, size):
             raise ValueError(
-                f"covariance has shape {tuple(covariance.shape)}; the mean asks for ({size}, {size})"
+                f"covariance has shape {tuple(covariance.shape)}; the mean asks for ({size}, "
+                f"{size})"
             )
         if not torch.allclose(
             covariance, covariance.T, atol=1e-8 * float(covariance.abs().max() + 1e-300)
@@ -149,7 +151,8 @@ class GaussianDenoiser(ExactDenoiser):
         values, vectors = torch.linalg.eigh(covariance)
         if float(values.min()) < -1e-6 * max(float(values.max()), 1e-300):
             raise ValueError(
-                f"covariance is not positive semi-definite: smallest eigenvalue {float(values.min()):g}"
+                "covariance is not positive semi-definite: smallest eigenvalue "
+                f"{float(values.min()):g}"
             )
         self.eigenvalues, self.eigenvectors = values.clamp(min=0), vectors
         self.flat_mean = mean.flatten()
@@ -221,7 +224,8 @@ class GaussianMixtureDenoiser(ExactDenoiser):
             raise ValueError(f"weights = {weights.tolist()} must be positive and sum to 1")
         if len(means) != len(weights) or len(covariances) != len(weights):
             raise ValueError(
-                f"{len(weights)} weights, {len(means)} means and {len(covariances)} covariances: one of each "
+                f"{len(weights)} weights, {len(means)} means and {len(covariances)} covariances: "
+                "one of each "
                 "per component is needed"
             )
         size = means[0].numel()
@@ -238,7 +242,8 @@ class GaussianMixtureDenoiser(ExactDenoiser):
         minutes for images)."""
         if len(weights) != len(components) or not len(components):
             raise ValueError(
-                f"{len(weights)} weights for {len(components)} components: one of each, and at least one"
+                f"{len(weights)} weights for {len(components)} components: one of each, and at "
+                "least one"
             )
         mixture = cls.__new__(cls)
         mixture._take(torch.as_tensor(weights, dtype=torch.float64), list(components))

@@ -53,7 +53,8 @@ class EmpiricalDenoiser(ExactDenoiser):
             )
             if missing:
                 raise ValueError(
-                    f"labels: no image has class {missing}; every class from 0 on needs at least one"
+                    f"labels: no image has class {missing}; every class from 0 on needs at least "
+                    "one"
                 )
         # Squared norms in float64, streamed: rounding here would act on every x alike.
         self.norms = torch.cat([part.double().square().sum(1) for part in self.flat.split(4096)])

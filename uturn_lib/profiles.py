@@ -120,11 +120,15 @@ class Profile:
     def scale(self) -> str:
         """The scale in words, to be printed with a run."""
         return (
-            f"{self.ground_truths:,} ground truths at {len(self.sigmas)} levels, {self.steps} reverse steps; {self.repeated} x {self.repeats} repeats at "
-            f"{len(self.repeat_sigmas)} levels; {self.ks_sets} x {self.ks_samples} generations of {self.ks_steps} steps; "
+            f"{self.ground_truths:,} ground truths at {len(self.sigmas)} levels, {self.steps} "
+            f"reverse steps; {self.repeated} x {self.repeats} repeats at "
+            f"{len(self.repeat_sigmas)} levels; {self.ks_sets} x {self.ks_samples} generations of "
+            f"{self.ks_steps} steps; "
             f"{self.ode_ground_truths:,} by the ODE, {self.ode_steps} steps; quality against "
-            f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} training images; "
-            f"companions: {self.flow_steps} Euler steps, {self.ablated} images for each part switched off, {self.paths} trajectories"
+            f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} "
+            "training images; "
+            f"companions: {self.flow_steps} Euler steps, {self.ablated} images for each part "
+            f"switched off, {self.paths} trajectories"
         )
 
 
@@ -157,7 +161,8 @@ PROFILES = {
         ablated=10,
         paths=48,
         noun="digit",
-        description="5,000 MNIST digits, a network of 2 million parameters: minutes on a laptop's CPU",
+        description="5,000 MNIST digits, a network of 2 million parameters: "
+        "minutes on a laptop's CPU",
     ),
     "cifar10": Profile(
         name="cifar10",
@@ -184,7 +189,10 @@ PROFILES = {
         features="imagenet",
         second="cifar10",
         second_ground_truths=400,
-        description="CIFAR-10 as in the paper; thousands of samples per point on a GPU, a smaller scale on a CPU",
+        description=(
+            "CIFAR-10 as in the paper; thousands of samples per point on a GPU, a smaller scale "
+            "on a CPU"
+        ),
         on_cpu={
             "quality_sigmas": FEW_QUALITY_LEVELS,
             "ground_truths": 160,
@@ -281,7 +289,8 @@ _PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4")}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,
-        "the paper's own networks: ImageNet-64 (EDM, class-conditional) in Figures 1 to 8, CIFAR-10 (EDM) in 9 to 15 and in the companion studies, FFHQ-64 (EDM) in 16",
+        "the paper's own networks: ImageNet-64 (EDM, class-conditional) in Figures 1 to 8, "
+        "CIFAR-10 (EDM) in 9 to 15 and in the companion studies, FFHQ-64 (EDM) in 16",
     )
 }
 

@@ -79,7 +79,8 @@ def _numbered(path: Path) -> Listing:
     missing = [name for name in members if listed and name not in classes]
     if missing or not members:
         raise ValueError(
-            f"{path}: {f'dataset.json has no class for {missing[0]}' if missing else 'no images in it'}"
+            f"{path}: "
+            f"{f'dataset.json has no class for {missing[0]}' if missing else 'no images in it'}"
         )
     labels = tuple(classes.get(name, 0) for name in members)
     names = tuple(f"class {k}" for k in range(max(labels) + 1)) if listed else ("image",)

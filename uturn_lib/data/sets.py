@@ -109,11 +109,12 @@ def fingerprint(pixels: np.ndarray, labels: np.ndarray) -> str:
 def _verify(what: str, found: str, expected: str) -> None:
     if found != expected:
         raise ValueError(
-            f"{what} has the wrong checksum {found[:16]}..., expected {expected[:16]}...: not the known data"
+            f"{what} has the wrong checksum {found[:16]}..., expected {expected[:16]}...: not the "
+            "known data"
         )
 
 
-# ---------------------------------------------------------------------------------------------------- mnist
+# -------------------------------------------------------------------------------------------- mnist
 
 MNIST_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 MNIST_TEST_PER_CLASS = 50
@@ -168,7 +169,7 @@ def _load_mnist(split: str) -> ImageSet:
     )
 
 
-# --------------------------------------------------------------------------------------------------- digits
+# ------------------------------------------------------------------------------------------- digits
 
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 DIGITS_TEST = 297
@@ -190,13 +191,16 @@ def _load_digits(split: str) -> ImageSet:
         images=torch.from_numpy(grey[chosen, None].astype(np.float32) / 8 - 1),
         labels=torch.from_numpy(labels[chosen]),
         class_names=tuple(str(digit) for digit in range(10)),
-        source="Alpaydin, Kaynak (1998): Optical Recognition of Handwritten Digits, test part, in sklearn.datasets",
+        source=(
+            "Alpaydin, Kaynak (1998): Optical Recognition of Handwritten Digits, test part, in "
+            "sklearn.datasets"
+        ),
         licence="CC BY 4.0 (UCI Machine Learning Repository)",
         fingerprint=fingerprint(grey[chosen], labels[chosen]),
     )
 
 
-# -------------------------------------------------------------------------------------------------- cifar10
+# ------------------------------------------------------------------------------------------ cifar10
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # published beside the archive
@@ -273,7 +277,10 @@ def download_cifar10(
 ) -> Path:
     """Download the archive once and return its path (``downloads.fetch``, which says what it
     raises)."""
-    remedy = "Offline: set UTURN_DATA to a folder that holds cifar10/train_0.npz ... train_3.npz and test.npz (README, section Data)"
+    remedy = (
+        "Offline: set UTURN_DATA to a folder that holds cifar10/train_0.npz ... train_3.npz and "
+        "test.npz (README, section Data)"
+    )
     return fetch(url, known_hash, folder, remedy)
 
 
@@ -305,7 +312,7 @@ def _load_cifar10(split: str) -> ImageSet:
     )
 
 
-# ------------------------------------------------------------------------------------------- imagenet64, ffhq64
+# ------------------------------------------------------------------------------- imagenet64, ffhq64
 
 MOST = {"train": 50_000, "test": 10_000}  # all of ImageNet would take 63 GB
 ARCHIVES = {
@@ -313,13 +320,15 @@ ARCHIVES = {
         "imagenet-64x64",
         "Deng et al. (2009), ImageNet, ILSVRC 2012, at 64 x 64",
         "ImageNet: non-commercial research",
-        "--source=ILSVRC/Data/CLS-LOC/train --dest=imagenet-64x64.zip --resolution=64x64 --transform=center-crop; the originals need an account at image-net.org",
+        "--source=ILSVRC/Data/CLS-LOC/train --dest=imagenet-64x64.zip --resolution=64x64 "
+        "--transform=center-crop; the originals need an account at image-net.org",
     ),
     "ffhq64": (
         "ffhq-64x64",
         "Karras et al. (2019), Flickr-Faces-HQ, at 64 x 64",
         "FFHQ: CC BY-NC-SA 4.0; single images under their own",
-        "--source=ffhq/images1024x1024 --dest=ffhq-64x64.zip --resolution=64x64; the originals are at github.com/NVlabs/ffhq-dataset",
+        "--source=ffhq/images1024x1024 --dest=ffhq-64x64.zip --resolution=64x64; the originals "
+        "are at github.com/NVlabs/ffhq-dataset",
     ),
 }
 
@@ -327,7 +336,8 @@ ARCHIVES = {
 def _load_archive(name: str, split: str) -> ImageSet:
     archive, source, licence, command = ARCHIVES[name]
     remedy = (
-        f"there is no public download at this size. Make {archive}.zip with the tool of NVIDIA's EDM repository (python dataset_tool.py {command}) "
+        f"there is no public download at this size. Make {archive}.zip with the tool of NVIDIA's "
+        f"EDM repository (python dataset_tool.py {command}) "
         f"and put it into $UTURN_DATA/{name}/"
     )
     local = os.environ.get("UTURN_DATA")
@@ -338,7 +348,8 @@ def _load_archive(name: str, split: str) -> ImageSet:
     listing = list_split(Path(local) / name, archive, split, remedy)
     if name == "imagenet64" and len(listing.class_names) < 2:
         raise ValueError(
-            f"{listing.path} says nothing about classes: dataset_tool.py finds them where the images lie in one folder per class (for validation images: sort them first)"
+            f"{listing.path} says nothing about classes: dataset_tool.py finds them where the "
+            "images lie in one folder per class (for validation images: sort them first)"
         )
     chosen = choose(listing, MOST[split])
     pixels, labels = (

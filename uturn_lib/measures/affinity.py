@@ -75,7 +75,8 @@ def affine_residuals(
         or x.shape[1:] != x_test.shape[1:]
     ):
         raise ValueError(
-            f"x {tuple(x.shape)}, denoised {tuple(denoised.shape)}, x_test {tuple(x_test.shape)} and denoised_test "
+            f"x {tuple(x.shape)}, denoised {tuple(denoised.shape)}, x_test {tuple(x_test.shape)} "
+            "and denoised_test "
             f"{tuple(denoised_test.shape)} do not belong together"
         )
     checks.noise_level("sigma", sigma)
@@ -157,7 +158,8 @@ def affine_scale(
         raise ValueError(f"sigmas must be positive and increase, got {sigmas.tolist()}")
     if not fits or not 0 < tolerance < 1:
         raise ValueError(
-            f"residual {residual.shape} and total {total.shape} must be (S, M) with S = {len(sigmas)}, tolerance in (0, 1)"
+            f"residual {residual.shape} and total {total.shape} must be (S, M) with S = "
+            f"{len(sigmas)}, tolerance in (0, 1)"
         )
     sums = resampled_sums(np.stack([residual.T, total.T], axis=1), seed)  # (R, 2, S)
     # (1 + R, S)

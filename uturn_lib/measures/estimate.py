@@ -158,7 +158,8 @@ def bootstrap_ratio(
     numerator, denominator = _finite("numerator", numerator), _finite("denominator", denominator)
     if len(numerator) != len(denominator):
         raise ValueError(
-            f"numerator has {len(numerator)} values, denominator {len(denominator)}; they must be paired"
+            f"numerator has {len(numerator)} values, denominator {len(denominator)}; they must be "
+            "paired"
         )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence} must lie between 0 and 1")

@@ -107,7 +107,8 @@ def group_of(count: int, groups: int) -> Tensor:
 def _without_groups(rows: Tensor, groups: int) -> Iterator[Tensor]:
     if not 2 <= groups <= len(rows) or len(rows) < 4:
         raise ValueError(
-            f"groups = {groups} must lie between 2 and the number of samples, {len(rows)}, of which 4 are needed"
+            f"groups = {groups} must lie between 2 and the number of samples, {len(rows)}, of "
+            "which 4 are needed"
         )
     member = group_of(len(rows), groups)
     return (rows[member != group] for group in range(groups))  # one copy at a time
@@ -157,7 +158,8 @@ def kernel_curve(
     count = len(sets[0])
     if not 2 <= groups <= count or count < 2 * groups / (groups // 2):
         raise ValueError(
-            f"groups = {groups} must lie between 2 and the number of samples, {count}, with two in every half"
+            f"groups = {groups} must lie between 2 and the number of samples, {count}, with two "
+            "in every half"
         )
     member = group_of(count, groups).numpy()
     order = np.random.default_rng(seed).random((RESAMPLES, groups)).argsort(1)
@@ -182,7 +184,8 @@ def kernel_minimum(sigmas: Sequence[float], values: np.ndarray) -> Estimate:
     """
     if len(values) != len(sigmas) or not np.isfinite(values).all():
         raise ValueError(
-            f"values {np.shape(values)} must be finite, one row for each of the {len(sigmas)} levels"
+            f"values {np.shape(values)} must be finite, one row for each of the {len(sigmas)} "
+            "levels"
         )
     best = np.asarray(sigmas, dtype=float)[values.argmin(0)]
     return Estimate(float(best[0]), *interval(best[1:]))
@@ -231,12 +234,13 @@ def _features(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
             raise ValueError(f"{name} holds NaN or infinite values")
     if a.shape[1] != b.shape[1]:
         raise ValueError(
-            f"a has {a.shape[1]} features, b has {b.shape[1]}; both must come from the same feature map"
+            f"a has {a.shape[1]} features, b has {b.shape[1]}; both must come from the same "
+            "feature map"
         )
     return a.double(), b.double()
 
 
-# ----------------------------------------------------------------------------------------------- image distances
+# ---------------------------------------------------------------------------------- image distances
 
 
 def paired_distance(a: Tensor, b: Tensor) -> Tensor:

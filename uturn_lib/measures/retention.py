@@ -31,7 +31,8 @@ def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tens
     checks.positive_int("chunk", chunk)
     if len(reference) == 0 or samples.shape[1:] != reference.shape[1:]:
         raise ValueError(
-            f"reference has shape {tuple(reference.shape)}, samples {tuple(samples.shape)}; images of one shape are needed"
+            f"reference has shape {tuple(reference.shape)}, samples {tuple(samples.shape)}; "
+            "images of one shape are needed"
         )
     for name, images in (("samples", samples), ("reference", reference)):
         if not torch.isfinite(images).all():
@@ -95,7 +96,8 @@ def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tenso
         len(y0) and not 0 <= int(own_index.min()) <= int(own_index.max()) < len(reference)
     ):
         raise ValueError(
-            f"own_index has shape {tuple(own_index.shape)}; one index into the {len(reference)} reference images per sample, ({len(y0)},), is needed"
+            f"own_index has shape {tuple(own_index.shape)}; one index into the {len(reference)} "
+            f"reference images per sample, ({len(y0)},), is needed"
         )
     return nearest_index(y0, reference) == own_index
 
@@ -241,7 +243,8 @@ def gap(
     low, high = np.log(sigmas[0]), np.log(sigmas[-1])
     if identity_centres.shape != class_centres.shape:
         raise ValueError(
-            f"centres have shapes {identity_centres.shape} and {class_centres.shape}; they must be paired"
+            f"centres have shapes {identity_centres.shape} and {class_centres.shape}; they must "
+            "be paired"
         )
     seen = [
         np.where(centres > high, np.inf, np.where(centres < low, -np.inf, centres))
@@ -285,7 +288,8 @@ def log_gap(
     """
     if np.shape(identity) != np.shape(classes):
         raise ValueError(
-            f"identity has shape {np.shape(identity)}, classes {np.shape(classes)}; they must be equal"
+            f"identity has shape {np.shape(identity)}, classes {np.shape(classes)}; they must be "
+            "equal"
         )
     return gap(
         sigmas,
@@ -354,7 +358,7 @@ def _log_likelihood(
     return (curves * np.log(chance) + (1 - curves) * np.log1p(-chance)).sum(-1)
 
 
-# ------------------------------------------------------------------------------------------ one ground truth at a time
+# ----------------------------------------------------------------------- one ground truth at a time
 
 
 def individual_centres(
@@ -559,5 +563,6 @@ def _check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None
         raise ValueError("retained must hold booleans or probabilities in [0, 1], without NaN")
     if not 0.5 <= level < 1:
         raise ValueError(
-            f"level = {level} must lie in [0.5, 1): it is the midpoint between 1 and the floor 2 level - 1"
+            f"level = {level} must lie in [0.5, 1): it is the midpoint between 1 and the floor 2 "
+            "level - 1"
         )

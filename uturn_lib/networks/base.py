@@ -82,7 +82,8 @@ class NetworkDenoiser(nn.Module):
         )
         if len(x) and not bool(inside.all()):
             raise ValueError(
-                f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of this "
+                f"sigma in [{float(sigma.min()):g}, {float(sigma.max()):g}] leaves the range of "
+                "this "
                 f"network, [{low:g}, {high:g}]"
             )
         return sigma.expand(len(x), 1, 1, 1)

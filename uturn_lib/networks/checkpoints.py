@@ -28,7 +28,14 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 # What is fetched of a hub repository: no code, and no other parts of a pipeline.
-HUB_FILES = ("README.md", "config.json", "model_index.json", "scheduler_config.json", "unet/config.json", "scheduler/scheduler_config.json")  # fmt: skip
+HUB_FILES = (
+    "README.md",
+    "config.json",
+    "model_index.json",
+    "scheduler_config.json",
+    "unet/config.json",
+    "scheduler/scheduler_config.json",
+)
 HUB_WEIGHTS = ("diffusion_pytorch_model", "model", "unet/diffusion_pytorch_model")
 
 
@@ -43,7 +50,10 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         ):
             return folder
     shipped = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
-    allowed = f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, a hub id owner/name, or an EDM file *.pkl"
+    allowed = (
+        f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, a "
+        "hub id owner/name, or an EDM file *.pkl"
+    )
     if text.count("/") != 1 or text.startswith((".", "/")) or Path(text).exists():
         raise FileNotFoundError(f"no checkpoint {text!r}: allowed is {allowed}")
     from huggingface_hub import snapshot_download
@@ -71,7 +81,8 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
             else ""
         )
         raise FileNotFoundError(
-            f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: {type(error).__name__}{remedy}"
+            f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: "
+            f"{type(error).__name__}{remedy}"
         ) from error
 
 
@@ -84,7 +95,8 @@ def shipped_weights(name: str, weights: str, expected: str) -> Path:
     """
     source = os.environ.get("UTURN_CHECKPOINTS_URL")
     remedy = (
-        f"Set UTURN_CHECKPOINTS_URL to the address of the repository's folder checkpoints/, or to a folder that holds {name}/{weights}, "
+        "Set UTURN_CHECKPOINTS_URL to the address of the repository's folder checkpoints/, or to "
+        f"a folder that holds {name}/{weights}, "
         "or give the path of a whole checkpoint"
     )
     if not source:
@@ -107,7 +119,8 @@ def read_checkpoint(
     found = section.get("architecture") if isinstance(section, dict) else None
     if section is None or found != architecture:
         raise ValueError(
-            f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for"
+            f"{folder}/config.json describes {found or 'no model of ours'}, not the "
+            f"{architecture} asked for"
         )
     path, expected = folder / weights, str(section.get("weights_sha256"))
     if not path.is_file() and folder.parent == CHECKPOINTS:
@@ -117,7 +130,8 @@ def read_checkpoint(
     actual = sha256(path)
     if actual != expected:
         raise ValueError(
-            f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json records {expected[:16]}..."
+            f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json "
+            f"records {expected[:16]}..."
         )
     try:
         return config, load_file(str(path))

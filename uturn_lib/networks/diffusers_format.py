@@ -24,10 +24,21 @@ from .checkpoints import WEIGHTS, sound
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
-# Schedulers of diffusers that share the DDPM forward process; which of them comes with the weights
-# does not matter here.
-SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler",
-              "UniPCMultistepScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler")  # fmt: skip
+# Schedulers of diffusers with the DDPM forward process. Which of them comes with the weights does
+# not matter here.
+SCHEDULERS = (
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "PNDMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DEISMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "LMSDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "HeunDiscreteScheduler",
+)
 MOST_STEPS = 100_000
 SCHEDULE = (
     "num_train_timesteps",
@@ -96,7 +107,8 @@ class DiscreteDenoiser(NetworkDenoiser):
         config, size = unet.config, unet.config.sample_size
         if size is None or config.out_channels not in (config.in_channels, 2 * config.in_channels):
             raise ValueError(
-                f"the U-Net turns {config.in_channels} channels of size {size} into {config.out_channels}; as many, or twice as many, and a size are needed"
+                f"the U-Net turns {config.in_channels} channels of size {size} into "
+                f"{config.out_channels}; as many, or twice as many, and a size are needed"
             )
         height, width = (size, size) if isinstance(size, int) else size
         classes = config.num_class_embeds or 0
@@ -208,7 +220,8 @@ def load_diffusers(folder: Path, device: torch.device):
     # diffusers raises many kinds; each means that the weights are not what config.json says
     except Exception as error:
         raise ValueError(
-            f"{weights} cannot be loaded as its config.json describes ({type(error).__name__}: {error})"
+            f"{weights} cannot be loaded as its config.json describes ({type(error).__name__}: "
+            f"{error})"
         ) from error
     with sound(folder):
         denoiser = DiscreteDenoiser(unet, alphas, prediction)

@@ -155,7 +155,7 @@ def _built(name: str, device: torch.device) -> FeatureExtractor:
     return {"inception": _inception, "efficientnet-lite0": _lite}[name](device)
 
 
-# ---------------------------------------------------------------------------------------------- EfficientNet-Lite0
+# ------------------------------------------------------------------------------- EfficientNet-Lite0
 
 
 def _lite_path() -> Path:
@@ -233,7 +233,7 @@ class ImageNetClassifier:
         return imagenet_extractor(self.name, self.device).extract(images, batch_size)
 
 
-# ------------------------------------------------------------------------------------------------------ Inception
+# ---------------------------------------------------------------------------------------- Inception
 
 
 def inception_weights() -> Path:
@@ -260,7 +260,8 @@ def inception_weights() -> Path:
         pooch.retrieve(URL_INCEPTION_V3, None, INCEPTION_WEIGHTS, hub, downloader=downloader)
     except OSError as error:  # no network: requests' errors are OSErrors
         raise FileNotFoundError(
-            f"the Inception weights could not be had ({type(error).__name__}): put {INCEPTION_WEIGHTS} (torch-fidelity's "
+            f"the Inception weights could not be had ({type(error).__name__}): put "
+            f"{INCEPTION_WEIGHTS} (torch-fidelity's "
             "release v0.2.0) into the folder UTURN_DATA names or into torch's hub folder"
         ) from error
     try:

@@ -71,13 +71,15 @@ def samples(name: str, x: Tensor, sample_shape: tuple[int, ...] | None = None) -
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(
-            f"{name} has dtype {x.dtype}; a floating point tensor is needed (images scaled to [-1, 1])"
+            f"{name} has dtype {x.dtype}; a floating point tensor is needed (images scaled to "
+            "[-1, 1])"
         )
     if x.ndim < 2:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; a batch (B, *sample) is needed")
     if sample_shape is not None and tuple(x.shape[1:]) != tuple(sample_shape):
         raise ValueError(
-            f"{name} has shape {tuple(x.shape)}; this denoiser works on (B, {', '.join(map(str, sample_shape))})"
+            f"{name} has shape {tuple(x.shape)}; this denoiser works on (B, "
+            f"{', '.join(map(str, sample_shape))})"
         )
 
 
@@ -97,7 +99,8 @@ def ground_truth(
     margin = 0.25 * (high - low) if math.isfinite(high - low) else 0.0
     if x0.numel() and (x0.min() < low - margin or x0.max() > high + margin):
         raise ValueError(
-            f"{name} has values in [{float(x0.min()):g}, {float(x0.max()):g}]; this denoiser expects [{low:g}, {high:g}]"
+            f"{name} has values in [{float(x0.min()):g}, {float(x0.max()):g}]; this denoiser "
+            f"expects [{low:g}, {high:g}]"
         )
 
 
@@ -133,7 +136,8 @@ def labels(
         )
     if batch and (value.min() < 0 or value.max() >= num_classes):
         raise ValueError(
-            f"labels lie in [{int(value.min())}, {int(value.max())}]; this denoiser has classes 0 to {num_classes - 1}"
+            f"labels lie in [{int(value.min())}, {int(value.max())}]; this denoiser has classes 0 "
+            f"to {num_classes - 1}"
         )
     return value.long()
 
@@ -165,6 +169,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         )
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device = {str(chosen)!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA device(s)"
+            f"device = {str(chosen)!r} was asked for, but torch sees {torch.cuda.device_count()} "
+            "CUDA device(s)"
         )
     return chosen

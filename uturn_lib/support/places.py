@@ -68,6 +68,7 @@ def needs_checkout(what: str) -> Path:
     installed without one."""
     if CHECKOUT is None:
         raise FileNotFoundError(
-            f"{what} are not part of the installed package: clone the repository and run the command there"
+            f"{what} are not part of the installed package: clone the repository and run the "
+            "command there"
         )
     return CHECKOUT

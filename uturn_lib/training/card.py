@@ -188,10 +188,11 @@ def _profile_of(dataset: str) -> Profile:
 def _stage(stage: dict[str, Any]) -> str:
     """A stage of a recipe in words."""
     decay = stage.get("decay", "cosine")
-    # how it was recorded before there were several
+    # Records of before there were several say True or False.
     decay = {True: "cosine", False: "none"}.get(decay, decay)
     length = "open-ended" if decay == "none" else f"{stage['images']:,} images"
-    rate = f"learning rate {stage['learning_rate']:g} ({'constant' if decay == 'none' else f'{decay} to zero'})"
+    shape = "constant" if decay == "none" else f"{decay} to zero"
+    rate = f"learning rate {stage['learning_rate']:g} ({shape})"
     return f"{length}, {rate}, label dropout {stage['label_dropout']:.0%}"
 
 
@@ -202,7 +203,11 @@ def _optimiser(recipe: dict[str, Any]) -> str:
     ]
     lives = recipe["ema_halflife"]
     if isinstance(lives, list):
-        return f"{name}, with warm-up; the best of averages of the weights with half-lives {', '.join(f'{n:,}' for n in lives)} images"
+        several = ", ".join(f"{images:,}" for images in lives)
+        return (
+            f"{name}, with warm-up; the best of averages of the weights "
+            f"with half-lives {several} images"
+        )
     return f"{name} with warm-up; average of the weights with half-life {lives:,} images"
 
 
@@ -289,7 +294,7 @@ denoiser = load_denoiser("{folder.name}")
 {LIMITS.get(dataset, "It is no state-of-the-art generator.")} The gap between held-out and training loss says how far it has begun to memorise.
 
 Weights: {weights.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(weights)}; Apache-2.0, the terms of the data apply.
-"""
+"""  # noqa: E501  rows of tables stay whole
     results = {
         "accuracy": (
             "wanted class of class-conditional samples",
@@ -311,10 +316,10 @@ def write_classifier_card(folder: Path, dataset: str) -> None:
     data = load_data(dataset, "train")
     right, count = training["held_out_correct"], training["held_out_count"]
     accuracy = right / count
-    size = f" of {sum(p.numel() for p in load_classifier(folder, 'cpu').parameters()) / 1e6:.2f} million parameters"
+    parameters = sum(p.numel() for p in load_classifier(folder, "cpu").parameters())
     text = f"""# A classifier of {dataset} images
 
-A small convolutional network{size}: its decision gives class retention; for digits its penultimate layer gives the features of the quality distances.
+A small convolutional network of {parameters / 1e6:.2f} million parameters: its decision gives class retention; for digits its penultimate layer gives the features of the quality distances.
 
 ```python
 from uturn_lib import load_classifier
@@ -331,6 +336,6 @@ classifier = load_classifier("{folder.name}")
 | held-out accuracy | {right} of {count}: {accuracy:.1%} +- {(accuracy * (1 - accuracy) / count) ** 0.5:.1%} |
 
 Weights: SHA-256 {sha256(folder / "model.safetensors")}; Apache-2.0, the terms of the data apply.
-"""
+"""  # noqa: E501  rows of tables stay whole
     results = {"accuracy": ("held-out accuracy", round(accuracy, 4))}
     write_card(folder, header(dataset, CLASSIFIER_TASK, results, f"classifier, {dataset}"), text)

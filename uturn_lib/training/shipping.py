@@ -52,7 +52,8 @@ def train_profile(
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     trainer = Trainer(recipe, RUNS / name, device)
     print(
-        f"{'going on' if trainer.resume() else 'starting'} at {trainer.step * recipe.batch:,} of {recipe.images:,} images; "
+        f"{'going on' if trainer.resume() else 'starting'} at {trainer.step * recipe.batch:,} of "
+        f"{recipe.images:,} images; "
         f"state and loss in {trainer.folder}",
         flush=True,
     )
@@ -70,7 +71,8 @@ def train_profile(
     if asked is None and not is_better_trained(record, shipped_record(folder)):
         folder = RUNS / name / "checkpoint"
         print(
-            f"the shipped network has seen more images: this one goes to {folder}; load_denoiser takes that path"
+            f"the shipped network has seen more images: this one goes to {folder}; load_denoiser "
+            "takes that path"
         )
     save_denoiser(trainer.average, folder, record, recipe.file_dtype)
     classifier_folder = output / f"{recipe.dataset}-classifier"

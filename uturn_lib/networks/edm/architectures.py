@@ -69,15 +69,15 @@ class Conv(nn.Conv2d):
         kernel: int,
         change: str | None = None,
         taps: Sequence[float] = BOX,
-        late: bool = False,
+        fused: bool = False,
     ):
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
-        self.change, self.late = change, late
+        self.change, self.fused = change, fused
         self.register_buffer("resample_filter", separable_filter(taps) if change else None)
 
     def forward(self, x: Tensor) -> Tensor:
         edge = 0 if self.change is None else (self.resample_filter.shape[-1] - 1) // 2
-        if self.late:  # one padding for both, as in the residual input pyramid of NCSN++
+        if self.fused:  # as in the residual input pyramid of NCSN++
             wide = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2 + edge)
             assert self.bias is not None
             return halve(wide, self.resample_filter, 0) + self.bias[:, None, None]
@@ -272,7 +272,7 @@ class SongUNet(nn.Module):
                     self.enc[f"{size}x{size}_aux_skip"] = Conv(picture, channels, 1)
                 elif encoder_type == "residual":
                     self.enc[f"{size}x{size}_aux_residual"] = Conv(
-                        picture, channels, 3, "down", taps, late=True
+                        picture, channels, 3, "down", taps, fused=True
                     )
                     picture = channels
             for number in range(num_blocks):
@@ -428,17 +428,22 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {"SongUNet": SongUNet, "DhariwalUNet
 # arguments of the files that decide nothing here
 TRAINING_ONLY = ("dropout", "label_dropout", "use_fp16")
 
-# ------------------------------------------------------------------------------------------------- preconditioning
+# ---------------------------------------------------------------------------------- preconditioning
 
 
 # Limits of what a file may ask for, several times what any published network needs.
-WHOLE = {"img_resolution": (4, 1024), "img_channels": (1, 64), "label_dim": (0, 100_000), "augment_dim": (0, 1000), "model_channels": (4, 4096), "channel_mult_emb": (1, 64),
-         "channel_mult_noise": (1, 16), "num_blocks": (1, 32)}  # fmt: skip
-LISTS = {
-    "channel_mult": (8, 64),
-    "attn_resolutions": (16, 4096),
-    "resample_filter": (8, 1000),
-}  # most entries, largest entry
+WHOLE = {
+    "img_resolution": (4, 1024),
+    "img_channels": (1, 64),
+    "label_dim": (0, 100_000),
+    "augment_dim": (0, 1000),
+    "model_channels": (4, 4096),
+    "channel_mult_emb": (1, 64),
+    "channel_mult_noise": (1, 16),
+    "num_blocks": (1, 32),
+}
+# Most entries, largest entry.
+LISTS = {"channel_mult": (8, 64), "attn_resolutions": (16, 4096), "resample_filter": (8, 1000)}
 
 
 def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -452,7 +457,8 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
             low, high = WHOLE[key]
             if not number or not low <= value <= high or value != int(value):
                 raise ValueError(
-                    f"arguments: {key} = {str(value)[:80]} must be a whole number from {low} to {high}"
+                    f"arguments: {key} = {str(value)[:80]} must be a whole number from {low} to "
+                    f"{high}"
                 )
         elif key in LISTS:
             most, largest = LISTS[key]
@@ -490,13 +496,10 @@ class Preconditioned(NetworkDenoiser):
     """A U-Net F of this module behind the denoiser interface, ``D = c_skip x + c_out F(c_in x,
     c_noise)`` (Karras et al. 2022, Table 1):
 
-    ======  =======================================  ===================================  ===============================  =====================
-    kind    c_skip                                   c_out                                c_in                             c_noise
-    ======  =======================================  ===================================  ===============================  =====================
-    "EDM"   ``s_d^2 / (sigma^2 + s_d^2)``            ``sigma s_d / sqrt(sigma^2+s_d^2)``  ``1 / sqrt(sigma^2 + s_d^2)``    ``ln(sigma) / 4``
-    "VP"    1                                        ``-sigma``                           ``1 / sqrt(sigma^2 + 1)``        ``(M - 1) t(sigma)``
-    "VE"    1                                        ``sigma``                            1                                ``ln(sigma / 2)``
-    ======  =======================================  ===================================  ===============================  =====================
+    * "EDM": c_skip = s_d^2 / (sigma^2 + s_d^2), c_out = sigma s_d / sqrt(sigma^2 + s_d^2),
+      c_in = 1 / sqrt(sigma^2 + s_d^2), c_noise = ln(sigma) / 4
+    * "VP": c_skip = 1, c_out = -sigma, c_in = 1 / sqrt(sigma^2 + 1), c_noise = (M - 1) t(sigma)
+    * "VE": c_skip = 1, c_out = sigma, c_in = 1, c_noise = ln(sigma / 2)
 
     ``arguments``: the constructor arguments of the file's outermost class. ``labels`` None means
     the null label (zeros) where the network has classes; whether it met that in training depends on
@@ -528,7 +531,8 @@ class Preconditioned(NetworkDenoiser):
         sigma_range = KINDS[kind]["range"](own)
         if not (0 <= sigma_range[0] < sigma_range[1]) or not own.get("sigma_data", 1) > 0:
             raise ValueError(
-                f"arguments: noise levels from {sigma_range[0]:g} to {sigma_range[1]:g} and {own} make no sense"
+                f"arguments: noise levels from {sigma_range[0]:g} to {sigma_range[1]:g} and {own} "
+                "make no sense"
             )
         super().__init__(unet, (channels, resolution, resolution), classes, sigma_range)
         self.kind, self.arguments, self.constants = kind, dict(arguments), own

@@ -66,7 +66,9 @@ class Name:
 
 # Modules that the source of an architecture, its loss and its augmentation may import, and calls
 # that they have no use for.
-SOURCE_IMPORTS = {"collections", "copy", "dnnlib", "functools", "math", "numpy", "scipy", "torch", "torch_utils", "typing"}  # fmt: skip
+SOURCE_IMPORTS = set(
+    "collections copy dnnlib functools math numpy scipy torch torch_utils typing".split()
+)
 SOURCE_CALLS = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open"}
 
 
@@ -200,7 +202,8 @@ class _Machine:
                 found = "there are too many of them"
             if found:
                 raise UnsafeFile(
-                    f"the source that came with the class {name[:MESSAGE]} is not that of a network: {found}"
+                    f"the source that came with the class {name[:MESSAGE]} is not that of a "
+                    f"network: {found}"
                 )
             self.looked_at.add(source)
         return Record(name, meta["state"])
@@ -228,7 +231,7 @@ class _Machine:
         target.extend(items) if kind is list else target.update(map(_key, items))
 
 
-# ------------------------------------------------------------------------------------------ what may be "called"
+# ----------------------------------------------------------------------------- what may be "called"
 
 
 @dataclass
@@ -253,7 +256,8 @@ def _numpy_type(text: str, *_: Any) -> _NumpyType:
         "b1",
     ):
         raise UnsafeFile(
-            f"it asks for numpy values of type {str(type(text)) if not isinstance(text, str) else text[:MESSAGE]!r}"
+            "it asks for numpy values of type "
+            f"{str(type(text)) if not isinstance(text, str) else text[:MESSAGE]!r}"
         )
     return _NumpyType(text)
 
@@ -340,8 +344,10 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": set,
 }
-LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE",
-            "SHORT_BINUNICODE", "BINUNICODE8"}  # fmt: skip
+LITERALS = set(
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT "
+    "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
+)
 
 
 def _memoize(machine: _Machine, number: int | None) -> None:
@@ -380,7 +386,7 @@ STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------ from an object to a network
+# ---------------------------------------------------------------------- from an object to a network
 
 
 def network_of(content: Any, key: str = "ema") -> Record:

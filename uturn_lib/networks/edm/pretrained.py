@@ -57,9 +57,13 @@ PUBLISHED = {
     "edm-afhqv2-64x64-uncond-vp.pkl": Published("AFHQv2-64, DDPM++", 61.8),
     "edm-afhqv2-64x64-uncond-ve.pkl": Published("AFHQv2-64, NCSN++", 62.8),
     "edm-imagenet-64x64-cond-adm.pkl": Published("ImageNet-64, ADM, class-conditional", 295.9),
-    "baseline-cifar10-32x32-uncond-vp.pkl": Published("CIFAR-10, Song et al.'s VP network, unconditional", 61.8, "baseline/"),
-    "baseline-cifar10-32x32-uncond-ve.pkl": Published("CIFAR-10, Song et al.'s VE network, unconditional", 62.8, "baseline/"),
-}  # fmt: skip
+    "baseline-cifar10-32x32-uncond-vp.pkl": Published(
+        "CIFAR-10, Song et al.'s VP network, unconditional", 61.8, "baseline/"
+    ),
+    "baseline-cifar10-32x32-uncond-ve.pkl": Published(
+        "CIFAR-10, Song et al.'s VE network, unconditional", 62.8, "baseline/"
+    ),
+}
 
 
 def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
@@ -76,7 +80,8 @@ def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
     known = PUBLISHED.get(str(name_or_path))
     if known is None:
         raise FileNotFoundError(
-            f"no checkpoint {str(name_or_path)!r}: there is no such file, and the published ones are {', '.join(PUBLISHED)}"
+            f"no checkpoint {str(name_or_path)!r}: there is no such file, and the published ones "
+            f"are {', '.join(PUBLISHED)}"
         )
     here = offline_file("edm", path.name)
     if here is not None:
@@ -85,7 +90,8 @@ def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
         raise FileNotFoundError(f"{path.name} is neither in $UTURN_DATA/edm/ nor downloaded")
     url = f"{EDM_HOME}{known.folder}{path.name}"
     remedy = (
-        f"Offline: get {path.name} ({known.megabytes:.0f} MB, {EDM_LICENCE}) from there by other means and put it into "
+        f"Offline: get {path.name} ({known.megabytes:.0f} MB, {EDM_LICENCE}) from there by other "
+        "means and put it into "
         "$UTURN_DATA/edm/, or give its path"
     )
     return fetch(url, remedy=remedy)
@@ -199,7 +205,8 @@ def load_converted(folder: Path, device: torch.device) -> Preconditioned:
         denoiser = _assemble(config["uturn"], state, folder)
         if denoiser.fingerprint != config["uturn"].get("fingerprint"):
             raise ValueError(
-                "config.json has been altered: weights and arguments do not have the fingerprint that it records"
+                "config.json has been altered: weights and arguments do not have the fingerprint "
+                "that it records"
             )
     return _settle(denoiser, device)
 
