@@ -53,8 +53,7 @@ def noise_prediction(
 def velocity(
     denoiser: Denoiser, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None
 ) -> Tensor:
-    """dx/dsigma = (x - D) / sigma along the probability-flow ODE: with sigma(t) = t it is the noise
-    prediction."""
+    """dx/dsigma = (x - D) / sigma of the probability-flow ODE, equal to the noise prediction."""
     return noise_prediction(denoiser, x, sigma, labels)
 
 
@@ -77,8 +76,7 @@ def sigma_range(denoiser: Denoiser) -> tuple[float, float]:
 
 
 class ExactDenoiser:
-    """What the exact denoisers share: checks, flattening, and parameters kept in float64 and moved
-    on demand."""
+    """Base of the exact denoisers: checks, flattening, float64 parameters cast on demand."""
 
     sample_shape: tuple[int, ...]
     num_classes = 0
@@ -97,8 +95,10 @@ class ExactDenoiser:
 
 
 def moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (*sample) and covariance (D, D), divided by N - 1, of ``images`` (N, *sample); float64,
-    though never all images at once."""
+    """Mean (*sample) and covariance (D, D) of ``images`` (N, *sample), float64, streamed.
+
+    The covariance is divided by N - 1.
+    """
     flat = images.flatten(1)
     mean = sum(part.double().sum(0) for part in flat.split(4096)) / len(flat)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=flat.device)
@@ -109,8 +109,10 @@ def moments(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def covariance_eigenvalues(images: Tensor) -> Tensor:
-    """Eigenvalues (D,), ascending, of the covariance of ``images`` (N, *sample), float64; of fewer
-    images than coordinates by their N x N products."""
+    """Eigenvalues (D,), ascending, float64, of the covariance of ``images`` (N, *sample).
+
+    For N < D they are computed from the N x N Gram matrix.
+    """
     flat = images.flatten(1)
     if len(flat) > flat.shape[1]:
         return torch.linalg.eigvalsh(moments(images)[1]).clamp(min=0)
@@ -238,8 +240,7 @@ class GaussianMixtureDenoiser(ExactDenoiser):
 
     @classmethod
     def of(cls, weights: Tensor, components: Sequence[GaussianDenoiser]) -> GaussianMixtureDenoiser:
-        """A mixture of Gaussians at hand, whose eigenvectors are not computed again (they take
-        minutes for images)."""
+        """A mixture of existing Gaussians; reuses their eigenvectors (minutes for images)."""
         if len(weights) != len(components) or not len(components):
             raise ValueError(
                 f"{len(weights)} weights for {len(components)} components: one of each, and at "
@@ -260,7 +261,7 @@ class GaussianMixtureDenoiser(ExactDenoiser):
 
     @property
     def covariances(self) -> Tensor:
-        """(K, D, D), stacked when asked for."""
+        """(K, D, D), stacked on demand."""
         return torch.stack([component.covariance for component in self.components])
 
     def log_joint(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -311,10 +312,9 @@ class GaussianMixtureDenoiser(ExactDenoiser):
 
 
 class ClassConditional(ExactDenoiser):
-    """One denoiser per class behind the labels: ``ClassConditional([d_0, ..., d_K-1])(x, sigma,
-    labels)``.
+    """One denoiser per class: ``ClassConditional([d_0, ..., d_K-1])(x, sigma, labels)``.
 
-    Used for the Gaussian approximation of a class-conditional score. Labels are needed.
+    The Gaussian approximation of a class-conditional score. Labels are required.
     """
 
     def __init__(self, denoisers: Sequence[GaussianDenoiser]):

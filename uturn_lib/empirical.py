@@ -1,4 +1,4 @@
-"""The score that memorises: the exact denoiser of a finite set of images."""
+"""The exact denoiser of a finite set of images: the score that memorises."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class EmpiricalDenoiser(ExactDenoiser):
                     f"labels: no image has class {missing}; every class from 0 on needs at least "
                     "one"
                 )
-        # Squared norms in float64, streamed: rounding here would act on every x alike.
+        # Squared norms in float64, streamed: a rounding error here would bias every x.
         self.norms = torch.cat([part.double().square().sum(1) for part in self.flat.split(4096)])
         self._fingerprint: str | None = None
 
@@ -78,8 +78,10 @@ class EmpiricalDenoiser(ExactDenoiser):
         return torch.cat(parts).to(device=x.device, dtype=x.dtype).reshape(x.shape)
 
     def weights(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        """Posterior probability of each image given ``x``, shape (B, N), dtype and device of ``x``;
-        rows sum to 1."""
+        """Posterior probability (B, N) of each image given ``x``; rows sum to 1.
+
+        Dtype and device are those of ``x``.
+        """
         return torch.cat([part for _, part in self.weight_blocks(x, sigma, labels)]).to(
             device=x.device, dtype=x.dtype
         )
@@ -87,8 +89,10 @@ class EmpiricalDenoiser(ExactDenoiser):
     def posterior_index(
         self, x: Tensor, sigma: float | Tensor, seeds: Sequence[int], labels: Tensor | None = None
     ) -> Tensor:
-        """Index (B,) of an image drawn from p(i | x), one seed per sample: the exact U-Turn output
-        is ``images[index]``."""
+        """Index (B,) of an image drawn from p(i | x), one seed per sample.
+
+        ``images[index]`` is the exact U-Turn output.
+        """
         if len(seeds) != len(x):
             raise ValueError(f"{len(seeds)} seeds for {len(x)} samples; one per sample is needed")
         uniform = NoiseStream(seeds, (), device=self.flat.device).uniform()
@@ -106,8 +110,8 @@ class EmpiricalDenoiser(ExactDenoiser):
     def log_prob(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """log p(x; sigma) in nats, shape (B,), differentiable.
 
-        In float64, where |x|^2 + |y|^2 - 2 x.y is good to 1e-10 and a matrix product serves; the
-        images are converted a few thousand at a time.
+        In float64 the expansion |x|^2 + |y|^2 - 2 x.y is accurate to 1e-10. Images are converted a
+        few thousand at a time.
         """
         flat, sigma = self.flatten(x, sigma)
         if not bool((sigma > 0).all()):
@@ -124,8 +128,7 @@ class EmpiricalDenoiser(ExactDenoiser):
     def weight_blocks(
         self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (rows, weights) for blocks of rows of ``x``: the weights (rows, N) that
-        :meth:`weights` returns whole."""
+        """Yield (rows, weights): blocks of rows of :meth:`weights`."""
         flat, sigma = self.flatten(x, sigma)
         labels = checks.labels(labels, len(x), self.num_classes)
         device = self.flat.device
@@ -139,8 +142,7 @@ class EmpiricalDenoiser(ExactDenoiser):
             yield rows, self._block(flat[rows], sigma[rows], allowed)
 
     def _block(self, x: Tensor, sigma: Tensor, allowed: Tensor | None) -> Tensor:
-        """Weights (B, N) for a block: expanded distances first, exact ones for the images within
-        reach of the nearest."""
+        """Weights (B, N): expanded distances first, then exact ones near the minimum."""
         work = self.flat.dtype
         products = x.to(work) @ self.flat.T
         norm_x = x.double().square().sum(1, keepdim=True)
@@ -161,8 +163,7 @@ class EmpiricalDenoiser(ExactDenoiser):
         )
 
     def _refined(self, x: Tensor, distances: Tensor, precision: Tensor, error: Tensor) -> Tensor:
-        """Exact distances for every image whose weight could exceed e^-25 of the largest; zero
-        weight for the others."""
+        """Exact distances where the weight could exceed e^-25 of the largest; zero elsewhere."""
         reach = distances.amin(1, keepdim=True) + 2 * error + 25 * precision
         row, image = (distances <= reach).nonzero(as_tuple=True)
         exact = torch.full(distances.shape, math.inf, dtype=torch.float64, device=distances.device)

@@ -1,5 +1,4 @@
-"""What to run at which scale. A notebook takes a profile's name; everything else follows from
-it."""
+"""Profiles: data, network and scale of a run, by name."""
 
 from __future__ import annotations
 
@@ -80,12 +79,10 @@ class Profile:
     on_cpu: Mapping[str, Any] = field(default_factory=dict)
 
     def on(self, device: str) -> Profile:
-        """The profile at the scale of a kind of device, "cuda" or "cpu"; the figures of a CPU run
-        say so.
+        """The profile at the scale of ``device``, "cuda" or "cpu"; the figures of a CPU run say so.
 
-        ``$UTURN_SCALE`` = "smoke" makes it as small as the notebooks bear: to see in minutes
-        whether files, networks and machine are in order before hours are spent. Its numbers mean
-        nothing.
+        ``$UTURN_SCALE`` = "smoke" shrinks it to the minimum, to check files, networks and machine
+        in minutes. The numbers of such a run mean nothing.
         """
         scale = os.environ.get("UTURN_SCALE") or "full"
         checks.one_of("UTURN_SCALE", scale, ("full", "smoke"))
@@ -106,9 +103,11 @@ class Profile:
         return self.why_not(figure) is None
 
     def why_not(self, figure: str) -> str | None:
-        """What the profile's network lacks for ``figure``: classes for the class-conditional ones,
-        a score without labels for those of the single score and the companions, the parts of a
-        diffusers ``UNet2DModel`` for the study of its dynamics; None where it lacks nothing."""
+        """What the profile's network lacks for ``figure``, in words; None if nothing.
+
+        Class-conditional figures need classes, those of the single score and the companions a score
+        without labels, p2 a diffusers ``UNet2DModel``.
+        """
         if self.labels == "never" and figure in CLASS_CONDITIONAL:
             return "no classes"
         if self.labels == "always" and (figure in SINGLE_SCORE or not figure.startswith("fig")):
@@ -274,8 +273,7 @@ SMOKE: dict[str, Any] = dict(
 
 @dataclass(frozen=True)
 class Composite:
-    """Several profiles whose figures go into one folder: ``parts`` maps a figure ("fig08"), or a
-    companion study ("p3"), to the profile that computes it."""
+    """Profiles whose figures share a folder: ``parts`` maps a figure or study to its profile."""
 
     parts: Mapping[str, str]
     description: str
@@ -296,8 +294,10 @@ COMPOSITES = {
 
 
 def load_profile(name: str) -> Profile:
-    """The profile called ``name``, or the part of a composite called "paper/imagenet64";
-    ``ValueError`` lists the known ones."""
+    """The profile ``name``, or a part of a composite ("paper/imagenet64").
+
+    Raises ``ValueError`` with the known names.
+    """
     group, _, part = name.rpartition("/")
     if group in COMPOSITES and part in COMPOSITES[group].parts.values():
         return replace(PROFILES[part], name=name)

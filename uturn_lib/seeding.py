@@ -21,7 +21,7 @@ def sample_seeds(seed: int, indices: Sequence[int] | Tensor, purpose: str = "rev
     """One 64-bit seed per sample, hashed from (seed, global index, purpose).
 
     Different purposes ("forward", "reverse", "start", "posterior", "probe") give independent
-    streams, so that the noise of the forward leg is not met again in the reverse one.
+    streams.
     """
     seed = checks.positive_int("seed", seed, minimum=0)
     checks.one_of("purpose", purpose, PURPOSES)
@@ -51,8 +51,7 @@ class NoiseStream:
         self.device, self.dtype = torch.device(device), dtype
 
     def normal(self) -> Tensor:
-        """(B, *sample_shape) independent N(0, 1); float32 draws, which carry far more digits than
-        sampling needs."""
+        """(B, *sample_shape) independent N(0, 1), drawn in float32."""
         draws = np.empty((len(self.generators), *self.sample_shape), dtype=np.float32)
         for generator, row in zip(self.generators, draws, strict=True):
             generator.standard_normal(dtype=np.float32, out=row)

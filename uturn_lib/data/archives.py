@@ -22,14 +22,17 @@ from ..support.progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_CLASSES = 100_000
-# without images of their own to hold out: every 26th of a class, some 50 of ImageNet's 1,300
+# archives without a validation set: every 26th image of a class is held out, 50 of 1,300
 HELD_OUT = 26
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Members of an archive with their classes, numbered from 0; ``class_names`` in that order;
-    ``seen``: held-out images were part of the published training set."""
+    """Members of an archive with their classes, numbered from 0.
+
+    ``class_names`` in that order; ``seen``: held-out images were part of the published training
+    set.
+    """
 
     path: Path
     members: tuple[str, ...]
@@ -39,11 +42,10 @@ class Listing:
 
 
 def list_split(folder: Path, name: str, split: str, remedy: str) -> Listing:
-    """What belongs to ``split`` ("train" or "test") of the set whose archives lie in ``folder``:
-    ``<name>.zip`` and perhaps ``<name>-val.zip``, else ``images.zip``.
+    """Members of ``split`` ("train" or "test") of the set whose archives lie in ``folder``.
 
-    Raises ``FileNotFoundError`` with ``remedy`` when there is none, ``ValueError`` for an archive
-    of another layout.
+    The archives are ``<name>.zip`` and, if present, ``<name>-val.zip``; else ``images.zip``. Raises
+    ``FileNotFoundError`` with ``remedy`` if there is none, ``ValueError`` for another layout.
     """
     whole, apart, tree = folder / f"{name}.zip", folder / f"{name}-val.zip", folder / "images.zip"
     if whole.is_file():
@@ -149,8 +151,7 @@ def _by_class(path: Path, split: str) -> Listing:
 
 
 def choose(listing: Listing, most: int) -> np.ndarray:
-    """Indices of at most ``most`` members, classes as equal as can be, in an order fixed by the
-    members' names."""
+    """Indices of at most ``most`` members, classes balanced, ordered by a hash of their names."""
     keys = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in listing.members]
     shuffled = sorted(range(len(keys)), key=keys.__getitem__)
     turn, ranked = [0] * len(listing.class_names), []
@@ -161,8 +162,10 @@ def choose(listing: Listing, most: int) -> np.ndarray:
 
 
 def read_images(listing: Listing, indices: np.ndarray, size: int) -> np.ndarray:
-    """Pixels (N, size, size, 3) uint8 of the members at ``indices``. Raises ``ValueError`` for an
-    image of another size or one that is damaged."""
+    """Pixels (N, size, size, 3), uint8, of the members at ``indices``.
+
+    Raises ``ValueError`` for a damaged image or one of another size.
+    """
     from PIL import Image, UnidentifiedImageError
 
     pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)

@@ -1,7 +1,6 @@
-"""Files from elsewhere: fetched once, continued after an interruption, verified, kept.
+"""Downloads: fetched once, resumed after an interruption, verified, kept.
 
-pooch keeps the files and checks their hashes; it cannot continue a download that broke off, so its
-downloader is replaced by one that can.
+pooch keeps the files and checks hashes; it cannot resume, so its downloader is replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ..support.files import atomic_path, sha256
 if TYPE_CHECKING:
     import requests
 
-CHUNK = 1 << 16  # what a broken connection loses at most
+CHUNK = 1 << 16  # bytes; the most that a broken connection loses
 
 
 def kept_folder() -> Path:
@@ -28,19 +27,17 @@ def kept_folder() -> Path:
 
 
 def offline_file(folder: str, name: str) -> Path | None:
-    """``$UTURN_DATA/folder/name`` where it exists: what was put there by hand is never
-    downloaded."""
+    """``$UTURN_DATA/folder/name`` if it exists: such files are never downloaded."""
     root = os.environ.get("UTURN_DATA")
     path = Path(root) / folder / name if root else None
     return path if path is not None and path.is_file() else None
 
 
 class _Resuming:
-    """A downloader for pooch that writes to ``<name>.part`` beside the target and goes on where an
-    earlier try has stopped.
+    """A pooch downloader that resumes: it writes to ``<name>.part`` beside the target.
 
-    What identifies the server's version of the file (ETag or date) is kept beside the part: the
-    server sends the rest only of the same version.
+    The version of the file on the server (ETag or date) is kept beside the part; the server sends
+    the rest only if it has not changed.
     """
 
     def __init__(self, part: Path):
@@ -53,7 +50,7 @@ class _Resuming:
 
         if check_only:
             return requests.head(url, timeout=30, allow_redirects=True).ok
-        # the bytes of the file, so that lengths mean what they say
+        # no compression: Content-Length and Range count bytes of the file
         headers = {"Accept-Encoding": "identity"}
         done = self._kept()
         if done:
@@ -66,15 +63,14 @@ class _Resuming:
                 self._forget()  # the part is not the beginning of this file
                 return self(url, output_file, pooch)
             answer.raise_for_status()
-            # Another version, or a server that knows no ranges: all of it comes, with status 200.
+            # Status 200: another version, or no support for ranges; the whole file is sent.
             self._write(answer, done if answer.status_code == 206 else 0)
         os.replace(self.part, output_file)
         self._forget()
         return None
 
     def _kept(self) -> int:
-        """Bytes that an earlier try has left; none where it is not known of which version they
-        are."""
+        """Bytes of the part; 0 if its version is not known."""
         if self.part.is_file() and self.version.is_file():
             return self.part.stat().st_size
         self._forget()

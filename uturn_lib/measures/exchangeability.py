@@ -1,4 +1,4 @@
-"""Detailed balance: under the exact reverse SDE, (x_0, y_0) and (y_0, x_0) have the same law."""
+"""Test of detailed balance: is (x_0, y_0) distributed as (y_0, x_0)?"""
 
 from __future__ import annotations
 

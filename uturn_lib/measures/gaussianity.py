@@ -1,5 +1,4 @@
-"""Is a coordinate Gaussian over the samples? Kolmogorov-Smirnov with fitted parameters, for all
-coordinates at once."""
+"""Kolmogorov-Smirnov test of each coordinate against a fitted normal distribution."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def ks_statistic(samples: Tensor) -> Tensor:
         )
     if not torch.isfinite(samples).all():
         raise ValueError("samples holds NaN or infinite values")
-    # (D, N): one coordinate's values lie together
+    # (D, N): the values of a coordinate are contiguous
     rows = samples.detach().flatten(1).T.cpu().contiguous()
     # NumPy sorts short rows with vector instructions
     values = torch.from_numpy(np.sort(rows.numpy(), axis=1))
@@ -43,7 +42,7 @@ def ks_statistic(samples: Tensor) -> Tensor:
 
 
 def _ks_of_sorted(ordered: Tensor, rounding: float) -> Tensor:
-    """Statistic (D,) of sorted rows (D, N); blocks of this size stay in the processor's cache."""
+    """Statistic (D,) of sorted rows (D, N); blocks of rows fit the processor's cache."""
     count = ordered.shape[1]
     centred = ordered - ordered.mean(1, keepdim=True)
     std = centred.square().mean(1, keepdim=True).sqrt()
@@ -70,11 +69,10 @@ def ks_fraction(samples: Tensor, threshold: float = AUTHORS_THRESHOLD) -> float:
 def lilliefors_threshold(
     count: int, level: float = 0.05, draws: int = 40_000, seed: int = 0
 ) -> float:
-    """KS threshold that a fraction ``level`` of Gaussian coordinates exceeds at ``count`` samples,
-    mean and std fitted.
+    """KS threshold exceeded by a fraction ``level`` of Gaussian coordinates (mean and std fitted).
 
-    By simulation of ``draws`` coordinates (Lilliefors 1967); the level it really has is off by
-    sqrt(level (1 - level) / draws), 0.1 % at 5 %.
+    Simulated with ``draws`` coordinates of ``count`` samples (Lilliefors 1967); the error of the
+    level is sqrt(level (1 - level) / draws), 0.1 % at 5 %.
     """
     if not 0 < level < 1:
         raise ValueError(f"level = {level} must lie between 0 and 1")

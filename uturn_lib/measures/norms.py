@@ -1,4 +1,4 @@
-"""Norms along a reverse process: how strong is the score, how much does the network believe?"""
+"""Norms of score and denoiser along a reverse process."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ def gaussian_score_norm(eigenvalues: Tensor, sigma: float) -> float:
 
 
 def gaussian_denoised_norm(eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0) -> float:
-    """Root mean square of |D| for Gaussian data: ``(|mu|^2 + sum_k lambda_k^2 / (lambda_k +
-    sigma^2))^(1/2)`` (our derivation)."""
+    """Root mean square of |D| for Gaussian data (our derivation):
+
+    ``(|mu|^2 + sum_k lambda_k^2 / (lambda_k + sigma^2))^(1/2)``.
+    """
     sigma = checks.noise_level("sigma", sigma)
     values = checked_eigenvalues(eigenvalues)
     kept = values**2 / (values + sigma**2).clamp(min=1e-300)

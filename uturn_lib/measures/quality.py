@@ -1,5 +1,7 @@
-"""Distances between two sets of images in a feature space. Small sets bias both, so show the
-train-against-test floor."""
+"""Distances between two sets of images in a feature space; compare with the train-test floor.
+
+Small sets bias them.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def _gaussian(b: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (F,) and root of the covariance (F, F): all that is needed of the set to which many
-    others are compared."""
+    """Mean (F,) and square root of the covariance (F, F) of the reference set."""
     # of one feature it would be a number
     covariance = torch.cov(b.T).reshape(b.shape[1], b.shape[1])
     return b.mean(0), _square_root(covariance)
@@ -70,8 +71,8 @@ def frechet_difference(
 ) -> Estimate:
     """Frechet distance of ``a`` minus that of ``c``, both to ``b``, for equally many samples.
 
-    Where row i of a belongs to row i of c (the same seed), the interval is narrower for it;
-    otherwise it is that of independent sets. The bias of small sets cancels either way.
+    Paired rows (the same seed) give a narrower interval; unpaired rows one for independent sets.
+    The bias of small sets cancels.
     """
     a, b = _features(a, b)
     c, _ = _features(c, b)
@@ -84,8 +85,7 @@ def frechet_difference(
 
 
 def class_distance(features: Tensor, labels: Tensor) -> float:
-    """Mean squared distance between the mean features of two classes, over all pairs: the unit for
-    "how far from the data" (our choice).
+    """Mean squared distance between class means of features, over pairs: a unit (our choice).
 
     ``features`` (N, F), ``labels`` (N,). The mean's part of the Frechet distance between two
     classes. Raises ``ValueError`` for fewer than 2 classes.
@@ -100,7 +100,7 @@ def class_distance(features: Tensor, labels: Tensor) -> float:
 
 
 def group_of(count: int, groups: int) -> Tensor:
-    """The group (count,) of each sample: ``groups`` runs of neighbours of equal length (to one)."""
+    """Group (count,) of each sample: ``groups`` contiguous blocks of equal length (up to one)."""
     return torch.arange(count) * groups // count
 
 
@@ -137,8 +137,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
 
 def kernel_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
-    """:func:`kernel_distance` with its 95 % interval by the jackknife over ``groups``, as
-    :func:`frechet_estimate`."""
+    """:func:`kernel_distance` with a jackknife interval, as :func:`frechet_estimate`."""
     return kernel_curve([a], b, groups)[0][0]
 
 
@@ -212,8 +211,7 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _within(b: Tensor, rows: int = 2048) -> float:
-    """Mean kernel of two different samples of ``b``, a block of rows at a time: all pairs of 50,000
-    would take 20 GB."""
+    """Mean kernel of distinct samples of ``b``, in blocks: all pairs of 50,000 need 20 GB."""
     total = sum(float(_kernel(part, b).sum()) for part in b.split(rows))
     own = float(((b.square().sum(1) / b.shape[1] + 1) ** 3).sum())
     return (total - own) / (len(b) * (len(b) - 1))
@@ -244,8 +242,7 @@ def _features(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def paired_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of each image of ``a`` (N, *sample) to its partner in ``b``, (N,)
-    float64."""
+    """Euclidean distances (N,), float64, of paired images ``a`` and ``b`` (N, *sample)."""
     if a.shape != b.shape:
         raise ValueError(
             f"a has shape {tuple(a.shape)}, b {tuple(b.shape)}; paired images are needed"
@@ -254,8 +251,7 @@ def paired_distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def unrelated_distance(images: Tensor) -> float:
-    """Median Euclidean distance between different images of ``images`` (N, *sample): the unit for
-    "how far did it move?"."""
+    """Median Euclidean distance between different ``images`` (N, *sample): a unit of distance."""
     flat = images.double().flatten(1)
     if len(flat) < 2:
         raise ValueError(
@@ -265,11 +261,10 @@ def unrelated_distance(images: Tensor) -> float:
 
 
 def nearness(outputs: Tensor, truths: Tensor, strangers: Tensor, seed: int = 0) -> Estimate:
-    """Median distance of ``outputs`` to the nearest of ``truths``, divided by that of ``strangers``
-    (real images that are not among them).
+    """Median nearest distance of ``outputs`` to ``truths``, over that of ``strangers``.
 
-    Below 1, outputs are nearer to the ground truths than real images are: copies, in part. The
-    interval contains the choice of outputs and of strangers (bootstrap). All (N, *sample).
+    Strangers are real images that are not among the truths. Below 1, outputs are partly copies. The
+    interval is a bootstrap over outputs and strangers. All (N, *sample).
     """
     near, real = (nearest_distance(images, truths).numpy() for images in (outputs, strangers))
     rng = np.random.default_rng(seed)
@@ -281,6 +276,6 @@ def nearness(outputs: Tensor, truths: Tensor, strangers: Tensor, seed: int = 0) 
 
 
 def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
-    """Distance of each of ``images`` (N, *sample) to the nearest of ``others`` (M, *sample), (N,)
-    float64."""
+    """Distances (N,), float64, of ``images`` (N, *sample) to the nearest of ``others`` (M,
+    *sample)."""
     return torch.cdist(images.double().flatten(1), others.double().flatten(1)).amin(1)

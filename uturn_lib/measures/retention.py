@@ -1,5 +1,4 @@
-"""What a U-Turn keeps: the identity of its ground truth (T_m) and its class (T_s), on average and
-for each ground truth."""
+"""What a U-Turn keeps: identity (T_m) and class (T_s), on average and per ground truth."""
 
 from __future__ import annotations
 
@@ -60,8 +59,7 @@ def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tens
 
 
 def _candidates(samples: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs (row, image) of which ``image`` may be nearest to ``row``, by |y|^2 - 2 x.y in float32
-    and a bound on its rounding error."""
+    """Pairs (row, image) that may be nearest: |y|^2 - 2 x.y in float32 with an error bound."""
     norms = reference.double().square().sum(1)
     distance = torch.addmm(norms.float(), samples.float(), reference.float().T, alpha=-2)
     # Rounding of a blocked matrix product: at most 1.4 eps (|x||y| + |y|^2) was seen in 3,072
@@ -75,8 +73,8 @@ def _candidates(samples: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
-    """Distance (N,) from each of ``samples`` (N, *sample), which are in ``reference`` (M, *sample),
-    to the nearest *other* image of it."""
+    """Distance (N,) of ``samples`` (N, *sample), part of ``reference``, to its nearest *other*
+    image."""
     flat, nearest = samples.flatten(1).double(), torch.zeros(len(samples), 0, dtype=torch.float64)
     for part in reference.split(4096):  # the whole reference need not fit a second time
         distances = torch.cat([nearest, torch.cdist(flat, part.flatten(1).double())], dim=1)
@@ -85,11 +83,10 @@ def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
 
 
 def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tensor:
-    """Is the image of the whole reference set nearest to ``y0`` its own ground truth? (N,)
-    booleans.
+    """Whether the image of ``reference`` nearest to ``y0`` is its ground truth: (N,) booleans.
 
-    ``reference`` (M, *sample) must contain the ground truths; ``own_index`` (N,) says where.
-    Definition: ours.
+    ``reference`` (M, *sample) must contain the ground truths, at ``own_index`` (N,). Definition:
+    ours.
     """
     own_index = torch.as_tensor(own_index).to(y0.device)
     if own_index.shape != (len(y0),) or (
@@ -103,31 +100,29 @@ def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tenso
 
 
 def class_retained(predicted: Tensor, labels: Tensor) -> Tensor:
-    """Does the classifier give ``y0`` the class of its ground truth? (N,) booleans. Definition:
-    ours; equals the cloning probability of Biroli et al. (2024) up to the classifier's own
-    errors."""
+    """Whether the classifier gives ``y0`` the class of its ground truth: (N,) booleans.
+
+    Definition: ours; up to classifier errors the cloning probability of Biroli et al. (2024).
+    """
     return torch.as_tensor(predicted) == torch.as_tensor(labels)
 
 
 def agreement(probabilities: Tensor) -> Tensor:
-    """``sum_k p_k^2`` (B,): the probability that two independent draws from ``probabilities`` (B,
-    K) agree.
+    """``sum_k p_k^2`` (B,): probability that two draws from ``probabilities`` (B, K) agree.
 
-    With the posterior p(class | x_u) it is the exact class retention of a U-Turn through x_u,
-    because x_0 and y_0 are two such draws (our derivation): no sampling, no classifier.
+    With the posterior p(class | x_u) it is the exact class retention of a U-Turn through x_u, since
+    x_0 and y_0 are two such draws (our derivation).
     """
     return probabilities.square().sum(1)
 
 
 def chance_level(classes: int) -> float:
-    """The level at which T_s is read: the midpoint (1 + 1/K) / 2 between full retention and
-    chance."""
+    """The level of T_s: the midpoint (1 + 1/K) / 2 between full retention and chance."""
     return (1 + 1 / classes) / 2
 
 
 def logistic_curve(log_sigma, centre, width, floor: float):
-    """``floor + (1 - floor) / (1 + exp((log sigma - centre) / width))``: from 1 at small sigma down
-    to ``floor``."""
+    """``floor + (1 - floor) / (1 + exp((log sigma - centre) / width))``."""
     return floor + (1 - floor) * expit((centre - log_sigma) / width)
 
 
@@ -162,11 +157,10 @@ def bootstrap_centres(
     level: float = 0.5,
     seed: int = 0,
 ) -> np.ndarray:
-    """Centres (1 + R,) in log sigma of the logistic fitted to the data (first) and to its bootstrap
-    resamples.
+    """Logistic centres (1 + R,) in log sigma: of the data, then of its bootstrap resamples.
 
-    The same ``seed`` draws the same ground truths, so that two quantities of the same N samples are
-    resampled together. Parameters and errors as :func:`transition`.
+    The same ``seed`` draws the same ground truths: quantities of the same samples are resampled
+    together. Parameters and errors as :func:`transition`.
     """
     sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
     _check_curve(sigmas, retained, level)
@@ -175,8 +169,7 @@ def bootstrap_centres(
 
 
 def crossing(sigmas: Sequence[float] | np.ndarray, centres: np.ndarray) -> Estimate:
-    """Noise level with interval from the centres of :func:`bootstrap_centres`; 0 or inf beyond the
-    grid."""
+    """Estimate from the centres of :func:`bootstrap_centres`; 0 or inf beyond the grid."""
     levels = np.exp(centres)
     levels[levels > sigmas[-1]], levels[levels < sigmas[0]] = np.inf, 0.0
     return Estimate(float(levels[0]), *interval(levels[1:]))
@@ -235,10 +228,9 @@ def error_free_transition(
 def gap(
     sigmas: Sequence[float] | np.ndarray, identity_centres: np.ndarray, class_centres: np.ndarray
 ) -> Estimate:
-    """``log T_s - log T_m`` from the centres of both, resampled together.
+    """``log T_s - log T_m`` from paired bootstrap centres.
 
-    A centre beyond the grid was not seen: it counts as +-inf, and so does the difference; nan where
-    neither was seen.
+    A centre beyond the grid counts as +-inf, and so does the difference; nan if both are beyond it.
     """
     low, high = np.log(sigmas[0]), np.log(sigmas[-1])
     if identity_centres.shape != class_centres.shape:
@@ -252,7 +244,7 @@ def gap(
     ]
     with np.errstate(invalid="ignore"):
         gaps = seen[1] - seen[0]
-    if np.isnan(gaps).any():  # an interval that would have to order unknown numbers says nothing
+    if np.isnan(gaps).any():  # unordered values have no interval
         return Estimate(float(gaps[0]), float("-inf"), float("inf"))
     return Estimate(float(gaps[0]), *interval(gaps[1:]))
 
@@ -468,7 +460,7 @@ def heterogeneity(
 
 
 def class_counts(predicted: Tensor, classes: int) -> Tensor:
-    """How many of the R outputs fall into each class: ``predicted`` (..., R) -> (..., K)."""
+    """Number of outputs per class: ``predicted`` (..., R) -> (..., K)."""
     return torch.nn.functional.one_hot(predicted.long(), classes).sum(-2)
 
 

@@ -16,11 +16,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class NetworkDenoiser(nn.Module):
-    """A trained U-Net behind the denoiser interface: what all kinds of them share. They differ in
-    :meth:`denoise`.
+    """A trained U-Net as a denoiser; kinds differ in :meth:`denoise`.
 
-    ``sample_shape`` (C, H, W) of images in [-1, 1]; ``num_classes``, 0 for none; ``sigma_range``:
-    the noise levels the network was made for. Sigma = 0 is always allowed and returns ``x``.
+    ``sample_shape`` (C, H, W), images in [-1, 1]; ``num_classes``, 0 for none; ``sigma_range``:
+    noise levels of training. Sigma = 0 is always allowed and returns ``x``.
     """
 
     value_range = (-1.0, 1.0)
@@ -45,11 +44,11 @@ class NetworkDenoiser(nn.Module):
         self.precision: torch.dtype | None = None
 
     def forward(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        """Denoise ``x`` (B, C, H, W) at noise level ``sigma`` (float or (B,)); ``labels`` (B,) or
-        None for the null class.
+        """E[x_0 | x] for ``x`` (B, C, H, W), ``sigma`` a float or (B,), ``labels`` (B,) or None
+        (null class).
 
-        Returns E[x_0 | x] with the shape, dtype and device of ``x``; ``sigma`` = 0 returns ``x``.
-        Raises ``ValueError`` for wrong shapes, labels, or a sigma outside the network's range.
+        Shape, dtype and device are those of ``x``; ``sigma`` = 0 returns ``x``. Raises
+        ``ValueError`` for wrong shapes, labels, or a sigma outside the network's range.
         """
         checks.samples("x", x, self.sample_shape)
         labels = checks.labels(labels, len(x), self.num_classes, self.needs_labels)
@@ -57,17 +56,15 @@ class NetworkDenoiser(nn.Module):
         return self.denoise(x, self._noise_levels(x, sigma), labels)
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
-        """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x``."""
+        """D(x, sigma) without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x``."""
         raise NotImplementedError
 
     def round_sigma(self, sigma: float | Tensor) -> Tensor:
-        """The nearest noise level at which the network was trained: ``sigma`` itself, unless it
-        knows only discrete ones."""
+        """The nearest noise level of training: ``sigma`` itself unless levels are discrete."""
         return torch.as_tensor(sigma)
 
     def at_precision(self, device: torch.device) -> AbstractContextManager:
-        """The U-Net's own precision; without one it leaves an autocast around it (training on a
-        GPU) as it is."""
+        """Autocast to :attr:`precision`; without one, an outer autocast stays in effect."""
         return (
             nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
         )
@@ -92,12 +89,11 @@ class NetworkDenoiser(nn.Module):
 def accelerate(
     denoiser: NetworkDenoiser, precision: torch.dtype = torch.bfloat16, compiled: bool = True
 ) -> NetworkDenoiser:
-    """The same denoiser for a GPU, in place: matrix products of the U-Net in ``precision``, the
-    U-Net compiled.
+    """For a GPU, in place: the U-Net compiled, its matrix products in ``precision``.
 
-    Weights, preconditioning and the sampler's state keep their precision; only F in ``D = c_skip x
-    + c_out F`` is rounded, to about 0.4 %. The fingerprint says so: its results are not those of
-    the denoiser in float32. Raises ``ValueError`` for another precision than bfloat16 or float16.
+    Weights, preconditioning and sampler state keep their precision; only F in ``D = c_skip x +
+    c_out F`` is rounded, to about 0.4 %. The fingerprint changes with it. Raises ``ValueError`` for
+    a precision other than bfloat16 or float16.
     """
     checks.one_of("precision", precision, (torch.bfloat16, torch.float16))
     denoiser.precision = precision
@@ -109,17 +105,16 @@ def accelerate(
 
 
 def accelerated_fingerprint(fingerprint: str, precision: torch.dtype = torch.bfloat16) -> str:
-    """The fingerprint that :func:`accelerate` gives to the denoiser of ``fingerprint``."""
+    """The fingerprint after :func:`accelerate`."""
     return f"{fingerprint} in {str(precision).removeprefix('torch.')}"
 
 
 def freeze(module: Module, device: torch.device) -> Module:
-    """Evaluation mode, no gradients, channels-last (faster convolutions on CPU and GPU), on
-    ``device``."""
+    """``module`` on ``device`` in evaluation mode, without gradients, channels-last."""
     return channels_last(module.eval().requires_grad_(False), device)
 
 
 def channels_last(module: Module, device: torch.device) -> Module:
-    """``module`` on ``device`` in the layout in which convolutions are faster, in place."""
+    """``module`` on ``device`` in channels-last layout (faster convolutions), in place."""
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module

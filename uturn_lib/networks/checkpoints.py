@@ -40,8 +40,8 @@ HUB_WEIGHTS = ("diffusion_pytorch_model", "model", "unet/diffusion_pytorch_model
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """The folder of a checkpoint; a hub id is downloaded (JSON, weights and card only), or found
-    among earlier downloads."""
+    """The folder of a checkpoint; a hub id is downloaded (JSON, weights, card) or found in the
+    cache."""
     text = str(name_or_path)
     for folder in (CHECKPOINTS / text, Path(text)):
         if any(
@@ -87,11 +87,10 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
 
 def shipped_weights(name: str, weights: str, expected: str) -> Path:
-    """The weights of a shipped checkpoint that are too large for the wheel: fetched once, with the
-    SHA-256 that its config.json records.
+    """Weights too large for the wheel, fetched once and checked against config.json's SHA-256.
 
-    ``$UTURN_CHECKPOINTS_URL`` says where the repository's folder checkpoints/ is: an address, or a
-    folder. Raises ``FileNotFoundError`` without it, and as ``downloads.fetch``.
+    ``$UTURN_CHECKPOINTS_URL`` is the address of the repository's checkpoints/, or a folder. Raises
+    ``FileNotFoundError`` without it, and as ``downloads.fetch``.
     """
     source = os.environ.get("UTURN_CHECKPOINTS_URL")
     remedy = (
@@ -142,8 +141,8 @@ def read_checkpoint(
 def load_weights(
     module: nn.Module, state: dict[str, Tensor], folder: Path, assign: bool = False
 ) -> None:
-    """Copy ``state`` into ``module``, or with ``assign`` let the module take over its tensors;
-    names and shapes must match exactly."""
+    """Copy ``state`` into ``module``, or with ``assign`` use its tensors; names and shapes must
+    match."""
     try:
         module.load_state_dict(state, strict=True, assign=assign)
     except RuntimeError as error:
@@ -151,8 +150,7 @@ def load_weights(
 
 
 def checkpoint_fingerprint(config: dict[str, Any]) -> str:
-    """SHA-256 of all that decides the function: the weights (by their own SHA-256), the U-Net's and
-    our configuration."""
+    """SHA-256 of weights (by their own SHA-256), U-Net configuration and our section."""
     decisive = {
         key: value for key, value in config.items() if key not in ("uturn", "_diffusers_version")
     }
@@ -180,7 +178,7 @@ DAMAGED = (
 
 @contextmanager
 def sound(path: Path) -> Iterator[None]:
-    """Whatever an unsound file provokes becomes a ``ValueError`` that names it."""
+    """Turn any error from an unsound file into a ``ValueError`` that names it."""
     try:
         yield
     except UnsafeFile as error:

@@ -1,5 +1,4 @@
-"""The classifiers: class retention needs their decision, quality distances may use their
-features."""
+"""Classifiers: their decision gives class retention, their features may give quality distances."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ from .checkpoints import checkpoint_fingerprint, find_checkpoint, load_weights, 
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier: class retention needs its decision, quality distances may
-    use its features.
+    """A small convolutional classifier.
 
     ``forward(images)`` (B, C, H, W) in [-1, 1] -> logits (B, num_classes); ``features`` -> (B,
     width), the input of the last layer. ``body`` is "separable" (few products, for digits) or
@@ -71,7 +69,7 @@ class Classifier(nn.Module):
 def _separable(
     sample_shape: tuple[int, ...], channels: tuple[int, ...]
 ) -> tuple[list[nn.Module], int]:
-    """Pairs of a full and a channel-wise convolution, and the number of values they end in."""
+    """Pairs of a full and a depthwise convolution, and the size of their output."""
     layers: list[nn.Module] = []
     for before, after in zip((sample_shape[0], *channels), channels, strict=False):
         layers += [
@@ -87,8 +85,7 @@ def _separable(
 
 
 def _dense(sample_shape: tuple[int, ...], channels: tuple[int, ...]) -> tuple[list[nn.Module], int]:
-    """A stem of 2 x 2 patches, then two convolutions per resolution; the last map is reduced to its
-    maxima."""
+    """A stem of 2 x 2 patches, two convolutions per resolution, global max pooling."""
     stem, *rest = channels
     layers: list[nn.Module] = [
         nn.Conv2d(sample_shape[0], stem, 2, bias=False),

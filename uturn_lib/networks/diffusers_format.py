@@ -24,8 +24,7 @@ from .checkpoints import WEIGHTS, sound
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
-# Schedulers of diffusers with the DDPM forward process. Which of them comes with the weights does
-# not matter here.
+# Schedulers of diffusers with the DDPM forward process.
 SCHEDULERS = (
     "DDPMScheduler",
     "DDIMScheduler",
@@ -51,8 +50,10 @@ SCHEDULE = (
 
 
 def alphas_cumprod(scheduler: dict[str, Any]) -> Tensor:
-    """abar_t (T,), float64, of a diffusers scheduler configuration. Raises ``ValueError`` for a
-    scheduler with another forward process."""
+    """abar_t (T,), float64, of a diffusers scheduler configuration.
+
+    Raises ``ValueError`` for a scheduler with another forward process.
+    """
     name = scheduler.get("_class_name")
     checks.one_of("scheduler", name, SCHEDULERS)
     import diffusers
@@ -155,7 +156,7 @@ class DiscreteDenoiser(NetworkDenoiser):
 
 
 def is_diffusers(folder: Path) -> bool:
-    """Whether ``folder`` holds a diffusers pipeline or U-Net that is none of ours."""
+    """Whether ``folder`` holds a foreign diffusers pipeline or U-Net."""
     if (folder / "model_index.json").is_file() or (folder / "unet" / "config.json").is_file():
         return True
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
@@ -167,8 +168,7 @@ def is_diffusers(folder: Path) -> bool:
 
 
 def diffusers_parts(folder: Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """The folder of the U-Net, its configuration and that of the scheduler; both layouts of the hub
-    are known (with sub-folders, without)."""
+    """Folder of the U-Net, its configuration, and the scheduler's; with or without sub-folders."""
     unet = folder / "unet" if (folder / "unet" / "config.json").is_file() else folder
     scheduler = folder / "scheduler" / "scheduler_config.json"
     scheduler = scheduler if scheduler.is_file() else folder / "scheduler_config.json"
@@ -193,7 +193,7 @@ def _weights_file(folder: Path) -> Path:
 
 
 def diffusers_fingerprint(folder: Path) -> str:
-    """SHA-256 of the weights and both configurations: the network itself is not built."""
+    """SHA-256 of the weights and both configurations, without building the network."""
     unet, model, scheduler = diffusers_parts(folder)
     text = json.dumps([sha256(_weights_file(unet)), model, scheduler], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

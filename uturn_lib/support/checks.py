@@ -42,8 +42,7 @@ def positive_int(name: str, value: int, minimum: int = 1) -> int:
 def noise_level(
     name: str, value: float, highest: float = math.inf, allow_zero: bool = True, lowest: float = 0.0
 ) -> float:
-    """Return ``value`` as a float; raise ``ValueError`` when it is negative, NaN, infinite, above
-    ``highest``, or neither zero nor at least ``lowest``."""
+    """``value`` as a float; ``ValueError`` unless it is 0 (if allowed) or in [lowest, highest]."""
     try:
         value = float(value)
     except (TypeError, ValueError) as error:
@@ -115,8 +114,7 @@ def labels(
 def labels(
     value: Tensor | None, batch: int, num_classes: int, needed: bool = False
 ) -> Tensor | None:
-    """Check class labels: integers of shape (batch,) in [0, num_classes), or None where that is
-    allowed."""
+    """Check class labels: integers (batch,) in [0, num_classes), or None where allowed."""
     if value is None:
         if needed:
             raise ValueError(
@@ -143,8 +141,7 @@ def labels(
 
 
 def device_name(name: str) -> None:
-    """Raise ``ValueError`` unless ``name`` is "", "auto", or names a supported kind of device; does
-    not load torch."""
+    """Raise ``ValueError`` for an unsupported kind of device, without loading torch."""
     kind = re.sub(r":\d+$", "", name)
     if kind in ("mps", "xpu", "hpu", "xla", "mtia", "meta"):
         raise ValueError(
@@ -155,8 +152,7 @@ def device_name(name: str) -> None:
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """Turn ``device`` (None, "", "auto", "cpu", "cuda", ...) into a torch device; the default is
-    cuda where present."""
+    """``device`` (None, "auto", "cpu", "cuda:0", ...) as a torch device; default cuda if any."""
     device_name(str(device or ""))
     import torch
 

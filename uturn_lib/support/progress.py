@@ -1,5 +1,4 @@
-"""One progress display: a bar at a terminal or in a notebook, a line in a file for `make figures`,
-silence under test."""
+"""One progress display: a bar, a line in a file for `make figures`, silence under test."""
 
 from __future__ import annotations
 
@@ -15,11 +14,10 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Iterate over ``items`` and show how far it is.
+    """Iterate over ``items`` with a progress bar.
 
     ``UTURN_PROGRESS=off`` silences it. ``UTURN_PROGRESS_FILE`` names a file that receives "done
-    total description": so a notebook run by papermill, whose output must stay clean, still reports
-    to the terminal that started it.
+    total description": notebooks run by papermill report through it.
     """
     total = len(items) if total is None and isinstance(items, Sized) else total
     report = os.environ.get("UTURN_PROGRESS_FILE")
@@ -37,7 +35,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 
 def bar(total: int | None, description: str, **options: Any) -> tqdm:
-    """A progress bar to be moved by hand (training)."""
+    """A progress bar that the caller updates (training)."""
     return tqdm(total=total, desc=description, disable=_disabled(), dynamic_ncols=True, **options)
 
 

@@ -103,8 +103,7 @@ def measure_denoiser(
     samples: int = SAMPLES,
     steps: int = STEPS,
 ) -> dict[str, Any]:
-    """Class accuracy of conditional samples, feature distances of both kinds of samples with their
-    floor, speed; and the samples."""
+    """Class accuracy, feature distances with their floor, speed; and samples for the grid."""
     train, test = load_data(dataset, "train"), load_data(dataset, "test")
     labels = torch.arange(samples) % len(train.class_names)
     sigma_max, device = denoiser.sigma_range[1], next(denoiser.parameters()).device
@@ -139,7 +138,7 @@ def measure_denoiser(
 
 
 def draw_loss(log: list[dict[str, float]], path: Path) -> None:
-    """The loss curve: held-out and training images, the same noise at every point."""
+    """Loss on held-out and training images, the same noise at every point."""
     from ..reports import plotting
 
     plotting.use_style()
@@ -166,7 +165,7 @@ def draw_loss(log: list[dict[str, float]], path: Path) -> None:
 def draw_samples(
     images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10
 ) -> None:
-    """A grid of samples: a column per class, then two rows without labels, which have no class."""
+    """A grid of samples: one column per class, then two rows without labels."""
     from ..reports import plotting
 
     plotting.use_style()
@@ -226,8 +225,7 @@ def write_denoiser_card(
     device: torch.device,
     samples: int | None = None,
 ) -> dict[str, Any]:
-    """Measure the checkpoint in ``folder`` and write its README.md, loss curve and sample grid;
-    returns the measurements."""
+    """Measure the checkpoint in ``folder``; write README.md, loss curve and sample grid."""
     denoiser, data = load_trained(folder, device), load_data(dataset, "train")
     if samples is None:  # photographs on a CPU cost minutes per thousand
         samples = SAMPLES if len(data.images[0]) == 1 or device.type == "cuda" else SAMPLES // 2

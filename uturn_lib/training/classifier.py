@@ -1,4 +1,4 @@
-"""How the classifiers were trained."""
+"""Training of the classifiers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from .resumable import Resumable
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Small random rotations (12 degrees), scalings (10 %) and shifts (2 of 32 pixels) of digits
-    (B, C, H, W)."""
+    """Random rotations (12 degrees), scalings (10 %), shifts (2 of 32 pixels) of (B, C, H, W)."""
     count = len(images)
     angle, scale, right, down = (torch.rand(4, count, generator=generator) * 2 - 1) * torch.tensor(
         [[0.21], [0.1], [0.125], [0.125]]
@@ -37,8 +36,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shift_and_mirror(images: Tensor, generator: torch.Generator, pixels: int = 3) -> Tensor:
-    """Random shifts by up to ``pixels`` (the border is mirrored) and left-right flips of
-    photographs (B, C, H, W)."""
+    """Random shifts by up to ``pixels`` (reflected border) and flips of (B, C, H, W)."""
     count, _, height, width = images.shape
     down, right = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator)
     rows, columns = torch.arange(height) + down, torch.arange(width) + right  # (B, H), (B, W)
@@ -50,8 +48,7 @@ def shift_and_mirror(images: Tensor, generator: torch.Generator, pixels: int = 3
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """Everything that decides a classifier's weights; AdamW under one cycle of the learning
-    rate."""
+    """What decides a classifier's weights; AdamW with a one-cycle learning rate."""
 
     dataset: str
     augmentation: Callable[[Tensor, torch.Generator], Tensor]
@@ -165,8 +162,7 @@ class ClassifierTrainer(Resumable):
 def train_classifier(
     dataset: str, device: torch.device | None = None
 ) -> tuple[Classifier, dict[str, Any]]:
-    """Train (or go on training) the classifier of ``dataset``; returns it with its record. State in
-    runs/."""
+    """Train or resume the classifier of ``dataset``; returns it with its record. State in runs/."""
     checks.one_of("dataset", dataset, CLASSIFIERS)
     trainer = ClassifierTrainer(
         CLASSIFIERS[dataset], RUNS / f"{dataset}-classifier", device or torch.device("cpu")

@@ -1,5 +1,4 @@
-"""The Muon optimiser (Jordan et al. 2024) for the U-Net: inner weights as matrices, AdamW for the
-rest."""
+"""The Muon optimiser (Jordan et al. 2024) on the U-Net's hidden weights, AdamW on the rest."""
 
 from __future__ import annotations
 
@@ -10,11 +9,9 @@ from torch import Tensor, nn
 
 
 def matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weights of the inner convolutions and linear layers, which Muon orthogonalises, and all
-    other parameters.
+    """Hidden weights (convolutions and linear layers), which Muon orthogonalises, and the rest.
 
-    First and last convolutions, embeddings, norms and biases are no maps between hidden layers:
-    AdamW is for them (Jordan et al. 2024).
+    AdamW takes first and last convolutions, embeddings, norms and biases (Jordan et al. 2024).
     """
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
@@ -27,11 +24,10 @@ def matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]
 
 
 class Muon:
-    """``torch.optim.Muon`` on the inner weights of a network, each as a matrix (outputs, inputs x
-    kernel), and AdamW on the rest.
+    """``torch.optim.Muon`` on the hidden weights as matrices (out, in x kernel), AdamW on the rest.
 
-    The matrices are views of the weights: a step changes the network in place. Its rate is scaled
-    such that the same learning rate serves both.
+    The matrices are views, so that a step changes the network in place. Muon's rate is scaled to
+    serve both at one learning rate.
     """
 
     def __init__(self, module: nn.Module, learning_rate: float):
@@ -49,8 +45,7 @@ class Muon:
 
     @staticmethod
     def _matrix(weight: Tensor) -> Tensor:
-        """A view (outputs, kernel x inputs) of a weight in channels-last order; how the columns are
-        ordered does not matter to Muon."""
+        """A view (out, kernel x in) of a channels-last weight; the order of columns is free."""
         return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).view(len(weight), -1)
 
     def step(self) -> None:

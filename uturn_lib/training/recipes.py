@@ -1,5 +1,4 @@
-"""Everything that decides the weights of the shipped networks: data, architecture, stages, noise
-levels."""
+"""Recipes of the shipped networks: data, architecture, stages, noise levels."""
 
 from __future__ import annotations
 
@@ -23,13 +22,11 @@ DECAYS: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with its own learning-rate cycle: linear warm-up, then a cosine to
-    zero.
+    """A stage of training: linear warm-up, then ``decay`` of the learning rate.
 
-    ``label_dropout`` is the share of images whose label is hidden: what is learnt of the
-    unconditional score. ``decay`` is "cosine", "linear" (both to zero) or "none": then the rate
-    stays constant after the warm-up and the average of the weights does the work of the decay, so
-    that such a stage can be stopped at any time and continued later.
+    ``label_dropout``: share of images whose label is hidden (trains the unconditional score).
+    ``decay`` "cosine" and "linear" go to zero. "none" keeps the rate constant: the weight average
+    replaces the decay, so that the stage can be stopped and resumed at any time.
     """
 
     images: int
@@ -44,8 +41,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights. Noise levels are log-normal; ``images`` of a stage count
-    training images seen."""
+    """Everything that decides the weights; sigma is log-normal in training."""
 
     dataset: str
     stages: tuple[Stage, ...]
@@ -64,8 +60,7 @@ class Recipe:
 
     @property
     def file_dtype(self) -> torch.dtype:
-        """Of the shipped weights: half precision for photographs, whose networks are large; both
-        are float32 when loaded."""
+        """Dtype of the shipped file: float16 for the larger networks; loaded as float32."""
         return torch.float16 if self.dataset == "cifar10" else torch.float32
 
     def __post_init__(self) -> None:
@@ -78,8 +73,10 @@ class Recipe:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """What a saved state cannot be continued without, in JSON types: all but the stages, which
-        may be changed or prolonged on the way."""
+        """The part that a saved state must share, in JSON types: all but the stages.
+
+        Stages may be changed or prolonged during training.
+        """
         return json.loads(
             json.dumps({key: value for key, value in asdict(self).items() if key != "stages"})
         )
@@ -168,10 +165,9 @@ RECIPES = {
 
 
 def recipe_for(profile: str, device: torch.device) -> tuple[str, Recipe]:
-    """The name and the recipe of ``profile`` on ``device``: a profile may have one for CPUs and one
-    for GPUs.
+    """Name and recipe of ``profile`` on ``device``; ``ValueError`` if it has none.
 
-    Raises ``ValueError`` for a profile without recipe.
+    A profile may have separate recipes for CPU and GPU.
     """
     name = profile if profile in RECIPES else f"{profile}-{device.type}"
     checks.one_of(

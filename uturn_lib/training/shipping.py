@@ -1,5 +1,4 @@
-"""From a recipe to the checkpoints of a profile: train, measure, write what may take the place of
-the shipped ones."""
+"""Train, measure and write the checkpoints of a profile."""
 
 from __future__ import annotations
 
@@ -27,8 +26,10 @@ def shipped_record(folder: Path) -> dict[str, Any]:
 
 
 def is_better_trained(record: dict[str, Any], shipped: dict[str, Any]) -> bool:
-    """May a network with this record take the place of the shipped one? Not if it has the same
-    recipe and has seen less."""
+    """Whether a network with ``record`` may replace the ``shipped`` one.
+
+    Not if the recipe is the same and it has seen fewer images.
+    """
     same = json.loads(json.dumps(record["recipe"])) == shipped.get("recipe")
     return not same or record["images_seen"] >= shipped.get("images_seen", 0)
 
@@ -36,14 +37,11 @@ def is_better_trained(record: dict[str, Any], shipped: dict[str, Any]) -> bool:
 def train_profile(
     profile: str, device: torch.device, output: Path | None = None, minutes: float = math.inf
 ) -> None:
-    """Train (or go on training) the network of ``profile``, then its classifier, measure both and
-    write the checkpoints.
+    """Train or resume the network of ``profile`` and its classifier; measure and write both.
 
-    With ``minutes`` the training of the network stops when the time is up and it is written as it
-    is then; the same command goes on from there. They are written to ``output``, by default among
-    the shipped ones: there a short run does not replace a network of the same recipe that has seen
-    more images (it is written to runs/ instead), nor is a classifier trained again whose recipe has
-    not changed.
+    After ``minutes`` the network is written as it is; the same command resumes. ``output`` defaults
+    to the shipped checkpoints: there a network never replaces one of the same recipe that has seen
+    more images (it goes to runs/), and a classifier is trained only if its recipe has changed.
     """
     from .card import write_classifier_card, write_denoiser_card
 

@@ -1,7 +1,6 @@
 """Denoising score matching with the EDM weighting (Karras et al. 2022, Section 5).
 
-Every batch is drawn from (seed, step), so a run that was interrupted and resumed takes the same
-steps as one that was not.
+Every batch is drawn from (seed, step): a resumed run takes the same steps.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ def edm_loss(
 
 
 def halves_are_fast(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32: on GPUs, and on CPUs with AMX
-    or AVX-512 BF16."""
+    """Whether bfloat16 products are faster than float32: GPUs, CPUs with AMX or AVX-512 BF16."""
     if device.type == "cuda":
         return True
     capabilities: dict[str, bool] = getattr(
@@ -58,11 +56,10 @@ def halves_are_fast(device: torch.device) -> bool:
 
 
 class Trainer(Resumable):
-    """Adam or Muon with warm-up and decay, exponential moving averages of the weights, state saved
-    every minute.
+    """Adam or Muon with warm-up, decay and exponential moving averages (EMA) of the weights.
 
-    Where the processor has them, products are done in bfloat16 under float32 weights. ``compiled``
-    (default: on a GPU) compiles the loss.
+    Products are in bfloat16 under float32 weights where that is faster. ``compiled`` (default: on a
+    GPU) compiles the loss.
     """
 
     def __init__(
@@ -94,8 +91,7 @@ class Trainer(Resumable):
 
     @property
     def average(self) -> EDMDenoiser:
-        """The average of the weights with the lowest held-out loss when they were last compared (at
-        first the shortest)."""
+        """The EMA with the lowest held-out loss at the last comparison (at first the shortest)."""
         return self.averages[int(self.log[-1].get("best_average", 0)) if self.log else 0]
 
     def _network(self) -> EDMDenoiser:
@@ -108,7 +104,7 @@ class Trainer(Resumable):
         return channels_last(denoiser, self.device)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images, noise levels, noise and labels of one step: a function of (seed, step) only."""
+        """Images, sigma, noise and labels of one step: a function of (seed, step) only."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, step])
         index = torch.from_numpy(rng.integers(len(self.train), size=recipe.batch))
@@ -161,7 +157,7 @@ class Trainer(Resumable):
         for average, halflife in zip(self.averages, self.recipe.halflives, strict=True):
             keep = 0.5 ** (
                 self.recipe.batch / max(min(halflife, 0.05 * seen), 1e-8)
-            )  # short at first, to forget the start
+            )  # a short half-life at first: the EMA forgets the initial weights
             with torch.no_grad():
                 torch._foreach_lerp_(
                     list(average.parameters()), list(self.denoiser.parameters()), 1 - keep
@@ -171,8 +167,7 @@ class Trainer(Resumable):
     def validation(
         self, data: ImageSet, draws: int = 2, average: EDMDenoiser | None = None
     ) -> float:
-        """Loss of an averaged network on 500 images of ``data``, always with the same noise:
-        comparable over time."""
+        """Loss of an EMA on 500 images of ``data``, with the same noise every time."""
         average = (average or self.average).eval()
         images, labels = data.images[:500].to(self.device), data.labels[:500].to(self.device)
         rng = np.random.default_rng(1234)
@@ -196,7 +191,7 @@ class Trainer(Resumable):
         return total / (draws * len(images))
 
     def measure(self) -> dict[str, float]:
-        """Held-out loss of each average, which of them is best, and its loss on training images."""
+        """Held-out loss of each EMA, the best of them, and its loss on training images."""
         held_out = [self.validation(self.test, average=average) for average in self.averages]
         best = int(np.argmin(held_out))
         found = {"held_out_loss": round(held_out[best], 5), "best_average": best}

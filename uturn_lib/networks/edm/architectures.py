@@ -38,7 +38,7 @@ def separable_filter(taps: Sequence[float]) -> Tensor:
 
 
 def halve(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
-    """Filter each channel of (B, C, H, W) and keep every second pixel."""
+    """Filter each channel of (B, C, H, W), then downsample by 2."""
     if kernel.shape[-1] == 2 and padding == 0:
         return F.avg_pool2d(x, 2)
     return F.conv2d(
@@ -47,8 +47,7 @@ def halve(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
 
 
 def double(x: Tensor, kernel: Tensor) -> Tensor:
-    """Put zeros between the pixels of (B, C, H, W) and filter, so that a constant stays what it
-    is."""
+    """Upsample (B, C, H, W) by 2: zero insertion, then a filter that keeps constants."""
     padding = (kernel.shape[-1] - 1) // 2
     if kernel.shape[-1] == 2:
         return F.interpolate(x, scale_factor=2, mode="nearest")
@@ -57,8 +56,10 @@ def double(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class Conv(nn.Conv2d):
-    """A convolution that keeps the size, after halving ("down") or doubling ("up") it; ``late``: it
-    comes before the halving filter."""
+    """A convolution of the same size, after down- or upsampling (``change``).
+
+    ``fused``: convolve, then downsample, with one shared padding.
+    """
 
     resample_filter: Tensor
 
@@ -89,7 +90,7 @@ class Conv(nn.Conv2d):
 
 
 class Resampling(nn.Module):
-    """Halving or doubling without a convolution."""
+    """Down- or upsampling without a convolution."""
 
     resample_filter: Tensor
 
@@ -110,12 +111,11 @@ def group_norm(channels: int, eps: float) -> nn.GroupNorm:
 
 
 class Block(nn.Module):
-    """Residual block: norm, SiLU, convolution; noise and class come in; norm, SiLU, convolution;
-    the input is added; then self-attention.
+    """Residual block: norm, SiLU, conv; embedding; norm, SiLU, conv; skip; then self-attention.
 
-    ``scaled`` (ADM): the embedding scales and shifts what has been normalised; otherwise (DDPM++)
-    it is added before the second norm. ``damping``: sums are multiplied by it. ``project``: a block
-    that resamples projects its skip as well.
+    ``scaled`` (ADM): the embedding scales and shifts after the second norm; otherwise (DDPM++) it
+    is added before. ``damping`` multiplies the sums. ``project``: a resampling block projects its
+    skip as well.
     """
 
     def __init__(
@@ -163,8 +163,7 @@ class Block(nn.Module):
         return x
 
     def attention(self, qkv: Tensor) -> Tensor:
-        """Self-attention over the pixels; query, key and value of a channel lie next to each other
-        in the files."""
+        """Self-attention over pixels; q, k, v of a channel are interleaved in the files."""
         batch, _, height, width = qkv.shape
         each = self.out_channels // self.heads
         parts = qkv.reshape(batch, self.heads, each, 3, height * width).permute(3, 0, 1, 4, 2)
@@ -176,8 +175,10 @@ class Block(nn.Module):
 
 
 class SinusoidalEmbedding(nn.Module):
-    """(cos, sin) of the noise input at geometrically spaced frequencies from 1 to 1/10000;
-    ``closed``: the last included."""
+    """(cos, sin) of the noise input at geometric frequencies from 1 to 1/10000.
+
+    ``closed``: the last frequency is included.
+    """
 
     def __init__(self, channels: int, closed: bool = False):
         super().__init__()
@@ -192,7 +193,7 @@ class SinusoidalEmbedding(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """(cos, sin) at random frequencies, which are part of the file (NCSN++)."""
+    """(cos, sin) at random frequencies, which the file stores (NCSN++)."""
 
     freqs: Tensor
 
@@ -339,8 +340,10 @@ class SongUNet(nn.Module):
 
 
 class DhariwalUNet(nn.Module):
-    """ADM: attention at several resolutions with heads of 64 channels, the embedding scales and
-    shifts. Arguments and ``forward`` as :class:`SongUNet`."""
+    """ADM: attention at several resolutions, heads of 64 channels, scale-and-shift embedding.
+
+    Arguments and ``forward`` as :class:`SongUNet`.
+    """
 
     def __init__(
         self,
@@ -431,7 +434,7 @@ TRAINING_ONLY = ("dropout", "label_dropout", "use_fp16")
 # ---------------------------------------------------------------------------------- preconditioning
 
 
-# Limits of what a file may ask for, several times what any published network needs.
+# Bounds of constructor arguments, several times those of any published network.
 WHOLE = {
     "img_resolution": (4, 1024),
     "img_channels": (1, 64),
@@ -447,8 +450,7 @@ LISTS = {"channel_mult": (8, 64), "attn_resolutions": (16, 4096), "resample_filt
 
 
 def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The constructor arguments of a file as a new dictionary; ``ValueError`` names what is no
-    sensible number, text or list."""
+    """A copy of a file's constructor arguments; ``ValueError`` names one out of bounds."""
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise ValueError("arguments must be a dictionary of named values")
     for key, value in arguments.items():

@@ -30,8 +30,7 @@ from ..checkpoints import DAMAGED, UnsafeFile
 
 @dataclass
 class Record:
-    """An object of a class that came with its source (a "persistent" class of the EDM code): the
-    class's name and the object's attributes."""
+    """An object of a "persistent" class of the EDM code: class name and attributes."""
 
     class_name: str
     state: dict[str, Any] = field(repr=False)
@@ -45,7 +44,7 @@ class Container:
 
 
 class RawBytes:
-    """Bytes that can be taken away, so that a storage and its tensor are not both kept."""
+    """Bytes that are released when taken: a storage and its tensor are not both kept."""
 
     def __init__(self, content: bytes):
         self.content: bytes | None = content
@@ -81,8 +80,7 @@ MESSAGE = 80  # characters of a file's text that an error repeats
 
 
 def suspicious(source: str) -> str | None:
-    """What in the source of a class has no business there, or None. The source is parsed, not
-    compiled."""
+    """What the source of a network class should not contain, or None; parsed, not compiled."""
     if len(source) > SOURCE_LENGTH:
         return f"it has {len(source):,} characters"
     try:
@@ -104,11 +102,11 @@ def suspicious(source: str) -> str | None:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The object in ``path`` as dicts, lists, numbers, tensors, :class:`Record` and
-    :class:`Container`; nothing of it is run.
+    """The object in ``path`` as dicts, lists, numbers, tensors, Records and Containers; runs no
+    code.
 
-    Raises :class:`UnsafeFile` (a ``ValueError``) naming what was refused, ``ValueError`` for a file
-    that is no complete pickle, ``FileNotFoundError``.
+    Raises :class:`UnsafeFile` (a ``ValueError``) naming what was refused, ``ValueError`` for an
+    incomplete pickle, ``FileNotFoundError``.
     """
     path = Path(path)
     if not path.is_file():
@@ -126,14 +124,14 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def _key(value: Any) -> Any:
-    """``value`` if it is plain: hashing a nested tuple can take for ever."""
+    """``value`` if it is a plain scalar: hashing a nested tuple may never end."""
     if type(value) not in (str, int, float, bool, type(None)):
         raise UnsafeFile(f"it uses a {type(value).__name__} as a name")
     return value
 
 
 class _Machine:
-    """The stack machine of Python's pickles, without the power to import or call."""
+    """The stack machine of pickle, without imports and calls."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -270,8 +268,7 @@ def _numpy_scalar(kind: _NumpyType, content: RawBytes) -> float | int | bool:
 
 
 def _storage(content: RawBytes) -> Tensor:
-    """The values (n,) of a storage, itself a small file of torch, opened by torch's own reader of
-    bare weights."""
+    """The values (n,) of a storage, read by torch's ``weights_only`` loader."""
     raw = content.take()
     if not raw.startswith(LEGACY_TORCH):
         raise UnsafeFile("a block of weights is not a bare storage")
@@ -390,8 +387,7 @@ STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 
 def network_of(content: Any, key: str = "ema") -> Record:
-    """The network in an EDM file: what stands under ``key``, or the file's only object. Raises
-    ``ValueError`` when there is none."""
+    """The network under ``key`` in an EDM file, or its only object; ``ValueError`` if none."""
     found = content.get(key) if isinstance(content, dict) else content
     if not isinstance(found, Record):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -400,8 +396,7 @@ def network_of(content: Any, key: str = "ema") -> Record:
 
 
 def constructor_arguments(record: Record, order: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments that the object of ``record`` was made with; ``order`` names the positional
-    ones."""
+    """Constructor arguments of ``record``; ``order`` names the positional ones."""
     given, named = record.state.get("_init_args"), record.state.get("_init_kwargs")
     if (
         not isinstance(named, dict)
@@ -413,8 +408,7 @@ def constructor_arguments(record: Record, order: tuple[str, ...]) -> dict[str, A
 
 
 def state_of(module: Record | Container) -> dict[str, Tensor]:
-    """Parameters and buffers of a module and all within it, under their full names, as
-    ``state_dict`` gives them."""
+    """``state_dict`` of a module read from the file: full names to tensors."""
     found: dict[str, Tensor] = {}
     _collect(module, "", found, set())
     return found

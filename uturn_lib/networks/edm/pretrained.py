@@ -1,9 +1,7 @@
-"""The networks of Karras et al. (2022) that NVIDIA publishes as pickles: found or fetched, opened
-without running them, converted.
+"""The networks that NVIDIA publishes as pickles (Karras et al. 2022): find, fetch, open, convert.
 
-``load_denoiser`` finds its way here by itself. ``python -m uturn_lib.networks.edm.pretrained
-convert FILE.pkl FOLDER`` writes an EDM file as safetensors and JSON, which opens faster and can
-hold no code; ``fetch NAME`` only downloads.
+``load_denoiser`` opens them. ``uturn fetch NAME`` only downloads. ``uturn convert FILE.pkl FOLDER``
+writes safetensors and JSON, which open faster and can hold no code.
 """
 
 from __future__ import annotations
@@ -28,14 +26,16 @@ from .pickles import constructor_arguments, network_of, read_pickle, state_of
 
 EDM_HOME = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 EDM_LICENCE = "CC BY-NC-SA 4.0"
-# what the EDM code could pass without a name
+# positional in the EDM code
 POSITIONAL = ("img_resolution", "img_channels", "label_dim")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint: what it is, the number of its parameters (millions, counted from the
-    architecture; 55.7 and 296 are published) and its size on disk."""
+    """A published checkpoint: description, millions of parameters, file size.
+
+    Parameters are counted from the architecture; 55.7 and 296 are published.
+    """
 
     what: str
     millions: float
@@ -141,8 +141,7 @@ def _usable(name: str, value: Tensor) -> Tensor:
 
 
 def _content_fingerprint(section: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """SHA-256 of all that decides the function: kind, arguments and every tensor. The same for a
-    pickle and what was converted from it."""
+    """SHA-256 of kind, arguments and tensors: equal for a pickle and its conversion."""
     decisive = {
         key: value for key, value in section["arguments"].items() if key not in TRAINING_ONLY
     }
@@ -154,8 +153,7 @@ def _content_fingerprint(section: dict[str, Any], state: dict[str, Tensor]) -> s
 
 
 def _check_filters(state: dict[str, Tensor], taps: Any) -> None:
-    """The halving of the box filter is done without looking at its numbers: they must be what they
-    are called."""
+    """Raise unless the file's filters are those of its constructor: halving does not read them."""
     expected = separable_filter(taps)
     for name, value in state.items():
         if not name.endswith("resample_filter"):
@@ -171,8 +169,8 @@ def load_edm(name_or_path: str | Path, device: torch.device) -> Preconditioned:
 
 
 def _settle(denoiser: Preconditioned, device: torch.device) -> Preconditioned:
-    """As ``base.freeze``, but a CPU keeps the layout of the file: another one is not faster there
-    and costs the memory of the weights again."""
+    """As ``base.freeze``, but a CPU keeps the file's memory layout: no gain there, twice the
+    memory."""
     return (
         freeze(denoiser, device) if device.type == "cuda" else denoiser.eval().requires_grad_(False)
     )
@@ -212,8 +210,7 @@ def load_converted(folder: Path, device: torch.device) -> Preconditioned:
 
 
 def edm_fingerprint(path: Path) -> str:
-    """The fingerprint of the network in an EDM file, without opening it a second time, which takes
-    seconds: it is kept by the SHA-256 of the file and of the code that reads it."""
+    """The fingerprint of an EDM file, cached by the SHA-256 of the file and of this code."""
     code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
     kept = (
         cache_folder()
