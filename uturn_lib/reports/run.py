@@ -40,7 +40,6 @@ GROUPS = {
     "p3": "p3",
     "p4": "p4",
 }  # name: how the figures of the group begin
-JOBS = 2  # notebooks at a time
 FIRST = (
     "fig15",
 )  # shares no sweep with the others: begun first, it does not keep one core waiting for another at the end
@@ -208,7 +207,7 @@ def _running(folder: Path) -> str:
     return " | ".join(texts)
 
 
-def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int = JOBS) -> None:
+def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int) -> None:
     """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
     needs_papermill()
     checks.device_name(device)
@@ -336,7 +335,7 @@ def print_claims(profile: str) -> None:
         print(f"  {entry['id']} ({entry['source']}, {entry['figure']}) {entry['verdict']}: {entry['measured']}")
 
 
-def refresh(names: list[str], jobs: int = JOBS) -> None:
+def refresh(names: list[str], jobs: int) -> None:
     """Execute the committed notebooks in place with their default parameters, and put their claims into the README."""
     needs_papermill()
     import nbformat
