@@ -12,71 +12,56 @@ from .support import checks
 
 @dataclass(frozen=True)
 class Profile:
-    """Data, network and scale.
-
-    ``sigmas``: turn levels of the sweeps; ``quality_sigmas``: those at which sets without ground
-        truths are generated as well, a subset;
-    ``ground_truths``: how many held-out images are turned; ``steps``: reverse steps from
-        ``sigma_max`` (shorter legs take proportionally fewer); ``ode_steps``,
-        ``ode_ground_truths``: the same for the deterministic sampler, which asks twice per step;
-    ``ks_samples``: images per Gaussianity test, 256 as the authors', in ``ks_sets`` independent
-        sets of ``ks_steps`` steps; ``repeats`` of each of ``repeated`` ground truths at
-        ``repeat_sigmas``: statistics of single ground truths;
-    ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
-    ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by
-        Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in one
-        window of steps, ``paths`` of them for the shape of trajectories and errors of solvers;
-    ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
-    ``features``: where quality distances look, "classifier" or a name of
-        ``features.imagenet_extractor``; ``feature_reference``: training images they are compared
-        with (None: all); ``feature_components``: how many leading ones are used (None: all), since
-        a distance of a few hundred images in a thousand dimensions is nothing but bias. ``second``,
-        ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one
-        image is called in captions.
-    ``labels``: whether the network is asked with labels and without ("both"), only with them
-        ("always": it met no null label in training) or only without ("never": it has no classes).
-        It decides which figures the profile has (:meth:`shows`); what "always" still does for
-        comparison has labels (``turns`` says so).
-    ``second_checkpoint``: a network for the data of Figure 16, shown beside the memorising score.
-    ``on_cpu``: what is smaller where there is no GPU (:meth:`on`).
-    """
+    """Data, network and scale; see the comments of the fields."""
 
     name: str
     dataset: str
     checkpoint: str
     classifier: str
-    sigmas: tuple[float, ...]
-    quality_sigmas: tuple[float, ...]
-    repeat_sigmas: tuple[float, ...]
-    ground_truths: int
-    steps: int
+    sigmas: tuple[float, ...]  # of the sweeps
+    quality_sigmas: tuple[float, ...]  # a subset: sets without ground truths are generated as well
+    repeat_sigmas: tuple[float, ...]  # of the repeated U-Turns
+    ground_truths: int  # held-out images in a sweep
+    steps: int  # reverse steps from sigma_max; shorter legs take proportionally fewer
+    # Of the deterministic sampler, which makes two network calls per step.
     ode_steps: int = 24
     ode_ground_truths: int = 100
+    # Statistics of single ground truths: so many of them, so many U-Turns of each.
     repeated: int = 20
     repeats: int = 16
+    # Images for the affine regressions.
     affinity_fit: int = 2000
     affinity_held_out: int = 500
+    # Gaussianity tests: images per test (the authors' 256), independent sets, steps.
     ks_samples: int = 256
     ks_sets: int = 4
     ks_steps: int = 32
     sigma_max: float = 80.0
+    # Companions: Euler steps of a deterministic generation (20: Chen et al.), generations per
+    # skipped part of the U-Net, and generations for shapes of trajectories and solver errors.
     flow_steps: int = 20
     ablated: int = 24
     paths: int = 64
-    chunk: int = 80
+    chunk: int = 80  # samples per cached result
     batch_size: int = 80
-    shown: int = 10
+    shown: int = 10  # rows of an image grid
+    # Features of the quality distances: "classifier" or a name of features.imagenet_extractor;
+    # number of training images in the reference set and of leading components (None: all).
+    # A few hundred images in a thousand dimensions give nothing but bias.
     features: str = "classifier"
     feature_reference: int | None = None
     feature_components: int | None = None
-    noun: str = "image"
+    noun: str = "image"  # name of an image in captions
+    # Figure 16: its data set, and a network for it.
     second: str = "digits"
     second_ground_truths: int = 200
     second_steps: int = 64
     second_checkpoint: str | None = None
+    # How the network can be called: with and without labels ("both"), only with them ("always":
+    # no null label in training), or only without ("never": no classes). See `why_not`.
     labels: str = "both"
     description: str = ""
-    on_cpu: Mapping[str, Any] = field(default_factory=dict)
+    on_cpu: Mapping[str, Any] = field(default_factory=dict)  # replaced where there is no GPU
 
     def on(self, device: str) -> Profile:
         """The profile at the scale of ``device``, "cuda" or "cpu"; the figures of a CPU run say so.

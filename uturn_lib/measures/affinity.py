@@ -1,30 +1,21 @@
-"""How affine is a denoiser? Held-out regression of D(x, sigma) on x at a fixed noise level (claim
-C4).
+"""How affine is a denoiser? Held-out regression of D(x, sigma) on x at one noise level (claim C4).
 
-For data of mean mu and covariance Sigma the best affine guess of D from x = x_0 + sigma eps is
-known without any fit: D is the conditional mean of x_0, so Cov(D, x) = Cov(x_0, x) = Sigma, and the
-least-squares matrix is
+For data of mean mu and covariance Sigma the best affine predictor of D from x = x_0 + sigma eps
+follows without a fit: D is the conditional mean of x_0, so Cov(D, x) = Cov(x_0, x) = Sigma and
 
     A = Cov(D, x) Cov(x)^-1 = Sigma (Sigma + sigma^2)^-1,
 
-the affine score of the fitted Gaussian, whatever the data are (our derivation). It is diagonal in
-the principal components of the data. Hence three guesses, from stiff to free:
+the affine denoiser of the fitted Gaussian, for any data (our derivation). It is diagonal in the
+principal components of the data. Three predictors, from fixed to flexible:
 
-==========
-    =====================================================================================================
-gaussian    D_G of the Gaussian fitted to the data: no regression at all
-components  one slope and one offset per principal component, least squares: 2 numbers each, nothing
-    to regularise
-ridge       a full matrix from the leading components to D, ridge penalty chosen by leave-one-out
-    (scikit-learn):
-            sees linear couplings between components, which an exact D cannot have but a network
-                might
-==========
-    =====================================================================================================
+* gaussian: D_G of the fitted Gaussian, no regression;
+* components: slope and offset per principal component by least squares, no regularisation;
+* ridge: a full matrix from the leading components to D, penalty by leave-one-out (scikit-learn).
+  It finds linear couplings between components: an exact D has none, a network may.
 
-And what no affine guess can reach is the correlation's excess over its Gaussian approximation, for
-an exact denoiser: ``1 - R^2 = (C - C_Gauss) / C`` (C centred): the two halves of claim C4 are one
-measurement (our derivation).
+The part of D that no affine function explains is the excess of the U-Turn correlation over its
+Gaussian value: for an exact denoiser ``1 - R^2 = (C - C_Gauss) / C``, C centred. So the two halves
+of claim C4 are one measurement (our derivation).
 """
 
 from __future__ import annotations

@@ -132,21 +132,19 @@ def transition(
     level: float = 0.5,
     seed: int = 0,
 ) -> Estimate:
-    """The noise level where retention crosses ``level``, with a 95 % interval by bootstrap over
-    ground-truth samples.
+    """The noise level where retention crosses ``level``; 95 % bootstrap interval over ground truths.
 
-    A logistic in log sigma is fitted by maximum likelihood. It falls from 1 to ``floor = 2 level -
-    1``, so that ``level`` is its midpoint: 0.5 for identity retention (floor 0), (1 + 1/K)/2 for
+    A logistic in log sigma, falling from 1 to ``floor = 2 level - 1``, is fitted by maximum
+    likelihood; ``level`` is its midpoint: 0.5 for identity retention (floor 0), (1 + 1/K) / 2 for
     class retention (floor 1/K).
 
     Parameters
     ----------
-    sigmas: (S,) positive, increasing. retained: (S, N), booleans or probabilities per ground-truth
-        sample.
+    sigmas: (S,) positive, increasing.
+    retained: (S, N), booleans or probabilities per ground truth.
 
-    Returns 0 (or inf) as value or end where the crossing lies below (above) the grid: it was not
-    seen. Raises ``ValueError`` for shapes that do not match, values outside [0, 1] or a level
-    outside [0.5, 1).
+    A value or end of the interval below (above) the grid is returned as 0 (inf). Raises
+    ``ValueError`` for shapes that do not match, values outside [0, 1], or a level outside [0.5, 1).
     """
     return crossing(sigmas, bootstrap_centres(sigmas, retained, level, seed))
 

@@ -1,10 +1,9 @@
 """A discrete variance-preserving model (DDPM) as a continuous denoiser in sigma.
 
-A DDPM network was trained on ``z = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` at whole steps t = 0,
-1, ... Divided by sqrt(abar_t) this is our ``x = x_0 + sigma eps`` with ``sigma_t = sqrt((1 -
-abar_t) / abar_t)``: the same state on another scale, ``z = x / sqrt(1 + sigma^2)``. Between the
-steps the network is asked at a real-valued step (its time embedding is a smooth function),
-interpolated in log(1 + sigma^2), which is linear in the logarithm of abar.
+A DDPM network is trained on ``z = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps`` at t = 0, 1, ...
+Divided by sqrt(abar_t) this is ``x = x_0 + sigma eps`` with ``sigma_t^2 = (1 - abar_t) / abar_t``,
+so ``z = x / sqrt(1 + sigma^2)``. Between the levels of training the network is called at a real t
+(its time embedding is smooth), interpolated in log(1 + sigma^2) = -log abar.
 """
 
 from __future__ import annotations

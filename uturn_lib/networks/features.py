@@ -1,23 +1,15 @@
-"""Where the quality distances look: features of a network that was trained on something else.
+"""Feature extractors of the quality distances.
 
-A distance in the features of a classifier of the same data sees classes and little else, so
-photographs are compared in features of ImageNet:
+A classifier of the data set itself sees classes and little else, so photographs are compared in
+features trained on ImageNet:
 
-==================
-    ==============================================================================================
-inception           InceptionV3 with the weights of the published FID, by torch-fidelity where that
-    is installed
-                    (``pip install -e '.[fid]'``); its weights (91 MB) are downloaded once. Only
-                        distances in these 2,048
-                    features are called FID and KID.
-efficientnet-lite0  EfficientNet-Lite0, whose ImageNet weights come with a Python package: works
-    offline. Its 1,280
-                    features are no Inception features, and distances in them are never called FID.
-==================
-    ==============================================================================================
+* ``inception``: InceptionV3 with the weights of the published FID, if torch-fidelity is installed
+  (``pip install -e '.[fid]'``); its weights (91 MB) are downloaded once. Only distances in these
+  2,048 features are called FID and KID.
+* ``efficientnet-lite0``: EfficientNet-Lite0, whose weights come with a Python package and need no
+  download. Distances in its 1,280 features are never called FID.
 
-``imagenet`` stands for the first of the two that is at hand, or for the one that
-``$UTURN_FEATURES`` names.
+``imagenet`` means the first of the two that is available, or the one in ``$UTURN_FEATURES``.
 """
 
 from __future__ import annotations

@@ -32,9 +32,8 @@ class EDMDenoiser(NetworkDenoiser):
     sample_shape: (C, H, W) of the images, which are scaled to [-1, 1].
     num_classes: number of classes, 0 for an unconditional network.
     sigma_data: standard deviation s_d of the data.
-    noise_scale: the U-Net's sinusoidal embedding sees ``noise_scale * c_noise``: the embedding was
-        designed for
-        time steps of 0 to 1000, while c_noise spans less than 3.
+    noise_scale: the U-Net's sinusoidal embedding gets ``noise_scale * c_noise``: it was designed
+        for time steps of 0 to 1000, while c_noise spans less than 3.
     """
 
     def __init__(

@@ -1,18 +1,11 @@
-"""The two U-Nets of the EDM checkpoints, under the parameter names of those files, and their
-preconditioning. For use, not for training.
+"""The U-Nets of the EDM checkpoints and their preconditioning, under the names of those files.
 
-===============
-    ====================================================================================================
-SongUNet         DDPM++ and NCSN++ of Song et al. (2021), as in Karras et al. (2022, Appendix F and
-    Table 7): the CIFAR-10 and FFHQ-64 files
-DhariwalUNet     ADM of Dhariwal and Nichol (2021): the class-conditional ImageNet-64 file
-Preconditioned   one of them behind the denoiser interface, "EDM", "VP" or "VE" (Karras et al. 2022,
-    Table 1)
-===============
-    ====================================================================================================
+* ``SongUNet``: DDPM++ and NCSN++ of Song et al. (2021), as in Karras et al. (2022, Appendix F and
+  Table 7): the CIFAR-10 and FFHQ-64 files.
+* ``DhariwalUNet``: ADM of Dhariwal and Nichol (2021): the class-conditional ImageNet-64 file.
+* ``Preconditioned``: one of them as a denoiser, "EDM", "VP" or "VE" (Karras et al. 2022, Table 1).
 
-Written from those papers; the names of modules and constructor arguments are those that the files
-use.
+Written from those papers, for inference only.
 """
 
 from __future__ import annotations
