@@ -13,12 +13,11 @@ from .estimate import Estimate, bootstrap_ratio
 
 
 def uturn_correlation(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> float:
-    """``C = sum <x_0, y_0> / sum |x_0|^2`` over the batch: raw, or centred when ``mean`` (sample's
-    shape, or (B, *sample)) is given.
+    """``C = sum <x_0, y_0> / sum |x_0|^2`` over the batch, centred if ``mean`` is given.
 
-    Definition: ours (the paper's section title is "auto-correlation"; its formula was not
-        available).
-    ``x0``, ``y0``: (B, *sample). Raises ``ValueError`` when their shapes differ.
+    ``x0``, ``y0``: (B, *sample); ``mean``: (*sample) or (B, *sample). Raises ``ValueError`` when
+    shapes differ. Definition: ours (the paper's section title is "auto-correlation"; its formula
+    was not available).
     """
     numerator, denominator = correlation_terms(x0, y0, mean)
     return float(numerator.sum() / denominator.sum())
@@ -105,11 +104,11 @@ def identity_gap_parts(
     """Where :func:`identity_gap_estimate` comes from: two parts that add up to it, each zero for an
     exact score (our decomposition).
 
-    *Return*, ``sum <x_0, y_0 - D> / sum |x_0|^2``: the way back should lead to D on average,
-        ``E[y_0 | x_u] = D(x_u)``; it does not where the denoiser at lower noise
-    contradicts the one at sigma_u, or the steps are too few. *Calibration*, ``sum <x_0 - D, D> /
-        sum |x_0|^2``: the error of a conditional mean
-    is orthogonal to it; positive where D is too timid, negative where it claims more than it knows.
+    *Return*, ``sum <x_0, y_0 - D> / sum |x_0|^2``: the reverse leg should give D on average,
+    ``E[y_0 | x_u] = D(x_u)``. It does not if the denoiser at lower noise contradicts the one at
+    sigma_u, or if the steps are too few. *Calibration*, ``sum <x_0 - D, D> / sum |x_0|^2``: the
+    error of a conditional mean is orthogonal to it. Positive: D is shrunk too much; negative: too
+    little.
     """
     with_output, denominator = correlation_terms(x0, y0, mean)
     with_belief, _ = correlation_terms(x0, denoised, mean)

@@ -52,13 +52,11 @@ def frechet_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
     """:func:`frechet_distance` with a 95 % interval for the choice of the samples ``a``, by the
     jackknife over ``groups`` of them.
 
-    A bootstrap would be wrong here: repeated samples shrink the covariance and raise the distance.
-        The jackknife leaves out one group at a time, ``se^2 = (g - 1) / g sum (d_i - mean d)^2``,
-        Student's t with g - 1 degrees of freedom. Groups are
-    neighbours in ``a``: where classes come in turn (``ImageSet.take``) every group holds all of
-        them, and a set that is balanced by design gets the small spread it has. The interval is one
-        of spread: the upward bias of a finite set is in the value, so compare sets of equal size
-        and look at the floor.
+    A bootstrap would be wrong: repeated samples shrink the covariance and raise the distance. The
+    jackknife leaves out one group at a time, ``se^2 = (g - 1) / g sum (d_i - mean d)^2``, Student's
+    t with g - 1 degrees of freedom. Groups are contiguous blocks of ``a``: where classes alternate
+    (``ImageSet.take``) every group holds all of them, and the interval is that of a balanced set.
+    The bias of a finite set is not in the interval: compare sets of equal size, and the floor.
     """
     a, b = _features(a, b)
     law = _gaussian(b)

@@ -132,7 +132,7 @@ def transition(
     level: float = 0.5,
     seed: int = 0,
 ) -> Estimate:
-    """The noise level where retention crosses ``level``; 95 % bootstrap interval over ground truths.
+    """Noise level where retention crosses ``level``; 95 % bootstrap interval over ground truths.
 
     A logistic in log sigma, falling from 1 to ``floor = 2 level - 1``, is fitted by maximum
     likelihood; ``level`` is its midpoint: 0.5 for identity retention (floor 0), (1 + 1/K) / 2 for
@@ -376,13 +376,13 @@ def individual_centres(
 class Heterogeneity:
     """Do ground truths have transitions of their own? (claim C3)
 
-    ``levels`` (N,): T of each ground truth; ``spread``: standard deviation of log T over ground
-        truths with its bootstrap interval;
-    ``expected``: the spread that a curve common to all would show with this many repeats; ``null``
-        (draws,): its simulated values;
-    ``p_value``: share of them at least as large as ``spread`` (parametric bootstrap);
-        ``p_permutation``: the same when whole repeats are dealt out to the ground truths at random;
-        ``own_spread``: what is left of the spread after the chance part is taken away.
+    * ``levels`` (N,): T of each ground truth.
+    * ``spread``: standard deviation of log T over ground truths, with bootstrap interval.
+    * ``expected``: spread under a common curve with this many repeats; ``null`` (draws,): its
+      simulated values.
+    * ``p_value``: share of ``null`` at least as large as ``spread`` (parametric bootstrap).
+    * ``p_permutation``: permutation test over repeats.
+    * ``own_spread``: the spread without its chance part.
     """
 
     levels: np.ndarray = field(repr=False)
