@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: large weights stay out of the wheel (they are fetched when asked for, see ``networks.shipped_weights``)."""
+"""What pyproject.toml cannot say: large weights stay out of the wheel (they are fetched when asked for, see ``networks.checkpoints.shipped_weights``)."""
 
 import os
 

@@ -70,8 +70,8 @@ def acceleration(device: torch.device) -> dict[str, object]:
     x0 = torch.rand(batch, *fast.sample_shape, generator=torch.Generator().manual_seed(0)).to(device) * 2 - 1
     torch.cuda.reset_peak_memory_stats(device)
     quick, slow, ratio = compare(
-        lambda: u_turn(fast, x0, 2.0, steps, batch_size=batch),
-        lambda: u_turn(plain, x0, 2.0, steps, batch_size=batch),
+        lambda: u_turn(fast, x0, 2.0, steps=steps, batch_size=batch),
+        lambda: u_turn(plain, x0, 2.0, steps=steps, batch_size=batch),
         device,
     )
     return {
@@ -109,7 +109,7 @@ def sampler_overhead(device: torch.device) -> list[dict[str, object]]:
             "network_per_second": batch * steps / outside,
         }
 
-    rows = [row("u_turn", lambda: u_turn(denoiser, x0, 2.0, steps, batch_size=batch))]
+    rows = [row("u_turn", lambda: u_turn(denoiser, x0, 2.0, steps=steps, batch_size=batch))]
     rows[0] |= {"aim": ">= 0.95", "met": rows[0]["ratio"] >= 0.95}
     start, grid = x0 + 2.0 * torch.randn_like(x0), turn_sigmas(steps, 2.0)
     for peer in peers.peers():

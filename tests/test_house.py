@@ -16,16 +16,16 @@ LAYERS = (
     ("measures",),  # tensors only: no denoiser, no network
     ("denoisers",),
     ("empirical",),
+    ("methods",),
     ("sampling",),
     ("uturn",),
     ("data",),
     ("networks",),
     ("profiles",),
-    ("api",),  # the public names
     ("reports.plotting",),
     ("training", "claims"),
+    ("api",),  # the public names
     ("experiments",),
-    ("companions.solvers",),
     ("companions.flows",),
     ("companions.p2", "companions.p3", "companions.p4"),
     ("companions",),

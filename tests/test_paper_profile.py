@@ -14,8 +14,7 @@ from edm_stand_in import TINY_ADM, TINY_SONG, random_network, write_edm_pickle
 from PIL import Image
 
 from uturn_lib import GaussianDenoiser, cli, experiments, load_data
-from uturn_lib.companions import solvers
-from uturn_lib.companions.p3 import geometry
+from uturn_lib.companions.p3 import geometry, solvers
 from uturn_lib.companions.p4 import duration
 from uturn_lib.data import archives
 from uturn_lib.data import sets as data

@@ -10,8 +10,9 @@ import torch
 from uturn_lib import GaussianDenoiser, artificial_start, karras_sigmas, reverse, sampling, u_turn
 from uturn_lib.measures import correlation
 from uturn_lib.measures.exchangeability import exchangeability_p_value
+from uturn_lib.methods import Churn, correction_weight
 from uturn_lib.noise import reverse_sde_sigmas, turn_sigmas
-from uturn_lib.sampling import Churn, final
+from uturn_lib.sampling import final
 from uturn_lib.seeding import NoiseStream
 from uturn_lib.support.places import ROOT
 
@@ -149,6 +150,13 @@ def test_sde_sampler_converges_at_weak_order_two_where_the_denoiser_is_not_affin
     ).all()  # four times the steps: a sixteenth of it, within a factor 2
 
 
+def correction_weights(grid):
+    """The weight c of "sde" in every step of ``grid``: 0 in the first one."""
+    levels = [float(level) for level in grid]
+    later = zip(levels, levels[1:], levels[2:], strict=False)
+    return [0.0] + [correction_weight(r, s, t, levels[0]) for r, s, t in later]
+
+
 def gaussian_output_variances(eigenvalues, sigma_u, grid, weights):
     """Variances over ``eigenvalues`` (D,) of x <- r x + (1 - r) D + c (D - D_prev) + u sqrt(1 - r) xi, from its response to each xi."""
     values = np.asarray(eigenvalues)[:, None]
@@ -187,7 +195,7 @@ def test_with_few_calls_the_covariance_is_better_than_that_of_other_one_call_sch
         karras, ours = turn_sigmas(steps, sigma_u).tolist(), reverse_sde_sigmas(steps, sigma_u).tolist()
         errors = {}
         for name, grid, weights in (
-            ("ours", ours, sampling.correction_weights(ours)),
+            ("ours", ours, correction_weights(ours)),
             ("ddpm", karras, [0.0] * steps),
             ("ddpm on our grid", ours, [0.0] * steps),
             ("2m", karras, multistep_weights(karras)),
@@ -208,7 +216,7 @@ def test_the_response_to_single_noises_is_that_of_the_sampler_itself(monkeypatch
         start = torch.zeros(steps + 1, 1, dtype=torch.float64)
         start[0] = math.sqrt(eigenvalue + sigma_u**2)
         response = final(reverse(denoiser, start, grid, "sde", range(steps + 1)))[:, 0]
-        weights = sampling.correction_weights(grid.tolist())
+        weights = correction_weights(grid.tolist())
         expected = gaussian_output_variances([eigenvalue], sigma_u, grid.tolist(), weights)[0]
         assert float(response.square().sum()) / eigenvalue == pytest.approx(expected, rel=1e-12)
         # E[y_0 | x_u] of affine D is exact at any number of steps, one included
@@ -219,7 +227,7 @@ def test_the_response_to_single_noises_is_that_of_the_sampler_itself(monkeypatch
 def test_weights_tend_to_what_order_two_demands():
     grid = turn_sigmas(4000, 2.0).tolist()
     e = np.array([1 - (u / t) ** 2 for t, u in zip(grid[:-3], grid[1:-2], strict=True)])
-    weights = np.array(sampling.correction_weights(grid))
+    weights = np.array(correction_weights(grid))
     assert weights[0] == 0 and weights[-1] == 1 and len(weights) == 4000
     np.testing.assert_allclose(weights[1:-1] / (e / 2), 1, atol=e.max())
 

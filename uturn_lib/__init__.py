@@ -1,4 +1,4 @@
-"""U-Turn diffusion: the library behind the notebooks.
+"""U-Turn diffusion: the library behind the notebooks. docs/house.md shows where everything is.
 
 Public names are listed in ``api.py`` and loaded when first used: ``uturn --help`` does not wait
 for torch.

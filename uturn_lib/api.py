@@ -1,6 +1,7 @@
 """The public names of the library. ``uturn_lib`` loads this file when one of them is first used."""
 
 from . import measures
+from .claims import Ledger
 from .data import ImageSet, load_data
 from .denoisers import (
     ClassConditional,
@@ -12,10 +13,11 @@ from .denoisers import (
     velocity,
 )
 from .empirical import EmpiricalDenoiser
+from .methods import Churn, Step
 from .networks import load_classifier, load_denoiser
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile
-from .sampling import Churn, Step, reverse
+from .sampling import Sampler, reverse
 from .uturn import UTurn, artificial_start, g_turn, u_turn
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "GaussianDenoiser",
     "GaussianMixtureDenoiser",
     "ImageSet",
+    "Ledger",
     "Profile",
+    "Sampler",
     "Step",
     "UTurn",
     "artificial_start",

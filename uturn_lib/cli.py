@@ -41,9 +41,9 @@ def reference(options: argparse.Namespace) -> None:
 
 
 def readme(options: argparse.Namespace) -> None:
-    from .reports import run
+    from .reports import pages
 
-    run.update_readme()
+    pages.update()
 
 
 def quick(options: argparse.Namespace) -> None:
@@ -132,7 +132,7 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.set_defaults(failed=1, interrupted=KEPT)
     one = command(reference, "commit the figures of the last run (for maintainers)")
     one.add_argument("--profile", default="laptop")
-    command(readme, "put the committed claims into the README (for maintainers)")
+    command(readme, "put the committed claims into README.md and docs/ (for maintainers)")
     return top, parsers
 
 

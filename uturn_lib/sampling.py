@@ -1,128 +1,131 @@
-"""Reverse processes, one step at a time.
+"""Running a reverse process: its settings (``Sampler``), and ``reverse``, which yields it step by step.
 
-``reverse`` is a generator: it yields the state at every noise level of the grid, together with the denoiser's answer
-there, so that whatever one wants to know of a path (norms, correlations, tests of Gaussianity) is read off on the way.
-
-======  ==========================================================================================  ==================
-method  what                                                                                        calls for n steps
-======  ==========================================================================================  ==================
-sde     time reversal ``dx = -2 t score dt + sqrt(2 t) dW``, exponential two-step scheme            n
-ode     probability flow ``dx/dt = (x - D) / t``, Heun (Karras et al. 2022, Algorithm 1)            2 n - 1
-edm     Karras et al. (2022), Algorithm 2: noise is added (churn), then one Heun step is taken      2 n - 1
-======  ==========================================================================================  ==================
-
-The state is float64 whatever the network's precision.
+``reverse`` is a generator: it gives the state at every noise level of the grid together with the denoiser's answer there, so that
+whatever one wants to know of a path (norms, correlations, tests of Gaussianity) is read off on the way. The methods and their
+formulas are in ``methods``. The state is float64 whatever the network's precision.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .denoisers import Denoiser, sigma_range
-from .noise import SIGMA_MIN, reverse_sde_sigmas, turn_sigmas
+from .methods import METHODS, Churn, Leg, Method, Step
+from .noise import SIGMA_MIN
 from .seeding import NoiseStream
 from .support import checks
 
-METHODS = ("sde", "ode", "edm")
-
 
 @dataclass(frozen=True)
-class Step:
-    """State ``x`` (B, *sample, float64) at noise level ``sigma``, and ``denoised`` = D(x, sigma).
+class Sampler:
+    """How to go back: ``Sampler("dpmpp", 8)``. Hashable; equal settings are equal samplers.
 
-    ``index`` counts from 0 (sigma_max) to n (sigma = 0, where ``denoised`` is ``x`` itself). Where "edm" adds churn,
-    ``denoised`` is taken just after the noise was added, at the level raised by it: the only call the sampler makes there.
-    ``asked_x`` and ``asked_sigma`` are what the denoiser was given; without churn they are ``x`` and ``sigma``.
+    ``method``: a name in ``methods.METHODS``. ``steps``: of the reverse leg. ``batch_size``: samples per denoiser call, without influence
+    on the result. ``churn``: of "edm" only (a ``Churn`` or its fields; by default that of the paper's authors).
+    Raises ``ValueError`` or ``TypeError`` for settings that cannot be used.
     """
 
-    index: int
-    sigma: float
-    x: Tensor
-    denoised: Tensor
-    asked_x: Tensor = None
-    asked_sigma: float = None
+    method: str = "sde"
+    steps: int = 64
+    batch_size: int = 256
+    churn: Churn | None = None
 
     def __post_init__(self) -> None:
-        if self.asked_x is None:
-            object.__setattr__(self, "asked_x", self.x)
-            object.__setattr__(self, "asked_sigma", self.sigma)
+        checks.one_of("method", self.method, METHODS)
+        for name in ("steps", "batch_size"):
+            object.__setattr__(self, name, checks.positive_int(name, getattr(self, name)))
+        object.__setattr__(self, "churn", churn_of(METHODS[self.method], self.churn))
+
+    @classmethod
+    def of(cls, sampler: Sampler | None, **settings: Any) -> Sampler:
+        """``sampler`` itself, or one made of those ``settings`` that are not None. Both at once are refused (``ValueError``)."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        if sampler is None:
+            return cls(**given)
+        if not isinstance(sampler, cls):
+            hint = "give a number of steps as steps=, a name as method="
+            raise TypeError(f"sampler = {sampler!r} must be a Sampler; {hint}")
+        if given:
+            raise ValueError(f"sampler and {', '.join(given)} are given; one or the other: {sampler} says it all")
+        return sampler
+
+    @property
+    def calls(self) -> int:
+        """Denoiser calls for each sample of a reverse leg."""
+        return METHODS[self.method].calls_in(self.steps)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the result depends on, as JSON types, for a cache key; ``Sampler(**key)`` is this sampler again, but for the batch size."""
+        return {name: value for name, value in asdict(self).items() if name != "batch_size"}
 
 
-@dataclass(frozen=True)
-class Churn:
-    """Parameters of the stochastic sampler of Karras et al. (2022), Table 5; the defaults are the authors' of the paper."""
-
-    s_churn: float = 40.0
-    s_min: float = 0.05
-    s_max: float = 50.0
-    s_noise: float = 1.003
-
-    def gamma(self, sigma: float, steps: int) -> float:
-        """Relative increase of the noise level before a step: ``min(S_churn / N, sqrt(2) - 1)`` inside [S_min, S_max]."""
-        inside = self.s_min <= sigma <= self.s_max
-        return min(self.s_churn / steps, math.sqrt(2) - 1) if inside else 0.0
-
-    def raised(self, sigmas: Tensor) -> Tensor:
-        """The levels ``t_i (1 + gamma_i)`` (n,) from which the steps of the grid ``sigmas`` (n + 1,) are taken."""
-        steps = len(sigmas) - 1
-        return torch.tensor([float(t) * (1 + self.gamma(float(t), steps)) for t in sigmas[:-1]], dtype=torch.float64)
+def churn_of(method: Method, churn: Churn | Mapping[str, float] | None) -> Churn | None:
+    """The churn that ``method`` runs with: None where it has none. ``ValueError`` where it was given all the same."""
+    if method.perturb is None:
+        if churn is not None:
+            raise ValueError(f"churn is for method 'edm' only, not {method.name!r}")
+        return None
+    if isinstance(churn, Mapping):
+        churn = Churn(**churn)
+    if not isinstance(churn, Churn | None):
+        raise TypeError(f"churn = {churn!r} must be a Churn")
+    return churn or Churn()
 
 
 def reverse(
     denoiser: Denoiser,
     x: Tensor,
     sigmas: Tensor,
-    method: str = "sde",
+    method: str | Method = "sde",
     seeds: Sequence[int] | None = None,
     labels: Tensor | None = None,
     churn: Churn | None = None,
 ) -> Iterator[Step]:
-    """Run the reverse process from ``x`` at ``sigmas[0]`` down to ``sigmas[-1]`` = 0 and yield every :class:`Step`.
+    """Run the reverse process from ``x`` (B, *sample) at ``sigmas[0]`` down to ``sigmas[-1]`` = 0 and yield every :class:`Step`.
 
-    Parameters
-    ----------
-    x: (B, *sample), the state at sigmas[0].
-    sigmas: (n + 1,), decreasing, ending at 0 (see ``noise.karras_sigmas``).
-    method: "sde", "ode" or "edm" (see the module's table).
-    seeds: one int per sample; needed by "sde" and "edm".
-    labels: (B,) classes, or None.
-    churn: parameters of "edm" only.
+    ``sigmas`` (n + 1,) decrease (``noise.karras_sigmas``). ``method``: a name in ``methods.METHODS``, or a ``Method``. ``seeds``: one int
+    per sample, for methods that draw noise. ``labels`` (B,): classes. ``churn``: of "edm" only.
 
     Raises ``ValueError`` for a bad method, grid, seeds, or noise level outside the denoiser's range (at once, not at the
     first step), ``FloatingPointError`` when the denoiser returns NaN or infinity.
     """
-    checks.one_of("method", method, METHODS)
+    if not isinstance(method, Method):
+        checks.one_of("method", method, METHODS)
+        method = METHODS[method]
     checks.samples("x", x, getattr(denoiser, "sample_shape", None))
-    grid = check_grid(sigmas)
-    if method != "ode" and (seeds is None or len(seeds) != len(x)):
-        found = "none" if seeds is None else len(seeds)
-        raise ValueError(f"seeds: {found} given for {len(x)} samples; method {method!r} needs one int per sample")
-    if churn is not None and method != "edm":
-        raise ValueError(f"churn is for method 'edm' only, not {method!r}")
-    low, high = sigma_range(denoiser)
+    grid, (low, high) = check_grid(sigmas), sigma_range(denoiser)
     checks.noise_level("sigmas[0]", grid[0], highest=high)
     checks.noise_level("sigmas[-2]", grid[-2], lowest=low)
-    noise = NoiseStream(seeds, x.shape[1:], x.device).normal if method != "ode" else None
-    call = guarded(denoiser, labels)
-    x = x.double()
-    if method == "sde":
-        return _sde(call, x, grid, noise)
-    return _heun(call, x, grid, noise, (churn or Churn()) if method == "edm" else None, high)
+    options: dict[str, Any] = {"highest": high}
+    if (churn := churn_of(method, churn)) is not None:
+        options["churn"] = churn
+    if method.draws_noise:
+        if seeds is None or len(seeds) != len(x):
+            found = "none" if seeds is None else len(seeds)
+            raise ValueError(
+                f"seeds: {found} given for {len(x)} samples; method {method.name!r} needs one int per sample"
+            )
+        options["noise"] = NoiseStream(seeds, x.shape[1:], x.device).normal
+    return _walk(method, Leg(guarded(denoiser, labels), grid, **options), x.double())
 
 
-def sampling_grid(denoiser: Denoiser, steps: int, sigma_start: float, method: str = "ode") -> Tensor:
-    """The grid of ``steps`` steps from ``sigma_start`` to 0 that suits ``method``, above the lowest level that the denoiser was made for.
-
-    The Karras grid, down to ``noise.SIGMA_MIN``, for "ode", "edm" and the solvers of ``companions.solvers``; ``noise.reverse_sde_sigmas`` for "sde".
-    """
-    lowest = max(SIGMA_MIN, sigma_range(denoiser)[0])
-    return (reverse_sde_sigmas if method == "sde" else turn_sigmas)(steps, sigma_start, lowest)
+def _walk(method: Method, leg: Leg, x: Tensor) -> Iterator[Step]:
+    before = None
+    for index, (s, t) in enumerate(pairwise(leg.sigmas)):
+        asked_x, asked_s = method.perturb(leg, x, s) if method.perturb else (x, s)
+        now = Step(index, s, x, leg.D(asked_x, asked_s), asked_x, asked_s)
+        yield now
+        x = method.update(leg, now, before, t) if t > 0 or method.into_zero else now.denoised.to(x.dtype)
+        before = now
+    yield Step(len(leg.sigmas) - 1, 0.0, x, x, x, 0.0)
 
 
 def final(steps: Iterator[Step]) -> Tensor:
@@ -130,10 +133,19 @@ def final(steps: Iterator[Step]) -> Tensor:
     return deque(steps, maxlen=1).pop().x
 
 
+def sampling_grid(denoiser: Denoiser, steps: int, sigma_start: float, method: str = "ode") -> Tensor:
+    """The grid of ``steps`` steps from ``sigma_start`` to 0 that suits ``method``, above the lowest level that the denoiser was made for.
+
+    The Karras grid down to ``noise.SIGMA_MIN``; for "sde" ``noise.reverse_sde_sigmas``.
+    """
+    checks.one_of("method", method, METHODS)
+    return METHODS[method].grid(steps, sigma_start, max(SIGMA_MIN, sigma_range(denoiser)[0]))
+
+
 def check_grid(sigmas: Tensor) -> list[float]:
+    """``sigmas`` (n + 1,) as floats; ``ValueError`` unless they decrease strictly and end at 0."""
     grid = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
-    decreasing = all(a > b for a, b in zip(grid, grid[1:], strict=False))
-    if len(grid) < 2 or grid[-1] != 0 or not decreasing:
+    if len(grid) < 2 or grid[-1] != 0 or not all(a > b for a, b in pairwise(grid)):
         raise ValueError(f"sigmas must decrease strictly and end at 0, got {grid[:3]} ... {grid[-2:]}")
     return grid
 
@@ -152,65 +164,3 @@ def guarded(denoiser: Denoiser, labels: Tensor | None) -> Callable[[Tensor, floa
         return denoised
 
     return call
-
-
-def _sde(call, x: Tensor, grid: list[float], noise: Callable[[], Tensor]) -> Iterator[Step]:
-    """Time reversal, one call per step, weak order 2:
-
-        x_u = r x_t + (1 - r) D_t + c (D_t - D_prev) + u sqrt(1 - r) xi,    r = (u / t)^2
-
-    The ancestral step (c = 0, weak order 1) is exact for a frozen D. Along the exact reverse SDE D is a martingale, so it cannot be
-    extrapolated; but the noise of a step also moves D within that step. Its mean effect is added in the next step, when the
-    change D_t - D_prev is known (Lu et al. 2022, SDE-DPM-Solver++ 2M, with other weights): see :func:`correction_weights`.
-    For affine D, E[y_0 | x_u] is exact at any number of steps, whatever the weights.
-    """
-    previous = None
-    for i, (t, u, c) in enumerate(zip(grid[:-1], grid[1:], correction_weights(grid), strict=True)):
-        denoised = call(x, t)
-        yield Step(i, t, x, denoised)
-        r = (u / t) ** 2
-        x = r * x + (1 - r) * denoised
-        if i > 0:
-            x = x + c * (denoised - previous)
-        if u > 0:
-            x = x + u * math.sqrt(1 - r) * noise()
-        previous = denoised
-    yield Step(len(grid) - 1, 0.0, x, x)
-
-
-def correction_weights(grid: Sequence[float]) -> list[float]:
-    """The weights c of :func:`_sde`, one per step of ``grid`` (n + 1,): 0 in the first step, 1 in the last, in between
-
-        c = e/2 [1 - e (1 - 5 u t^3 / sigma_u^4) / 6],    e = 1 - (u/t)^2 of the step before, from t to u; sigma_u = grid[0].
-
-    e/2 is what weak order 2 demands. The second term (ours) is chosen on Gaussian data, where the output's variance is known mode
-    by mode: 1/6 cancels the next order of its error for modes well below sigma_u, the rest does so for modes of about sigma_u.
-    The last step returns D and leaves the posterior variance out; c = 1 makes up for most of it.
-    """
-    levels = [float(level) for level in grid]
-    weights = [0.0]
-    for t, u in zip(levels[:-2], levels[1:-1], strict=True):
-        e = 1 - (u / t) ** 2
-        weights.append(e / 2 * (1 - e * (1 - 5 * u * t**3 / levels[0] ** 4) / 6))
-    if len(weights) > 1:
-        weights[-1] = 1.0
-    return weights
-
-
-def _heun(
-    call, x: Tensor, grid: list[float], noise: Callable[[], Tensor] | None, churn: Churn | None, highest: float
-) -> Iterator[Step]:
-    """Heun steps of the probability flow; with ``churn``, each preceded by a little fresh noise. Order 2; Euler into 0."""
-    for i, (t, u) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
-        gamma = churn.gamma(t, len(grid) - 1) if churn else 0.0
-        denoised = call(x, t) if gamma == 0 else None
-        state, start = x, min(t * (1 + gamma), highest)
-        if start > t:
-            state = x + math.sqrt(start**2 - t**2) * churn.s_noise * noise()
-        at_start = call(state, start) if denoised is None else denoised
-        yield Step(i, t, x, at_start, state, start)
-        slope = (state - at_start) / start
-        x = state + (u - start) * slope
-        if u > 0:
-            x = state + (u - start) * (slope + (x - call(x, u)) / u) / 2
-    yield Step(len(grid) - 1, 0.0, x, x)

@@ -17,19 +17,18 @@ from torch import Tensor
 
 from .denoisers import Denoiser, GaussianDenoiser, sigma_range
 from .empirical import EmpiricalDenoiser
-from .sampling import METHODS, Churn, Step, reverse, sampling_grid
+from .methods import Churn
+from .sampling import Sampler, guarded, reverse, sampling_grid
 from .seeding import NoiseStream, sample_seeds
 from .support import checks
-
-DEFAULT_STEPS = 64
 
 
 @dataclass(frozen=True)
 class UTurn:
-    """What went in, where it turned, what came out; all of shape (B, *sample), in the dtype and on the device of x0.
+    """What went in, where it turned, what came out: (B, *sample), in the dtype and on the device of x0.
 
-    ``x0``: ground truth (None for starts without one); ``x_u``: the state at noise level ``sigma_u``;
-    ``denoised``: D(x_u, sigma_u), for "sde" and "ode" a by-product of the first reverse step; ``y0``: the output.
+    ``x0``: ground truth (None for starts without one); ``x_u``: the state at noise level ``sigma_u``; ``denoised``: D(x_u, sigma_u),
+    the first call of the reverse leg ("edm": one call more); ``y0``: the output.
     """
 
     x0: Tensor | None = field(repr=False)
@@ -41,44 +40,28 @@ class UTurn:
 
 def u_turn(
     denoiser: Denoiser,
-    x0: Tensor,
-    sigma_u: float,
-    steps: int = DEFAULT_STEPS,
-    method: str = "sde",
-    seed: int = 0,
-    labels: Tensor | None = None,
-    indices: Sequence[int] | None = None,
-    batch_size: int = 256,
+    x0: Tensor,  # (B, *sample), images in [-1, 1]
+    sigma_u: float,  # from 0 (returns x0) to the denoiser's largest level
+    sampler: Sampler | None = None,  # or its settings one by one, as below; what is left out is Sampler's default
+    *,
+    steps: int | None = None,
+    method: str | None = None,
+    batch_size: int | None = None,
     churn: Churn | None = None,
+    seed: int = 0,
+    labels: Tensor | None = None,  # (B,) classes
+    indices: Sequence[int] | None = None,  # global index of each sample; 0 .. B - 1 by default
 ) -> UTurn:
     """Forward to ``x_u = x0 + sigma_u eps``, turn, reverse to 0 (Behjoo & Chertkov, Algorithm 1).
 
-    Parameters
-    ----------
-    x0: (B, *sample) ground truth, images in [-1, 1].
-    sigma_u: noise level of the turn, 0 <= sigma_u <= the denoiser's largest; it lies exactly on the grid. 0 returns x0.
-    steps: steps of the reverse leg, on the grid ``sampling.sampling_grid`` from sigma_u to 0.
-    method: "sde", "ode" or "edm", see ``sampling.reverse``.
-    seed, indices: a sample's noise depends on (seed, its global index) only; ``indices`` defaults to 0 .. B - 1. The same
-        seed gives the same eps at every sigma_u.
-    labels: (B,) classes for a class-conditional denoiser.
-    batch_size: samples per denoiser call; has no influence on the result.
-
-    Raises ``ValueError`` or ``TypeError`` for a sigma_u, x0, labels, method or indices that cannot be used.
+    The noise of a sample depends on (seed, its index) only; the same seed gives the same eps at every sigma_u.
+    Raises ``ValueError`` or ``TypeError`` for arguments that cannot be used, and for a ``sampler`` together with its settings.
     """
-    checks.ground_truth(
-        "x0",
-        x0,
-        getattr(denoiser, "sample_shape", None),
-        getattr(denoiser, "value_range", (float("-inf"), float("inf"))),
-    )
-    sigma_u = _turn_level(denoiser, sigma_u)
-    indices = _check_indices(indices, len(x0))
+    sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
+    sigma_u, indices = _turn_level(denoiser, sigma_u), _check_indices(indices, _count_ground_truth(denoiser, x0))
     eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device).normal()
     x_u = x0.double() + sigma_u * eps
-    denoised, y0 = _return_leg(
-        denoiser, x_u, sigma_u, steps, method, sample_seeds(seed, indices), labels, batch_size, churn
-    )
+    denoised, y0 = _reverse_leg(denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels)
     return UTurn(x0, x_u.to(x0.dtype), denoised.to(x0.dtype), y0.to(x0.dtype), sigma_u)
 
 
@@ -87,49 +70,109 @@ def g_turn(
     gaussian: GaussianDenoiser,
     count: int,
     sigma_u: float,
-    steps: int = DEFAULT_STEPS,
-    method: str = "sde",
+    sampler: Sampler | None = None,
+    *,
+    steps: int | None = None,
+    method: str | None = None,
+    batch_size: int | None = None,
+    churn: Churn | None = None,
     seed: int = 0,
     labels: Tensor | None = None,
     indices: Sequence[int] | None = None,
-    batch_size: int = 256,
-    churn: Churn | None = None,
 ) -> UTurn:
     """Start at ``sigma_u`` from N(mu, Sigma + sigma_u^2 I), the noisy data in the Gaussian approximation (Algorithm 2).
 
     ``gaussian`` is fitted to the data: its affine score is used above sigma_u (in one exact draw), the denoiser below.
     Returns ``count`` samples, float32; other parameters as in :func:`u_turn`.
     """
-    indices = _check_indices(indices, checks.positive_int("count", count))
-    sigma_u = _turn_level(denoiser, sigma_u)
-    start = gaussian.sample(sample_seeds(seed, indices, "start"), sigma_u)
-    return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
+    sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
+    sigma_u, indices = _turn_level(denoiser, sigma_u), _check_indices(indices, checks.positive_int("count", count))
+    x_u = gaussian.sample(sample_seeds(seed, indices, "start"), sigma_u)
+    denoised, y0 = _reverse_leg(denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels)
+    return UTurn(None, x_u.float(), denoised.float(), y0.float(), sigma_u)
 
 
 def artificial_start(
     denoiser: Denoiser,
     count: int,
     sigma_u: float,
-    steps: int = DEFAULT_STEPS,
-    method: str = "sde",
+    sampler: Sampler | None = None,
+    *,
+    steps: int | None = None,
+    method: str | None = None,
+    batch_size: int | None = None,
+    churn: Churn | None = None,
     seed: int = 0,
     labels: Tensor | None = None,
     indices: Sequence[int] | None = None,
-    batch_size: int = 256,
-    churn: Churn | None = None,
     sample_shape: Sequence[int] | None = None,
 ) -> UTurn:
     """Start at ``sigma_u`` from N(0, sigma_u^2 I). At the largest sigma this is the ordinary generation of samples.
 
     ``sample_shape`` is needed only when the denoiser does not know its own. Other parameters as in :func:`g_turn`.
     """
-    indices = _check_indices(indices, checks.positive_int("count", count))
-    sigma_u = _turn_level(denoiser, sigma_u)
+    sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
+    sigma_u, indices = _turn_level(denoiser, sigma_u), _check_indices(indices, checks.positive_int("count", count))
     shape = sample_shape or getattr(denoiser, "sample_shape", None)
     if shape is None:
         raise ValueError("sample_shape is needed: the denoiser does not know the shape of its samples")
-    start = sigma_u * NoiseStream(sample_seeds(seed, indices, "start"), shape).normal()
-    return _from_start(denoiser, start, sigma_u, steps, method, seed, labels, indices, batch_size, churn)
+    x_u = sigma_u * NoiseStream(sample_seeds(seed, indices, "start"), shape).normal()
+    denoised, y0 = _reverse_leg(denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels)
+    return UTurn(None, x_u.float(), denoised.float(), y0.float(), sigma_u)
+
+
+def _reverse_leg(
+    denoiser, x_u: Tensor, sigma_u: float, sampler: Sampler, seeds: list[int], labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Reverse ``x_u`` to 0 in batches; returns D(x_u, sigma_u) and the outputs, both float64 on the device of ``x_u``."""
+    if hasattr(denoiser, "num_classes"):  # before the first call: a wrong label must not cost half a batch
+        labels = checks.labels(labels, len(x_u), denoiser.num_classes, getattr(denoiser, "needs_labels", False))
+    if sigma_u == 0 or len(x_u) == 0:
+        return x_u, x_u
+    sigmas = sampling_grid(denoiser, sampler.steps, sigma_u, sampler.method)
+    device = device_of(denoiser) or x_u.device
+    denoised, y0 = torch.empty_like(x_u), torch.empty_like(x_u)
+    for start in range(0, len(x_u), sampler.batch_size):
+        part = slice(start, start + sampler.batch_size)
+        classes = None if labels is None else labels[part].to(device)
+        for step in reverse(
+            denoiser, x_u[part].to(device), sigmas, sampler.method, seeds[part], classes, sampler.churn
+        ):
+            if step.index == 0:
+                at_turn = step.asked_sigma == step.sigma  # not after the churn of "edm", which asks at a higher level
+                denoised[part] = step.denoised if at_turn else guarded(denoiser, classes)(step.x, step.sigma)
+        y0[part] = step.x
+    return denoised, y0
+
+
+def _turn_level(denoiser, sigma_u: float) -> float:
+    """``sigma_u`` if the denoiser can be asked there; 0 is always possible."""
+    low, high = sigma_range(denoiser)
+    return checks.noise_level("sigma_u", sigma_u, highest=high, lowest=low)
+
+
+def _count_ground_truth(denoiser, x0: Tensor) -> int:
+    """B, after a check that ``x0`` (B, *sample) is what the denoiser was made for."""
+    value_range = getattr(denoiser, "value_range", (float("-inf"), float("inf")))
+    checks.ground_truth("x0", x0, getattr(denoiser, "sample_shape", None), value_range)
+    return len(x0)
+
+
+def _check_indices(indices: Sequence[int] | None, count: int) -> list[int]:
+    indices = list(range(count)) if indices is None else [int(index) for index in indices]
+    if len(indices) != count or any(index < 0 for index in indices):
+        raise ValueError(f"indices: {len(indices)} given for {count} samples; one number >= 0 per sample is needed")
+    return indices
+
+
+def device_of(denoiser: Denoiser) -> torch.device | None:
+    """Where a network's weights are; None for a denoiser that follows its input."""
+    parameters = getattr(denoiser, "parameters", None)
+    first = next(iter(parameters()), None) if callable(parameters) else None
+    return None if first is None else first.device
+
+
+# ------------------------------------------------------------------------- exact outputs, other starts, the forward path
 
 
 def posterior_draws(
@@ -148,8 +191,10 @@ def posterior_draws(
         raise TypeError(
             f"denoiser is a {type(denoiser).__name__}; exact draws are known for Gaussian and Empirical ones"
         )
-    checks.ground_truth("x0", x0, denoiser.sample_shape, (float("-inf"), float("inf")))
-    sigma_u, indices = checks.noise_level("sigma_u", sigma_u), _check_indices(indices, len(x0))
+    sigma_u, indices = (
+        checks.noise_level("sigma_u", sigma_u),
+        _check_indices(indices, _count_ground_truth(denoiser, x0)),
+    )
     if len(x0) == 0:
         return x0
     eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device, x0.dtype).normal()
@@ -208,76 +253,3 @@ def forward_path(x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Se
         states.append(x)
         before = sigma
     return torch.stack(states)
-
-
-def _turn_level(denoiser, sigma_u: float) -> float:
-    """``sigma_u`` if the denoiser can be asked there; 0 is always possible."""
-    low, high = sigma_range(denoiser)
-    return checks.noise_level("sigma_u", sigma_u, highest=high, lowest=low)
-
-
-def _from_start(
-    denoiser,
-    start: Tensor,
-    sigma_u: float,
-    steps: int,
-    method: str,
-    seed: int,
-    labels: Tensor | None,
-    indices: list[int],
-    batch_size: int,
-    churn: Churn | None,
-) -> UTurn:
-    seeds = sample_seeds(seed, indices)
-    denoised, y0 = _return_leg(denoiser, start, sigma_u, steps, method, seeds, labels, batch_size, churn)
-    return UTurn(None, start.float(), denoised.float(), y0.float(), sigma_u)
-
-
-def _return_leg(
-    denoiser,
-    x_u: Tensor,
-    sigma_u: float,
-    steps: int,
-    method: str,
-    seeds: list[int],
-    labels: Tensor | None,
-    batch_size: int,
-    churn: Churn | None,
-) -> tuple[Tensor, Tensor]:
-    """Reverse ``x_u`` in batches; returns D(x_u, sigma_u) and the outputs, both on the device of ``x_u``."""
-    checks.one_of("method", method, METHODS)
-    batch_size, steps = checks.positive_int("batch_size", batch_size), checks.positive_int("steps", steps)
-    if hasattr(denoiser, "num_classes"):  # before the first call: a wrong label must not cost half a batch
-        labels = checks.labels(labels, len(x_u), denoiser.num_classes, getattr(denoiser, "needs_labels", False))
-    if sigma_u == 0 or len(x_u) == 0:
-        return x_u, x_u
-    sigmas, device = sampling_grid(denoiser, steps, sigma_u, method), device_of(denoiser) or x_u.device
-    denoised, y0 = torch.empty_like(x_u), torch.empty_like(x_u)
-    for start in range(0, len(x_u), batch_size):
-        part = slice(start, start + batch_size)
-        part_labels = None if labels is None else labels[part].to(device)
-        for step in reverse(denoiser, x_u[part].to(device), sigmas, method, seeds[part], part_labels, churn):
-            if step.index == 0:
-                denoised[part] = step.denoised if method != "edm" else _denoise(denoiser, step, part_labels)
-        y0[part] = step.x
-    return denoised, y0
-
-
-def _denoise(denoiser, step: Step, labels: Tensor | None) -> Tensor:
-    """D(x_u, sigma_u) itself: the first call of "edm" comes after its churn, at a higher level."""
-    with torch.no_grad():
-        return denoiser(step.x, step.sigma, labels)
-
-
-def device_of(denoiser: Denoiser) -> torch.device | None:
-    """Where a network's weights are; None for a denoiser that follows its input."""
-    parameters = getattr(denoiser, "parameters", None)
-    first = next(iter(parameters()), None) if callable(parameters) else None
-    return None if first is None else first.device
-
-
-def _check_indices(indices: Sequence[int] | None, count: int) -> list[int]:
-    indices = list(range(count)) if indices is None else [int(index) for index in indices]
-    if len(indices) != count or any(index < 0 for index in indices):
-        raise ValueError(f"indices: {len(indices)} given for {count} samples; one number >= 0 per sample is needed")
-    return indices

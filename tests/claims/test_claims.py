@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+from string import Formatter
 
 import nbformat
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from uturn_lib import claims
-from uturn_lib.claims import companions, verdicts
+from uturn_lib.claims import statements, verdicts
 from uturn_lib.claims.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 from uturn_lib.companions.p2 import phases
 from uturn_lib.measures import correlation, quality, retention
@@ -19,7 +20,23 @@ from uturn_lib.measures.retention import Heterogeneity
 from uturn_lib.support.places import ROOT, figure_folder, reference_folder
 
 CLOSED = Gate("it cannot see")
-WHERE = ("f", "laptop")
+
+
+def judged(id, *evidence, **more):
+    """The claim ``id`` by its rule, in a figure that does not exist."""
+    return claims.Claim(id, "f", "laptop", claims.RULES[id](*evidence, **more))
+
+
+def claim(id, figure, measured, verdict, **values):
+    """A claim whose finding is given."""
+    return claims.Claim(id, figure, "laptop", claims.Finding(verdict, measured, values))
+
+
+def named_numbers(id):
+    """Names in braces in the text of a rule."""
+    entry = statements.DATA["claims"][id]
+    texts = [*entry.get("rule", ()), *(text for row in entry.get("table", ()) for text in row)]
+    return {name for text in texts for _, name, _, _ in Formatter().parse(text) if name}
 
 
 def at(value, half=0.004):
@@ -132,25 +149,25 @@ def spread(high=0.5, p=0.001):
 
 
 def c1(first=0.99, last=0.01, t_m=1.0):
-    return claims.memorization(*WHERE, GRID, [at(first), at(0.5), at(last)], at(t_m, 0.05))
+    return judged("C1", GRID, [at(first), at(0.5), at(last)], at(t_m, 0.05))
 
 
 def c2(gap=0.5, last=0.1, gate=OPEN):
-    return claims.speciation(*WHERE, 10, [at(0.9), at(last)], at(2.0), at(gap, 0.1), gate)
+    return judged("C2", 10, [at(0.9), at(last)], at(2.0), at(gap, 0.1), gate)
 
 
 def c3(memory=None, species=None, gate=OPEN):
-    return claims.individual_transitions(*WHERE, memory or spread(), species or spread(), gate)
+    return judged("C3", memory or spread(), species or spread(), gate)
 
 
 def c4(between=0.0, beyond=0.0, left=0.0, gate=OPEN):
     sigmas, measured = (0.5, 1.5, 3.0), [at(0.9), at(0.5 + between), at(0.2 + beyond)]
     unexplained = [at(0.9), at(0.5), at(left)]  # the first levels lie below T_s and do not count
-    return claims.gaussian_test(*WHERE, sigmas, measured, [0.5, 0.5, 0.2], at(1.0), at(2.0), gate, unexplained)
+    return judged("C4", sigmas, measured, [0.5, 0.5, 0.2], at(1.0), at(2.0), gate, unexplained)
 
 
 def c5(moved=0.01, changed=0.0):
-    return claims.insensitive(*WHERE, {"a": at(0.0), "b": at(moved)}, {"a": at(changed), "b": at(0.0)}, floor=2.0)
+    return judged("C5", {"a": at(0.0), "b": at(moved)}, {"a": at(changed), "b": at(0.0)}, floor=2.0)
 
 
 def start(loss=0.0, gain=-0.3, nearness=1.0, plain=None, calls=24):
@@ -160,59 +177,59 @@ def start(loss=0.0, gain=-0.3, nearness=1.0, plain=None, calls=24):
 
 def c6(loss=0.0, gain=-0.3, nearness=1.0, artificial=9.0, gate=OPEN):
     copies = start(nearness=0.3)  # another level, at which the outputs are copies
-    return claims.faster(*WHERE, [copies, start(loss, gain, nearness)], at(2.0), 48, at(artificial), 2.0, gate)
+    return judged("C6", [copies, start(loss, gain, nearness)], at(2.0), 48, at(artificial), 2.0, gate)
 
 
 def c7c(kept=0.9, gate=OPEN):
-    return claims.no_speciation(*WHERE, 10, (1.0, 80.0), [at(0.99), at(kept)], gate)
+    return judged("C7c", 10, (1.0, 80.0), [at(0.99), at(kept)], gate)
 
 
 def p21(gap=0.25):
     far = (at(0.9), at(0.9), at(0.0))
-    return companions.phases(*WHERE, [at(9), at(0.5)], [far, (at(0.7), at(0.95), at(gap))])
+    return judged("P2.1", [at(9), at(0.5)], [far, (at(0.7), at(0.95), at(gap))])
 
 
 def p22(saved=0.3, distance=0.05, change=0.0, gate=OPEN):
-    return companions.shortcut(*WHERE, 5, at(saved), at(distance), at(change), at(10), 0.33, 2.0, gate)
+    return judged("P2.2", 5, at(saved), at(distance), at(change), at(10), 0.33, 2.0, gate)
 
 
 def p34(near=1.0, over=-0.5):
     sigmas, apart = {"model": np.array([40, 20, 1])}, {"model": [at(0.5), at(near), at(9.0)]}
-    return companions.follows_optimal(*WHERE, sigmas, apart, {"model": [at(-1.0), at(over), at(5.0)]})
+    return judged("P3.4", sigmas, apart, {"model": [at(-1.0), at(over), at(5.0)]})
 
 
 def p43(loss=0.0, gain=-0.3, plain=9.0, gate=OPEN):
-    return companions.quality_kept(*WHERE, [start(loss, gain, None, plain)], at(2.0), 48, 2.0, gate)
+    return judged("P4.3", [start(loss, gain, None, plain)], at(2.0), 48, 2.0, gate)
 
 
 def p44(first=1.0, second=1.0, gates=(OPEN, OPEN)):
     found = {"none": at(9), "law": at(8), "truth": at(7)}
-    return companions.one_axis(*WHERE, 3.0, found, [at(first), at(second)], gates)
+    return judged("P4.4", 3.0, found, [at(first), at(second)], gates)
 
 
 def p45(memory=5.0, held=5.0):
-    return companions.crossing(*WHERE, GRID, {"law": (at(memory, 0.1), at(held, 0.1))})
+    return judged("P4.5", GRID, {"law": (at(memory, 0.1), at(held, 0.1))})
 
 
 ALLOWED = margin("loss") * 2.0  # of a floor of 2
 TRUE = {
     "C1": c1, "C2": c2, "C3": c3, "C4": c4, "C5": c5, "C6": c6,
-    "C7a": lambda: claims.deterministic(*WHERE, True),
-    "C7b": lambda moved=0.01, changed=0.01: claims.settles(*WHERE, (30.0, 80.0), at(moved), at(changed)),
+    "C7a": lambda: judged("C7a", True),
+    "C7b": lambda moved=0.01, changed=0.01: judged("C7b", (30.0, 80.0), at(moved), at(changed)),
     "C7c": c7c,
-    "C8": lambda low=0.5, high=4.0, gate=OPEN: claims.best_turn(*WHERE, GRID, Estimate(1, low, high), at(0), gate),
-    "O1": lambda gap=0.01: claims.identity_holds(*WHERE, (1.0, 2.0), [at(0.0), at(gap)]),
-    "O2": lambda excess=0.0: claims.null_rate_met(*WHERE, 10.0, at(0.026 + excess), 0.026),
-    "O4": lambda ratio=1.0, memory=3.0: claims.not_recall(*WHERE, at(math.log(ratio)), at(1.8), at(memory)),
-    "O5": lambda gap=0.0: claims.halves_agree(*WHERE, (1.0, 2.0), [at(0.3), at(0.3)], [at(0.3), at(0.3 + gap)]),
+    "C8": lambda low=0.5, high=4.0, gate=OPEN: judged("C8", GRID, Estimate(1, low, high), at(0), gate),
+    "O1": lambda gap=0.01: judged("O1", (1.0, 2.0), [at(0.0), at(gap)]),
+    "O2": lambda excess=0.0: judged("O2", 10.0, at(0.026 + excess), 0.026),
+    "O4": lambda ratio=1.0, memory=3.0: judged("O4", at(math.log(ratio)), at(1.8), at(memory)),
+    "O5": lambda gap=0.0: judged("O5", (1.0, 2.0), [at(0.3), at(0.3)], [at(0.3), at(0.3 + gap)]),
     "P2.1": p21, "P2.2": p22,
-    "P2.3": lambda gap=-0.1: companions.beats_baselines(*WHERE, {"a": at(-0.1), "b": at(gap)}, at(0.1)),
-    "P3.1": lambda ratio=0.005: companions.straight(*WHERE, at(10), at(2000), at(ratio, 0.001)),
-    "P3.2": lambda ahead=0.99, x=0.99, r=0.99: companions.converges(*WHERE, at(ahead), at(x), at(r), at(1.0)),
+    "P2.3": lambda gap=-0.1: judged("P2.3", {"a": at(-0.1), "b": at(gap)}, at(0.1)),
+    "P3.1": lambda ratio=0.005: judged("P3.1", at(10), at(2000), at(ratio, 0.001)),
+    "P3.2": lambda ahead=0.99, x=0.99, r=0.99: judged("P3.2", at(ahead), at(x), at(r), at(1.0)),
     "P3.4": p34,
-    "P3.5": lambda change=0.0, gate=OPEN: companions.jump(*WHERE, 16, at(change), 20, at(10), 2.0, gate),
-    "P4.1": lambda low=1.5, high=4.0: companions.optimal_time(*WHERE, GRID, Estimate(low, low, high)),
-    "P4.2": lambda gap=-0.1: companions.shorter_by_bound(*WHERE, 80.0, {"a": (9.0, at(1.0)), "b": (5.0, at(gap))}),
+    "P3.5": lambda change=0.0, gate=OPEN: judged("P3.5", 16, at(change), 20, at(10), 2.0, gate),
+    "P4.1": lambda low=1.5, high=4.0: judged("P4.1", GRID, Estimate(low, low, high)),
+    "P4.2": lambda gap=-0.1: judged("P4.2", 80.0, {"a": (9.0, at(1.0)), "b": (5.0, at(gap))}),
     "P4.3": p43, "P4.4": p44, "P4.5": p45,
 }  # fmt: skip
 
@@ -248,7 +265,7 @@ FALSE = {
 
 
 def test_every_claim_has_a_true_and_a_false_case():
-    assert set(TRUE) == set(FALSE) == set(claims.STATEMENTS) == set(claims.MEANINGS)
+    assert set(TRUE) == set(FALSE) == set(claims.STATEMENTS) == set(claims.RULES)
 
 
 @pytest.mark.parametrize("id", list(claims.STATEMENTS))
@@ -273,7 +290,7 @@ def test_what_misses_its_margin_clearly_does_not_hold():
             ):  # a p-value that does not reject, or an end of the grid inside the interval, is too weak
                 continue
             assert TRUE[id](**change).verdict == FAILS, (id, change)
-    assert claims.deterministic(*WHERE, False).verdict == FAILS
+    assert judged("C7a", False).verdict == FAILS
     small = Heterogeneity(np.ones(2), Estimate(0.05, 0.04, 0.06), 0.05, np.full(3, 0.05), 0.5, 0.5, 0.0)
     assert c3(memory=small).verdict == FAILS and c3(memory=spread(p=0.5)).verdict == WEAK
     assert TRUE["C8"](low=0.1, high=0.1).verdict == FAILS and TRUE["P4.1"](low=80.0, high=80.0).verdict == FAILS
@@ -291,7 +308,24 @@ def test_half_a_claim_behind_a_gate():
     assert "T_s" not in c3(gate=CLOSED).measured.split("T_s not testable here")[0]
     assert p22(gate=CLOSED).verdict == UNSEEN and p22(saved=0.1, gate=CLOSED).verdict == FAILS
     assert p44(gates=(OPEN, CLOSED)).verdict == p44(gates=(CLOSED, OPEN)).verdict == UNSEEN
-    assert companions.one_axis(*WHERE, None, {}, [], (OPEN,)).verdict == UNSEEN
+    assert judged("P4.4", None, {}, [], (OPEN,)).verdict == UNSEEN
+
+
+def test_the_text_of_a_rule_names_the_numbers_that_its_code_reads(monkeypatch):
+    """Whoever changes a number in code changes the text, and the other way round."""
+    read = set()
+
+    class Watched(dict):
+        def __getitem__(self, name):
+            read.add(name)
+            return super().__getitem__(name)
+
+    monkeypatch.setattr(verdicts, "MARGINS", Watched(verdicts.MARGINS))
+    monkeypatch.setattr(verdicts, "CONDITIONS", Watched(verdicts.CONDITIONS))
+    for id in claims.STATEMENTS:
+        read.clear()
+        TRUE[id]()
+        assert read == named_numbers(id), id
 
 
 def test_many_levels_do_not_make_a_late_start_good():
@@ -342,7 +376,7 @@ def test_o1_with_samples():
 
     def verdict(error, count):
         gap = correlation.steady_identity_gap(*posterior_pairs(count, error, 2))
-        return claims.identity_holds(*WHERE, (1.0,), [gap]).verdict
+        return judged("O1", (1.0,), [gap]).verdict
 
     assert verdict(0.0, 4000) == HOLDS and verdict(0.125, 4000) == FAILS
     assert verdict(0.125, 240) != HOLDS and verdict(0.125, 30) != HOLDS  # few samples do not help a false claim
@@ -357,7 +391,7 @@ def test_no_loss_of_quality_with_samples():
 
     def verdict(shift):
         change = quality.frechet_difference(made + shift, made, real)
-        return companions.jump(*WHERE, 16, change, 20, at(1.0), floor, OPEN).verdict
+        return judged("P3.5", 16, change, 20, at(1.0), floor, OPEN).verdict
 
     assert verdict(0.0) == HOLDS
     assert verdict((2 * margin("loss") * floor / 16) ** 0.5) != HOLDS
@@ -385,47 +419,42 @@ def test_several_levels_together_have_wider_intervals():
 
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="claim = 'C99'"):
-        claims.make_claim("C99", "f", "laptop", "", HOLDS)
+        claim("C99", "f", "", HOLDS)
     with pytest.raises(ValueError, match="verdict = 'perhaps'"):
-        claims.make_claim("C1", "f", "laptop", "", "perhaps")
+        claim("C1", "f", "", "perhaps")
     with pytest.raises(ValueError, match="one value per level"):
-        claims.memorization("f", "laptop", (0.1, 1, 10), [at(1), at(0)], at(1))
+        judged("C1", (0.1, 1, 10), [at(1), at(0)], at(1))
     with pytest.raises(ValueError, match="claims is empty"):
         claims.record()
     with pytest.raises(ValueError, match="gaps is empty"):
-        claims.identity_holds(*WHERE, (), [])
+        judged("O1", (), [])
     with pytest.raises(ValueError, match="moved is empty"):
-        claims.insensitive(*WHERE, {}, {}, 1.0)
+        judged("C5", {}, {}, 1.0)
 
 
 def test_nan_never_holds():
     unseen = Estimate(np.inf, np.inf, np.inf)
-    assert (
-        claims.gaussian_test(*WHERE, (1.0, 5.0), [at(0.5)] * 2, [0.5] * 2, at(1), unseen, OPEN, [at(0)] * 2).verdict
-        == UNSEEN
-    )
-    assert claims.insensitive(*WHERE, {"a": at(0.01), "b": NAN}, {"a": at(0), "b": NAN}, 1.0).verdict == WEAK
-    assert claims.halves_agree(*WHERE, (1, 2), [at(0.1), NAN], [at(0.1)] * 2).verdict == WEAK
+    assert judged("C4", (1.0, 5.0), [at(0.5)] * 2, [0.5] * 2, at(1), unseen, OPEN, [at(0)] * 2).verdict == UNSEEN
+    assert judged("C5", {"a": at(0.01), "b": NAN}, {"a": at(0), "b": NAN}, 1.0).verdict == WEAK
+    assert judged("O5", (1, 2), [at(0.1), NAN], [at(0.1)] * 2).verdict == WEAK
 
 
 def test_a_speciation_before_the_memorization_leaves_no_level_between():
-    early = claims.gaussian_test(
-        *WHERE, (0.5, 1.0, 3.0), [at(0.5)] * 3, [0.5] * 3, at(2), at(0.4), OPEN, [at(0.01)] * 3
-    )
+    early = judged("C4", (0.5, 1.0, 3.0), [at(0.5)] * 3, [0.5] * 3, at(2), at(0.4), OPEN, [at(0.01)] * 3)
     assert "no level lies on [T_m, T_s]" in early.measured and "nan" not in early.measured
 
 
 def test_a_half_of_c4_is_judged_as_a_half():
     """Figure 8 has the correlations only; with Figure 14 beside it the worst of both decides."""
-    half = claims.gaussian_test(*WHERE, (0.5, 3.0), [at(0.5), at(0.2)], [0.5, 0.2], at(1), at(2), OPEN)
+    half = judged("C4", (0.5, 3.0), [at(0.5), at(0.2)], [0.5, 0.2], at(1), at(2), OPEN)
     assert half.verdict == HOLDS and "the half on correlations" in half.measured
 
 
 def test_a_figure_replaces_its_own_claims_and_writes_the_page():
-    infinite = claims.make_claim("C1", "fig09", "laptop", "first", HOLDS, T_m=Estimate(1.0, 0.0, float("inf")))
-    path = claims.record(infinite, claims.make_claim("C2", "fig09", "laptop", "withdrawn", HOLDS))
-    claims.record(claims.make_claim("C2", "fig13", "laptop", "other", HOLDS))
-    claims.record(claims.make_claim("C1", "fig09", "laptop", "a | b", FAILS))
+    infinite = claim("C1", "fig09", "first", HOLDS, T_m=Estimate(1.0, 0.0, float("inf")))
+    path = claims.record(infinite, claim("C2", "fig09", "withdrawn", HOLDS))
+    claims.record(claim("C2", "fig13", "other", HOLDS))
+    claims.record(claim("C1", "fig09", "a | b", FAILS))
     entries = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert [(entry["id"], entry["measured"]) for entry in entries] == [("C1", "a | b"), ("C2", "other")]
     assert all(entry["rule"] and entry["meaning"] and entry["source"] == "paper" for entry in entries)
@@ -436,12 +465,12 @@ def test_a_figure_replaces_its_own_claims_and_writes_the_page():
 
 
 def test_a_claim_has_one_row_with_all_its_figures_the_worst_first():
-    judged = (("fig05", HOLDS, "good"), ("fig09", WEAK, "wide"), ("fig13", FAILS, "bad"))
-    for figure, verdict, measured in judged:
-        claims.record(claims.make_claim("C1", figure, "laptop", measured, verdict))
+    rows = (("fig05", HOLDS, "good"), ("fig09", WEAK, "wide"), ("fig13", FAILS, "bad"))
+    for figure, verdict, measured in rows:
+        claims.record(claim("C1", figure, measured, verdict))
     (row,) = [line for line in claims.page("laptop").splitlines() if line.startswith("| C1 |")]
     assert row.index("bad") < row.index("wide") < row.index("good") and f"**{FAILS}**" in row
-    assert row.index(claims.MEANINGS["C1"][1]) < row.index("bad") < row.index("<details><summary>rule</summary>")
+    assert row.index(claims.STATEMENTS["C1"].fails) < row.index("bad") < row.index("<details><summary>rule</summary>")
     assert claims.overall_verdicts("laptop") == {"C1": FAILS}
     assert "2026-11-24" in claims.page("laptop") and claims.page("laptop").count(claims.CHANGES) == 1
     assert all(f"| {name} |" in claims.page("laptop") for name in verdicts.MARGINS)
@@ -462,7 +491,7 @@ def test_the_readme_says_what_could_not_be_tested():
 
 
 def test_withdrawn_claims_leave_the_page():
-    path = claims.record(claims.make_claim("C1", "fig09", "laptop", "kept", HOLDS))
+    path = claims.record(claim("C1", "fig09", "kept", HOLDS))
     entries = json.loads(path.read_text())
     path.write_text(json.dumps([*entries, entries[0] | {"id": "O3", "measured": "gone"}]))
     assert "gone" not in claims.page("laptop") and "| O3 |" not in claims.summary("laptop")
@@ -473,8 +502,9 @@ def test_the_committed_ledger_judges_every_claim_of_the_paper():
     assert {entry["id"] for entry in entries} == set(claims.STATEMENTS)
     assert set(claims.PAPER_CLAIMS) >= {"C1", "C2", "C3", "C4", "C5", "C6", "C7a", "C7b", "C7c", "C8"}
     for entry in entries:
-        assert (entry["statement"], entry["source"], entry["rule"]) == claims.STATEMENTS[entry["id"]]
-        assert entry["meaning"] == claims.meaning(entry["id"], entry["verdict"])
+        known = claims.STATEMENTS[entry["id"]]
+        assert (entry["statement"], entry["source"], entry["rule"]) == (known.text, known.source, known.rule)
+        assert entry["meaning"] == known.meaning(entry["verdict"]) and entry["figure"] in known.figures
         assert list(reference_folder("laptop").glob(f"{entry['figure']}_*.png"))
     assert (reference_folder("laptop") / "CLAIMS.md").read_text() == claims.page("laptop", reference_folder)
 

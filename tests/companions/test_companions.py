@@ -9,12 +9,12 @@ import torch
 from conftest import make_tiny_network
 
 from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, karras_sigmas
-from uturn_lib.claims import companions as claims
+from uturn_lib.claims import RULES
 from uturn_lib.claims.verdicts import OPEN
-from uturn_lib.companions import flows, solvers
+from uturn_lib.companions import flows
 from uturn_lib.companions.p2 import dynamics
 from uturn_lib.companions.p2.ablation import AblatedDenoiser, components
-from uturn_lib.companions.p3 import geometry
+from uturn_lib.companions.p3 import geometry, solvers
 from uturn_lib.companions.p4 import diffusion_time, duration
 from uturn_lib.companions.p4.auxiliary import SubspaceMixture, fit_mixture
 from uturn_lib.experiments import Workbench
@@ -417,23 +417,23 @@ def near(value, half=0.01):
 def test_verdicts_of_nothing_are_refused():
     """Whether verdicts follow their rules: tests/claims/test_claims.py."""
     for empty in (
-        lambda: claims.beats_baselines("p2b", "laptop", {}, near(0.1)),
-        lambda: claims.crossing("p4a", "laptop", (1, 80), {}),
-        lambda: claims.one_axis("p4b", "laptop", 3, {}, [], (OPEN,)),
-        lambda: claims.phases("p2a", "laptop", [], []),
-        lambda: claims.shorter_by_bound("p4a", "laptop", 80, {}),
-        lambda: claims.quality_kept("p4b", "laptop", [], near(5), 48, 2.0, OPEN),
+        lambda: RULES["P2.3"]({}, near(0.1)),
+        lambda: RULES["P4.5"]((1, 80), {}),
+        lambda: RULES["P4.4"](3, {}, [], (OPEN,)),
+        lambda: RULES["P2.1"]([], []),
+        lambda: RULES["P4.2"](80, {}),
+        lambda: RULES["P4.3"]([], near(5), 48, 2.0, OPEN),
     ):
         with pytest.raises(ValueError, match="is empty"):
             empty()
     with pytest.raises(ValueError, match="calls = 17"):
-        claims.jump("p3b", "laptop", 17, near(0.0), 20, near(10), 2.0, OPEN)
+        RULES["P3.5"](17, near(0.0), 20, near(10), 2.0, OPEN)
     with pytest.raises(ValueError, match="no level above 12"):
         rows = {"model": [near(1), near(9)]}
-        claims.follows_optimal("p3c", "laptop", {"model": np.array([5, 1])}, rows, rows)
+        RULES["P3.4"]({"model": np.array([5, 1])}, rows, rows)
     with pytest.raises(ValueError, match="rounds"):
-        claims.shortcut("p2b", "laptop", 3, near(0.3), near(0.09), near(0.0), near(10), 0.33, 2.0, OPEN)
+        RULES["P2.2"](3, near(0.3), near(0.09), near(0.0), near(10), 0.33, 2.0, OPEN)
     with pytest.raises(ValueError, match="T = 60"):
-        claims.shorter_by_bound("p4a", "laptop", 80, {"mixture": (60.0, near(-1))})
+        RULES["P4.2"](80, {"mixture": (60.0, near(-1))})
     with pytest.raises(ValueError, match="steps has 1 differences"):
-        claims.one_axis("p4b", "laptop", 3, {"none": near(9)}, [near(1)], (OPEN,))
+        RULES["P4.4"](3, {"none": near(9)}, [near(1)], (OPEN,))

@@ -8,9 +8,9 @@ from conftest import make_tiny_network
 from torch import nn
 
 from uturn_lib import GaussianDenoiser, karras_sigmas, load_denoiser
-from uturn_lib.companions import solvers
 from uturn_lib.companions.p2.ablation import components, switched_off
 from uturn_lib.companions.p2.shortcuts import CachedDenoiser, Cut, ShortcutDenoiser, left_out, operations, part_costs
+from uturn_lib.companions.p3 import solvers
 from uturn_lib.sampling import final
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from uturn_lib import karras_sigmas, reverse
-from uturn_lib.companions import solvers
+from uturn_lib.companions.p3 import solvers
 from uturn_lib.sampling import final
 
 METHODS = list(solvers.ORDERS)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from uturn_lib import EmpiricalDenoiser, karras_sigmas
-from uturn_lib.companions import solvers
-from uturn_lib.companions.p3 import trajectory
+from uturn_lib.companions.p3 import solvers, trajectory
 
 
 def circle(angle, states=50, radius=3.0, dimensions=5):

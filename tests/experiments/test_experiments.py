@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import EmpiricalDenoiser, experiments, load_data, noise
+from uturn_lib import Churn, EmpiricalDenoiser, experiments, load_data, noise
 from uturn_lib.claims.verdicts import OPEN
 from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
@@ -21,7 +21,6 @@ from uturn_lib.measures import correlation
 from uturn_lib.noise import proportional_steps
 from uturn_lib.profiles import PROFILES, QUALITY_LEVELS
 from uturn_lib.reports import plotting
-from uturn_lib.sampling import Churn
 from uturn_lib.support.files import atomic_path
 from uturn_lib.support.places import ROOT, cache_folder, figure_folder
 
@@ -59,7 +58,7 @@ def test_a_sweep_is_the_turns_one_by_one_and_is_computed_once(gaussian):
     bench, starts = experiments.Workbench.around(counted), starts_from(gaussian)
     sweep = experiments.u_turn_sweep(bench, starts, (0.5, 2.0), steps=20, chunk=5)
     assert sweep.y0.shape == (2, 12, 6)
-    direct = u_turn(gaussian, starts.images, 2.0, proportional_steps(2.0, 20))
+    direct = u_turn(gaussian, starts.images, 2.0, steps=proportional_steps(2.0, 20))
     torch.testing.assert_close(sweep.y0[1], direct.y0)
     torch.testing.assert_close(sweep.denoised[1], direct.denoised)
     calls = counted.calls
@@ -282,7 +281,7 @@ def test_a_conditional_sweep_gives_each_image_its_own_label(mixture):
     for index in range(11):
         one = slice(index, index + 1)
         alone = u_turn(
-            mixture, starts.images[one], 3.0, proportional_steps(3.0, 20), labels=labels[one], indices=[index]
+            mixture, starts.images[one], 3.0, steps=proportional_steps(3.0, 20), labels=labels[one], indices=[index]
         )
         torch.testing.assert_close(sweep.y0[0, one], alone.y0)
     free = experiments.u_turn_sweep(bench, starts, (3.0,), steps=20, chunk=4)

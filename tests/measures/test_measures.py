@@ -135,7 +135,7 @@ def test_identity_estimate_agrees_with_the_uturn_on_gaussian_data(gaussian):
     from uturn_lib import u_turn
 
     x0 = gaussian.sample(range(4000))
-    turned = u_turn(gaussian, x0, 1.2, 48, batch_size=4000)
+    turned = u_turn(gaussian, x0, 1.2, steps=48, batch_size=4000)
     one_call = correlation.identity_correlation_estimate(x0, turned.denoised, gaussian.mean)
     whole = correlation.uturn_correlation_estimate(x0, turned.y0, gaussian.mean)
     exact = correlation.gaussian_correlation(gaussian.eigenvalues, 1.2)

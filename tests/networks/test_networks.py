@@ -196,7 +196,7 @@ def shipped():
 def test_shipped_network_makes_the_digit_it_is_asked_for(shipped):
     denoiser, classifier, *_ = shipped
     labels = torch.arange(100) % 10
-    made = artificial_start(denoiser, 100, 80.0, 16, labels=labels, seed=11, batch_size=50).y0
+    made = artificial_start(denoiser, 100, 80.0, steps=16, labels=labels, seed=11, batch_size=50).y0
     right = (classifier.predict(made) == labels).double().mean()
     assert right >= 0.95 - 2 * (0.95 * 0.05 / 100) ** 0.5
 
@@ -204,7 +204,7 @@ def test_shipped_network_makes_the_digit_it_is_asked_for(shipped):
 def test_shipped_network_is_near_the_data(shipped):
     """Feature distance of unconditional samples against that of as many training digits; noise of equal moments is far off."""
     denoiser, classifier, train, test = shipped
-    made = artificial_start(denoiser, 150, 80.0, 20, seed=12, batch_size=50).y0
+    made = artificial_start(denoiser, 150, 80.0, steps=20, seed=12, batch_size=50).y0
     held_out = classifier.extract(test.images)
     distance = {
         name: frechet_distance(classifier.extract(images), held_out)

@@ -1,63 +1,37 @@
 """Statements of the papers, the rules that judge them, and the ledger of verdicts.
 
-Statements and rules in words: ``statements``. Margins and the four answers: ``verdicts``. The paper's claims are judged in ``paper``, those of the companion studies in
-``companions``; ``ledger`` keeps the results, ``published`` has the numbers and curves of others that they are compared with.
+A page needs :class:`Ledger`. The statements and their rules in words are in statements.toml, the
+numbers in margins.toml. The rules as code: ``paper``, ``companions``. The four verdicts and the
+gates: ``verdicts``. Markdown: ``pages``. Numbers of others: ``published``.
 """
 
-from .claim import Claim, LateStart, late_starts, make_claim, meaning, signed, some, text, why_closed
-from .ledger import judged, numbers, overall_verdicts, page, read_ledger, record, report, summary
-from .paper import (
-    best_turn,
-    deterministic,
-    faster,
-    gaussian_test,
-    halves_agree,
-    identity_holds,
-    individual_transitions,
-    insensitive,
-    memorization,
-    no_speciation,
-    not_recall,
-    null_rate_met,
-    settles,
-    speciation,
-)
-from .statements import CHANGES, MEANINGS, PAPER_CLAIMS, STATEMENTS
+from . import companions, paper  # register the rules
+from .claim import RULES, Claim, Finding, judge, rule
+from .late_starts import LateStart, late_starts
+from .ledger import Ledger, record
+from .pages import judged, numbers, overall_verdicts, page, read_ledger, summary
+from .statements import CHANGES, PAPER_CLAIMS, STATEMENTS, Statement
 
 __all__ = [
     "CHANGES",
     "Claim",
+    "Finding",
     "LateStart",
-    "MEANINGS",
+    "Ledger",
     "PAPER_CLAIMS",
+    "RULES",
     "STATEMENTS",
-    "best_turn",
-    "deterministic",
-    "faster",
-    "gaussian_test",
-    "halves_agree",
-    "identity_holds",
-    "individual_transitions",
-    "insensitive",
+    "Statement",
+    "companions",
+    "judge",
     "judged",
     "late_starts",
-    "make_claim",
-    "meaning",
-    "memorization",
-    "no_speciation",
-    "not_recall",
-    "null_rate_met",
     "numbers",
     "overall_verdicts",
     "page",
+    "paper",
     "read_ledger",
     "record",
-    "report",
-    "settles",
-    "signed",
-    "some",
-    "speciation",
+    "rule",
     "summary",
-    "text",
-    "why_closed",
 ]

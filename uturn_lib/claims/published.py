@@ -1,4 +1,8 @@
-"""Curves read off publications: small CSV files in notebooks/published (of the installed package: shipped/published), each with its source in its first lines."""
+"""Curves and numbers of publications.
+
+Curves are small CSV files in notebooks/published (in a wheel: shipped/published), each with its
+source in its first lines.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ def load_curves(name: str) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Speciation:
-    """A published speciation scale in our units of sigma: two classes, read where the class is kept with probability 0.775."""
+    """A published speciation scale in our units of sigma.
+
+    Two classes; read where the class is kept with probability 0.775.
+    """
 
     name: str
     predicted: float
@@ -38,9 +45,13 @@ SPECIATION = {
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Published shape of CIFAR-10 trajectories (EDM network, Euler, 20 calls, 50,000 of them): means with standard deviations over trajectories, images in [-1, 1]."""
+    """Published shape of CIFAR-10 trajectories: EDM network, Euler, 20 calls, 50,000 of them.
 
-    deviation_x: tuple[float, float, float] = (12.0, 14.0, 3.7)  # at sigma, value, standard deviation
+    Means with standard deviations over trajectories; images in [-1, 1].
+    """
+
+    # at sigma, value, standard deviation
+    deviation_x: tuple[float, float, float] = (12.0, 14.0, 3.7)
     deviation_r: tuple[float, float, float] = (5.8, 5.5, 1.5)
     length_x: float = 4434.0
     length_r: float = 21.0
@@ -52,8 +63,5 @@ class Trajectories:
 
 TRAJECTORIES = Trajectories()
 TIME_SAVED = 0.27  # Prasad et al. (2023), arXiv 2312.14965, abstract: GLIDE
-AUXILIARY_FIDS = (
-    3.72,
-    5.44,
-    14.38,
-)  # Franzese et al. (2023), arXiv 2206.05173: CIFAR-10 with an auxiliary flow, for decreasing T
+# Franzese et al. (2023), arXiv 2206.05173: CIFAR-10 with an auxiliary flow, for decreasing T
+AUXILIARY_FIDS = (3.72, 5.44, 14.38)

@@ -1,4 +1,4 @@
-"""Deterministic generations by the solvers of ``solvers``, from the same starts: what the studies of dynamics and geometry share."""
+"""Deterministic generations by the probability flow, from the same starts: what the studies of dynamics and geometry share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..experiments.engine import Arrays, Chunk, block_ranges, run_chunks
 from ..experiments.study import Workbench
+from ..methods import METHODS
 from ..noise import GRID
-from ..sampling import sampling_grid
+from ..sampling import reverse, sampling_grid
 from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
-from .solvers import ORDERS, solve
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def run(
     path: bool = False,
     chunk: int = 80,
 ) -> Flow:
-    """``count`` generations by the probability flow in ``steps`` steps of ``method`` (``solvers.ORDERS``), without labels.
+    """``count`` generations by the probability flow in ``steps`` steps of ``method`` (a deterministic one of ``methods.METHODS``), without labels.
 
     ``denoiser``: another one than the bench's, with a fingerprint (a shortcut through its network). ``path``: keep D along the way as well.
     """
-    checks.one_of("method", method, ORDERS)
+    checks.one_of("method", method, [name for name, entry in METHODS.items() if not entry.draws_noise])
     fingerprint = bench.fingerprint if denoiser is None else denoiser.fingerprint
     if fingerprint is None:
         raise ValueError("denoiser has no fingerprint: cached results could not be told apart from another denoiser's")
@@ -64,7 +64,7 @@ def run(
         x = starts(asked.sample_shape, range(first, first + number), sigma_max, seed).to(bench.device)
         grid = sampling_grid(asked, steps, sigma_max)
         kept = []
-        for step in solve(asked, x, grid, method):
+        for step in reverse(asked, x, grid, method):
             if path and step.sigma > 0:
                 kept.append(step.denoised.float().cpu().numpy())
         found = {"y0": step.x.float().cpu().numpy(), "sigmas": grid.numpy()}

@@ -235,9 +235,7 @@ def canonical_order(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"UTURN_DATA lacks {path}: see the README, section Data, for the files it needs"
-        )
+        raise FileNotFoundError(f"UTURN_DATA lacks {path}: docs/data.md lists the files it needs")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["images"], arrays["labels"]
@@ -271,11 +269,10 @@ def _cifar10_from_archive(archive: Path, split: str) -> tuple[np.ndarray, np.nda
 def download_cifar10(
     url: str = CIFAR10_URL, known_hash: str = f"md5:{CIFAR10_MD5}", folder: Path | None = None
 ) -> Path:
-    """Download the archive once and return its path (``downloads.fetch``, which says what it
-    raises)."""
+    """Download the archive once and return its path; errors as ``downloads.fetch``."""
     remedy = (
         "Offline: set UTURN_DATA to a folder that holds cifar10/train_0.npz ... train_3.npz and "
-        "test.npz (README, section Data)"
+        "test.npz (docs/data.md)"
     )
     return fetch(url, known_hash, folder, remedy)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..denoisers import sigma_range
 from ..measures.gaussianity import ks_statistic
+from ..methods import Churn
 from ..noise import GRID
-from ..sampling import Churn, reverse, sampling_grid
+from ..sampling import reverse, sampling_grid
 from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
 from ..support.hashes import content_hash

@@ -92,9 +92,9 @@ def _compute_u_turn(
         bench.denoiser,
         x0,
         sigma_u,
-        steps,
-        method,
-        seed,
+        steps=steps,
+        method=method,
+        seed=seed,
         labels=labels if conditional else None,
         indices=range(first, first + len(x0)),
         batch_size=bench.batch_size,
@@ -137,7 +137,7 @@ def deterministic(
 
 def fresh_u_turn(bench: Workbench, x0: Tensor, sigma_u: float, steps: int, method: str, seed: int = 0) -> Tensor:
     """Outputs of U-Turns that are computed now, not read: to ask whether a run can be repeated."""
-    return u_turn(bench.denoiser, x0, sigma_u, steps, method, seed, batch_size=bench.batch_size).y0
+    return u_turn(bench.denoiser, x0, sigma_u, steps=steps, method=method, seed=seed, batch_size=bench.batch_size).y0
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def churned_gaussian_correlation(
 
     Per mode the product over steps of ``sqrt((lambda + t_{i+1}^2) / (lambda + that_i^2))``;
     ``raised`` (n,) are the levels that_i = t_i (1 + gamma_i) to which the churn lifts each step
-    (``sampling.Churn.raised``).
+    (``methods.Churn.raised``).
     """
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)[:, None]
     sigmas, raised = torch.as_tensor(sigmas).double(), torch.as_tensor(raised).double()

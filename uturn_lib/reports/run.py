@@ -1,7 +1,7 @@
 """Run the notebooks: `uturn figures [fig08 ...] --profile laptop --device auto -p seed 3`.
 
 ``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
-``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into the README. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
+``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into README.md and docs/. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
 """
 
 from __future__ import annotations
@@ -336,7 +336,7 @@ def print_claims(profile: str) -> None:
 
 
 def refresh(names: list[str], jobs: int) -> None:
-    """Execute the committed notebooks in place with their default parameters, and put their claims into the README."""
+    """Execute the committed notebooks in place with their default parameters, and put the committed claims into README.md and docs/."""
     needs_papermill()
     import nbformat
 
@@ -352,7 +352,9 @@ def refresh(names: list[str], jobs: int) -> None:
             # Times and execution status change with every run; tags are what we keep.
             cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         nbformat.write(document, notebook)
-    update_readme()
+    from . import pages
+
+    pages.update()
 
 
 def publish(profile: str) -> list[Path]:
@@ -374,30 +376,6 @@ def publish(profile: str) -> list[Path]:
             else:
                 shutil.copyfile(path, temporary)
     return kept
-
-
-COMPARED = ("laptop", "cifar10")  # profiles whose results are in the repository
-
-
-def update_readme() -> None:
-    """Put the committed claims and numbers of all profiles into the README."""
-    readme = needs_checkout("README and committed claims") / "README.md"
-    text = with_claims(readme.read_text(encoding="utf-8"))
-    readme.write_text(text, encoding="utf-8")
-
-
-def with_claims(text: str) -> str:
-    """``text`` with the lines between each pair of its marks replaced by what the ledgers say."""
-    from ..claims import ledger
-
-    text = _with_block(text, "claims", ledger.summary(*COMPARED, place=reference_folder))
-    return _with_block(text, "numbers", ledger.numbers(*COMPARED, place=reference_folder))
-
-
-def _with_block(text: str, name: str, table: str) -> str:
-    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
-    before, rest = text.split(begin)
-    return before + begin + table + "\n" + end + rest.split(end)[1]
 
 
 def _short(path: Path) -> str:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @contextmanager
@@ -47,6 +53,14 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not even text
         raise ValueError(f"{path} is damaged: it is not complete JSON ({error})") from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read TOML; a damaged file is a ``ValueError`` that names it."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # not TOML, or not even text
+        raise ValueError(f"{path} is damaged: it is not complete TOML ({error})") from error
 
 
 def sha256(path: str | Path) -> str:

@@ -108,9 +108,9 @@ def measure_denoiser(
     labels = torch.arange(samples) % len(train.class_names)
     sigma_max, device = denoiser.sigma_range[1], next(denoiser.parameters()).device
     conditional = artificial_start(
-        denoiser, samples, sigma_max, steps, labels=labels.to(device), seed=1
+        denoiser, samples, sigma_max, steps=steps, labels=labels.to(device), seed=1
     ).y0.cpu()
-    unconditional = artificial_start(denoiser, samples, sigma_max, steps, seed=2).y0.cpu()
+    unconditional = artificial_start(denoiser, samples, sigma_max, steps=steps, seed=2).y0.cpu()
     extractor = chosen_extractor(_profile_of(dataset).features)
     extract = (
         classifier.extract

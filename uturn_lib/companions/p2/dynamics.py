@@ -19,11 +19,10 @@ from ...experiments.engine import Arrays, Chunk, remember, run_chunks
 from ...experiments.study import Study
 from ...measures import quality
 from ...noise import GRID
-from ...sampling import final, sampling_grid
+from ...sampling import final, reverse, sampling_grid
 from ...support import checks
 from ...support.machine import machine
 from .. import flows
-from ..solvers import euler_step, solve
 from .ablation import AblatedDenoiser, Component, as_written, components
 from .shortcuts import Cut, ShortcutDenoiser
 
@@ -108,7 +107,7 @@ def effect_map(study: Study, seed: int = 0) -> EffectMap:
         for number in range(len(edges) - 1):
             first = WINDOW * number
             ablated = AblatedDenoiser(network, [part], *window_of(edges, number))
-            remaining = solve(ablated, states[first].to(study.device), grid[first:], "euler")
+            remaining = reverse(ablated, states[first].to(study.device), grid[first:], "euler")
             made.append(final(remaining).float().cpu().numpy())
         return {"outputs": np.stack(made)}
 
@@ -121,7 +120,7 @@ def _euler_states(start: Tensor, base: flows.Flow, grid: Tensor) -> list[Tensor]
     """The states of an Euler run at all its levels, from its start and its D: no call is needed."""
     states, levels = [start], grid.tolist()
     for s, t, denoised in zip(levels[:-2], levels[1:-1], base.denoised.double(), strict=False):
-        states.append(euler_step(states[-1], denoised, s, t))
+        states.append((t / s) * states[-1] + (1 - t / s) * denoised)
     return states
 
 
@@ -211,7 +210,7 @@ def wall_times(
             for name, (denoiser, method, steps) in runs.items():
                 begun = time.perf_counter()
                 with as_written(study.denoiser.unet):
-                    final(solve(denoiser, x, sampling_grid(denoiser, steps, study.profile.sigma_max), method))
+                    final(reverse(denoiser, x, sampling_grid(denoiser, steps, study.profile.sigma_max), method))
                 if study.device.type == "cuda":
                     torch.cuda.synchronize(study.device)
                 if number:

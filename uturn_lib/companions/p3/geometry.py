@@ -13,11 +13,11 @@ from ...denoisers import Denoiser
 from ...experiments.engine import Arrays, remember
 from ...experiments.study import Workbench
 from ...noise import GRID, karras_sigmas
-from ...sampling import final, sampling_grid
+from ...sampling import final, reverse, sampling_grid
 from ...support import checks
 from .. import flows
-from ..solvers import CALLS, solve
 from . import trajectory
+from .solvers import CALLS
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def shapes(
         x = flows.starts(denoiser.sample_shape, range(count), sigma_max, seed).to(bench.device)
         walked = [
             (step.sigma, step.x.cpu(), step.denoised.double().cpu())
-            for step in solve(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method)
+            for step in reverse(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method)
         ]
         return measured(
             [sigma for sigma, _, _ in walked[:-1]],
@@ -113,7 +113,7 @@ def solver_errors(
         x = flows.starts(denoiser.sample_shape, range(count), sigma_max, seed).to(bench.device)
 
         def end(method: str, steps: int) -> Tensor:
-            return final(solve(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method))
+            return final(reverse(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method))
 
         exact = end("heun", reference_steps)
         errors = [
@@ -134,7 +134,7 @@ def convergence(
     """
 
     def state(method: str, number: int) -> Tensor:
-        *_, last, _ = solve(denoiser, x, karras_sigmas(number, sigma_max, stop), method)
+        *_, last, _ = reverse(denoiser, x, karras_sigmas(number, sigma_max, stop), method)
         return last.x
 
     exact = state("heun", 8 * max(steps))
