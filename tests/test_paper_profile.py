@@ -13,7 +13,7 @@ from command_line import command
 from edm_stand_in import TINY_ADM, TINY_SONG, random_network, write_edm_pickle
 from PIL import Image
 
-from uturn_lib import GaussianDenoiser, experiments, load_data
+from uturn_lib import GaussianDenoiser, cli, experiments, load_data
 from uturn_lib.companions.p3 import geometry, solvers
 from uturn_lib.companions.p4 import duration
 from uturn_lib.data import archives
@@ -220,9 +220,9 @@ def test_the_paper_is_made_of_the_networks_that_the_paper_used():
         ("cifar10-edm", "p2a", "not a UNet2DModel"),
     ],
 )
-def test_figures_that_a_network_cannot_make_are_refused_by_name(profile, figure, lacks):
-    done = command("figures", figure, "--profile", profile)
-    assert done.returncode == 2 and lacks in done.stderr and "Traceback" not in done.stderr
+def test_figures_that_a_network_cannot_make_are_refused_by_name(profile, figure, lacks, capsys):
+    assert cli.main(["figures", figure, "--profile", profile]) == 2
+    assert lacks in capsys.readouterr().err
 
 
 def test_scale_names_are_checked(monkeypatch):
@@ -298,14 +298,14 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
 
 
 def test_shared_sweeps_are_counted_once_and_the_table_adds_up(capsys):
-    assert cost.main(["--profile", "paper", "--device", "cpu", "--rate", "10"]) == 0
+    assert cli.main(["cost", "--profile", "paper", "--device", "cpu", "--rate", "10"]) == 0
     rows = [line.split("|")[1:4] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
     counts = {row[0].strip(): int(row[1].replace(",", "")) for row in rows}
     assert sum(value for key, value in counts.items() if key != "all") == counts["all"]
     assert counts["fig08"] == 0 and len(counts) == 16 + 5 + 1  # P2 needs another kind of network
     needed = {sweep for figure in cost.NEEDS.values() for sweep in figure}
     assert needed == set(cost.sweeps(PROFILES["laptop"]))
-    assert cost.main(["--profile", "desktop"]) == 2
+    assert cli.main(["cost", "--profile", "desktop"]) == 2
 
 
 # -------------------------------------------------------------------------------------------------- from end to end

@@ -109,7 +109,7 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
     assert listing(packages) == before and not any(empty.iterdir())
 
     refused = subprocess.run(
-        [str(python), "-m", "uturn_lib.reports.run", "figures", "fig08"],
+        [str(python), "-m", "uturn_lib", "figures", "fig08"],
         cwd=empty,
         env=settings,
         capture_output=True,
@@ -121,6 +121,9 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
 def test_the_wheel_holds_the_shipped_files_and_no_large_ones(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {item.filename: item.file_size for item in archive.infolist()}
+        (points,) = [name for name in sizes if name.endswith("entry_points.txt")]
+        assert "uturn = uturn_lib.cli:main" in archive.read(points).decode()
+    assert "uturn_lib/py.typed" in sizes
     for folder, inside in ((places.CHECKPOINTS, "checkpoints"), (places.PUBLISHED, "published")):
         for path in folder.rglob("*"):
             if path.suffix in (".safetensors", ".json", ".csv"):

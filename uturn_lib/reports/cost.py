@@ -1,4 +1,4 @@
-"""What a run will cost, before it is begun: `python -m uturn_lib.reports.cost --profile paper --device cuda` (or `make cost PROFILE=paper`).
+"""What a run will cost, before it is begun: `uturn cost --profile paper --device cuda` (or `make cost PROFILE=paper`).
 
 Network calls per figure follow from the profile; images per second are measured on the machine at hand (or given). The times are estimates: sweeps that several figures
 share are counted once, with the first of them; what is not the network (nearest neighbours, features, drawing) is left out.
@@ -6,16 +6,14 @@ share are counted once, with the first of them; what is not the network (nearest
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
+from typing import Any
 
 import torch
 
 from ..noise import proportional_steps
 from ..profiles import COMPOSITES, Profile, load_profile, profile_of
-from ..support import checks
 from ..uturn import INITIAL_LAWS
 from .run import figure_of, find_notebooks
 
@@ -100,7 +98,8 @@ NEEDS = {
 
 def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
     """For every figure of a profile or composite: the profile that computes it, and the network calls that it adds."""
-    found, done = {}, set()
+    found: dict[str, tuple[str, int]] = {}
+    done: set[tuple[str, str]] = set()
     for path in find_notebooks([]):
         figure = figure_of(path)
         profile = load_profile(profile_of(name, figure)).on(device)
@@ -121,7 +120,7 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
     """Images per second of one call of the network, as the figures use it on ``device``; the median of ``rounds``."""
     from ..experiments.study import build_denoiser
 
-    denoiser = build_denoiser(checkpoint, device, device.type == "cuda")
+    denoiser: Any = build_denoiser(checkpoint, device, device.type == "cuda")
     x = torch.randn(batch, *denoiser.sample_shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device) if denoiser.num_classes else None
 
@@ -136,36 +135,18 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
     return batch / statistics.median(once() for _ in range(rounds))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.cost", description=__doc__.split("\n")[0])
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--rate", type=float, help="images per second, instead of measuring them")
-    options = parser.parse_args(arguments)
-    try:
-        device = checks.pick_device(options.device)
-        calls = calls_per_figure(options.profile, device.type)
-        names = dict.fromkeys(profile for profile, _ in calls.values())
-        rates = {}
-        for name in names:
-            profile = load_profile(name).on(device.type)
-            rates[name] = options.rate or measured_rate(profile.checkpoint, device, profile.batch_size)
-            print(
-                f"{name}: {profile.checkpoint}, {rates[name]:,.1f} images/s per call{'' if options.rate else ' (measured)'}"
-            )
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def show(name: str, device: torch.device, rate: float | None = None) -> None:
+    """Print calls and hours per figure of profile ``name``; ``rate`` (images per second) is measured unless given."""
+    calls = calls_per_figure(name, device.type)
+    rates = {}
+    for part in dict.fromkeys(part for part, _ in calls.values()):
+        profile = load_profile(part).on(device.type)
+        rates[part] = rate or measured_rate(profile.checkpoint, device, profile.batch_size)
+        print(f"{part}: {profile.checkpoint}, {rates[part]:,.1f} images/s per call{'' if rate else ' (measured)'}")
     print("| figure | network calls | estimated hours |\n|---|---|---|")
-    for figure, (name, count) in calls.items():
-        print(f"| {figure} | {count:,} | {count / rates[name] / 3600:.2f} |")
-    hours = sum(count / rates[name] for name, count in calls.values()) / 3600
+    for figure, (part, count) in calls.items():
+        print(f"| {figure} | {count:,} | {count / rates[part] / 3600:.2f} |")
+    hours = sum(count / rates[part] for part, count in calls.values()) / 3600
     print(f"| all | {sum(count for _, count in calls.values()):,} | {hours:.1f} |")
-    if options.profile in COMPOSITES:
+    if name in COMPOSITES:
         print("Figure 16 is counted at the rate of its part's first network: its own is smaller.")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
