@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..sampling import Step, check_grid, guarded
+from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
 
 ORDERS = {"euler": 1, "heun": 2, "dpm2": 2, "pndm": 2, "deis": 2, "dpmpp": 2}
@@ -36,6 +37,16 @@ FORMS = ("slopes", "differences")
 def euler_step(x: Tensor, denoised: Tensor, s: float, t: float) -> Tensor:
     """From level s to t < s: the convex combination ``(t/s) x + (1 - t/s) D``."""
     return (t / s) * x + (1 - t / s) * denoised
+
+
+def network_calls(method: str, steps: int) -> int:
+    """Calls of the denoiser in ``steps`` steps: the last one, into 0, takes one."""
+    return CALLS[method] * (steps - 1) + 1
+
+
+def starts(shape: tuple[int, ...], indices: range, sigma_max: float, seed: int) -> Tensor:
+    """Noise at ``sigma_max`` for samples ``indices``, float64: the same for every solver and denoiser."""
+    return sigma_max * NoiseStream(sample_seeds(seed, indices, "start"), shape).normal()
 
 
 def solve(
