@@ -1,6 +1,7 @@
 """The companion studies on cases whose answers are known: resumed ablations, schedules and their cost, modes of mean shift, auxiliary laws, the KL divergence as an integral."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,8 @@ from uturn_lib.companions.p2.ablation import AblatedDenoiser, components
 from uturn_lib.companions.p3 import geometry
 from uturn_lib.companions.p4 import diffusion_time, duration
 from uturn_lib.companions.p4.auxiliary import SubspaceMixture, fit_mixture
-from uturn_lib.experiments import Workbench
+from uturn_lib.experiments import Study, Workbench
+from uturn_lib.experiments.study import same
 from uturn_lib.measures.estimate import Estimate, bootstrap_mean
 from uturn_lib.sampling import final, sampling_grid
 from uturn_lib.seeding import NoiseStream, sample_seeds
@@ -34,9 +36,7 @@ def study():
     network = make_tiny_network()
     network.fingerprint = "tiny"
     profile = SimpleNamespace(flow_steps=8, sigma_max=80.0, ablated=8)
-    return SimpleNamespace(
-        denoiser=network, fingerprint="tiny", device=torch.device("cpu"), batch_size=16, profile=profile
-    )
+    return Study(partial(same, network), "tiny", batch_size=16, profile=profile)
 
 
 def test_every_step_lies_in_one_window():
@@ -397,7 +397,7 @@ def test_the_likelihood_through_the_flow_is_the_density(gaussian):
 def test_the_perfect_auxiliary_gives_the_data_at_every_time(subspace):
     small, full = subspace
     profile = SimpleNamespace(ground_truths=4000, chunk=4000, quality_sigmas=(0.7, 3.0), steps=60, sigma_max=80.0)
-    study = SimpleNamespace(denoiser=small, fingerprint="small", device=torch.device("cpu"), profile=profile)
+    study = Study(partial(same, small), "small", profile=profile)
     outputs = duration.auxiliary_starts(study, small).double()
     mean = (full.weights[:, None] * full.means).sum(0)
     reference = small.sample(range(50_000, 70_000))

@@ -61,6 +61,12 @@ def _parsed(module: str, text: str) -> File:
     return File(tree, hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported(tree, module))
 
 
+def forget() -> None:
+    """Read the source again at the next question (for tests that change it)."""
+    source.cache_clear()
+    digest.cache_clear()
+
+
 def stripped(tree: ast.Module) -> ast.Module:
     """``tree`` without docstrings, annotations of functions and :data:`DECLARATIONS`, in place."""
     for node in ast.walk(tree):

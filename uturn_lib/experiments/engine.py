@@ -45,6 +45,7 @@ Arrays = dict[str, np.ndarray]
 T = TypeVar("T")
 
 EXPERIMENTS: dict[str, Experiment] = {}
+BESIDE = ("parameters", "seconds", "calls")  # stored with the arrays
 
 
 class Experiment:
@@ -88,7 +89,11 @@ def experiment(*results: str, calls: Callable[..., int] | None = None) -> Callab
     """Declare a function as an experiment with ``results``, the names of its arrays.
 
     ``calls``: how often it asks its denoiser, times the images of each call, from those of its arguments that it names; None: not at all.
+    Raises ``ValueError`` for a result that is called as what is stored beside them (:data:`BESIDE`), or a second experiment of the same name.
     """
+    for name in results:
+        if name in BESIDE:
+            raise ValueError(f"results: the name {name!r} is taken; other names than {', '.join(BESIDE)} are allowed")
 
     def declare(function: Callable[..., Arrays]) -> Experiment:
         made = Experiment(function, results, calls)
@@ -229,7 +234,7 @@ def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
 
 def _store(chunk: Chunk, arrays: Arrays, seconds: float) -> None:
     with atomic_path(chunk.path) as temporary:
-        about = {"parameters": chunk.text, "seconds": seconds, "calls": chunk.calls}
+        about = dict(zip(BESIDE, (chunk.text, seconds, chunk.calls), strict=True))
         np.savez(temporary, **{name: np.array(value) for name, value in about.items()}, **arrays)
 
 

@@ -44,7 +44,7 @@ def class_mixture(study: Study) -> GaussianMixtureDenoiser:
 def fitted_mixture(data: ImageSet) -> GaussianMixtureDenoiser:
     """A Gaussian for each class of ``data``, weighted by its share."""
     fitted = ClassConditional.fit(data.images, data.labels).denoisers
-    return GaussianMixtureDenoiser.of(data.labels.bincount().double() / len(data), fitted)
+    return GaussianMixtureDenoiser.of(data.labels.bincount().double() / len(data.images), fitted)
 
 
 def mixture_bench(study: Study) -> Workbench:
@@ -77,7 +77,7 @@ def empirical_turns(
 ) -> Arrays:
     """Exact return probability and class retention of ``images`` at one level, from the weights of the ``stored`` ones."""
     seeds = sample_seeds(seed, range(len(images)), "forward")
-    eps = NoiseStream(seeds, stored.sample_shape, dtype=torch.float32).normal()
+    eps = NoiseStream(seeds, images.shape[1:], dtype=torch.float32).normal()
     returned, kept = [], []
     for rows, weights in EmpiricalDenoiser(stored.images).weight_blocks(images + sigma * eps, sigma):
         same = stored.labels == labels[rows, None]

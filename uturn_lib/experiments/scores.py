@@ -60,7 +60,7 @@ def deviations(
         memories = [(slice(None), EmpiricalDenoiser(stored.images))]
     else:
         memories = [(labels == k, EmpiricalDenoiser(stored.images[stored.labels == k])) for k in labels.unique()]
-    start = sigma_max * NoiseStream(sample_seeds(seed, range(count), "start"), stored.sample_shape).normal()
+    start = sigma_max * NoiseStream(sample_seeds(seed, range(count), "start"), stored.images.shape[1:]).normal()
     walked = reverse(
         bench.denoiser if path == "model" else memories[0][1],
         start.to(bench.device),
@@ -69,7 +69,7 @@ def deviations(
         labels=None if labels is None else labels.to(bench.device),
     )
     found: dict[str, list] = {name: [] for name in ("sigmas", *NORMS)}
-    mean = sum(part.sum(0) for part in stored.images.split(4096)) / len(stored)
+    mean = sum(part.sum(0) for part in stored.images.split(4096)) / len(stored.images)
     for step in walked:
         if step.sigma == 0:  # there D is x itself
             break

@@ -191,7 +191,7 @@ def timed_calls(runs: Sequence[tuple[object, str, int]], rounds: int, batch: int
     return (rounds + 1) * batch * sum(network_calls(method, steps) for _, method, steps in runs)
 
 
-@experiment("seconds", calls=timed_calls)
+@experiment("times", calls=timed_calls)
 def times_of(
     bench: Workbench,
     runs: Sequence[tuple[object, str, int]],
@@ -213,7 +213,7 @@ def times_of(
                 if bench.device.type == "cuda":
                     torch.cuda.synchronize(bench.device)
                 row[number] = time.perf_counter() - begun
-    return {"seconds": seconds[1:].T}
+    return {"times": seconds[1:].T}
 
 
 @planned
@@ -230,7 +230,7 @@ def wall_times(
     return Plan(
         times_of.chunks([settings], bench=study.bench, runs=list(runs.values()), machine=machine(study.device)),
         "times of generations",
-        lambda results: dict(zip(runs, results[0]["seconds"], strict=True)),
+        lambda results: dict(zip(runs, results[0]["times"], strict=True)),
     )
 
 

@@ -22,6 +22,7 @@ from ...noise import SIGMA_MIN, karras_sigmas, proportional_steps
 from ...sampling import final, reverse, sampling_grid
 from ...seeding import NoiseStream, sample_seeds
 from ...support import checks
+from .auxiliary import NoData as NoData
 from .auxiliary import SubspaceMixture, fit_mixture
 from .likelihood import Prior, ascend, prior_log_prob
 
@@ -45,16 +46,6 @@ def auxiliary_mixture(study: Study) -> SubspaceMixture:
     stored = leading_mixture(study.train, min(FITTED, len(study.train)), COORDINATES, COMPONENTS)
     leading = GaussianMixtureDenoiser(*(torch.from_numpy(stored[name]) for name in leading_mixture.results))
     return SubspaceMixture.of(study.gaussian, leading)
-
-
-class NoData:
-    """The denoiser of data that are always zero: what the plain noise law believes."""
-
-    fingerprint = "zero"
-
-    def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        """Zeros of the shape of ``x``."""
-        return torch.zeros_like(x)
 
 
 @dataclass(frozen=True)
