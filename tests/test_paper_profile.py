@@ -266,7 +266,8 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
     profile = replace(PROFILES["laptop"], name="laptop", chunk=7, batch_size=5, **small)
     images, labels = torch.rand(60, 3, 4, 4), torch.arange(60) % 5
     pictures = data.ImageSet("toy", "train", images, labels, tuple("abcde"), "", "", "toy-fingerprint")
-    study = experiments.Study(lambda: network, "counting", batch_size=5, profile=profile, train=pictures, test=pictures)
+    others = replace(pictures, images=1 - images)
+    study = experiments.Study(lambda: network, "counting", batch_size=5, profile=profile, train=pictures, test=others)
     plans = {
         "multi-class": experiments.multi_class.plan(study),
         "conditional": experiments.conditional.plan(study),
