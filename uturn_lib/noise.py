@@ -21,14 +21,6 @@ RHO = 7.0
 SIGMA_DROWNED = 80.0
 LAST_LEVEL = 0.32  # times 1 / steps: the last level above 0 of the reverse SDE with few steps
 
-# What a cached result records of the grids below: an edit of the constants above changes its key.
-GRID = {
-    "sigma_min": SIGMA_MIN,
-    "rho": RHO,
-    "sigma_drowned": SIGMA_DROWNED,
-    "last_level": LAST_LEVEL,
-}
-
 
 def karras_sigmas(
     steps: int, sigma_max: float, sigma_min: float = SIGMA_MIN, rho: float = RHO

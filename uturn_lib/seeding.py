@@ -61,3 +61,11 @@ class NoiseStream:
         """(B,) uniform in [0, 1)."""
         draws = np.array([generator.random() for generator in self.generators])
         return torch.from_numpy(draws).to(device=self.device, dtype=self.dtype)
+
+
+def starting_noise(
+    sample_shape: Sequence[int], indices: Sequence[int], sigma: float, seed: int = 0
+) -> Tensor:
+    """Draws (B, *sample_shape) of N(0, sigma^2), float64, one for each of ``indices``: the same for
+    every method and denoiser."""
+    return sigma * NoiseStream(sample_seeds(seed, indices, "start"), sample_shape).normal()

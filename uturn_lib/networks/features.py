@@ -29,7 +29,6 @@ from torch.nn import functional as F
 
 from ..support import checks
 from ..support.files import sha256
-from ..support.progress import track
 from .base import freeze
 
 # 32 x 32 images are enlarged to this; the usual 224 costs four times as much and shows no more of
@@ -90,9 +89,8 @@ class FeatureExtractor:
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ValueError(f"images has shape {tuple(images.shape)}; (N, 1 or 3, H, W) is needed")
         parts = images.float().split(batch_size)
-        progress = track(parts, f"features ({self.name})") if len(parts) > 20 else parts
         return torch.cat(
-            [self.compute(_three_channels(part).to(self.device)).float().cpu() for part in progress]
+            [self.compute(_three_channels(part).to(self.device)).float().cpu() for part in parts]
         )
 
 

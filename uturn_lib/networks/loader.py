@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,27 @@ def load_denoiser(
     the configuration, ``RuntimeError`` when a download fails.
     """
     device = checks.pick_device(device)
+    load, place = loader_of(name_or_path)
+    return load(place, device)
+
+
+def loader_of(
+    name_or_path: str | Path,
+) -> tuple[Callable[[Any, torch.device], NetworkDenoiser], str | Path]:
+    """The function that loads this kind of checkpoint, and what to give to it: its folder, or the
+    name or path of an EDM file."""
     if is_edm_file(name_or_path):
         from .edm.pretrained import load_edm
 
-        return load_edm(name_or_path, device)
+        return load_edm, name_or_path
     folder = find_checkpoint(name_or_path)
     if is_diffusers(folder):
-        return load_diffusers(folder, device)
+        return load_diffusers, folder
     if describes_edm(folder):
         from .edm.pretrained import load_converted
 
-        return load_converted(folder, device)
-    return load_trained(folder, device)
+        return load_converted, folder
+    return load_trained, folder
 
 
 def is_edm_file(name_or_path: str | Path) -> bool:
