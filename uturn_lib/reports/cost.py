@@ -73,11 +73,8 @@ def scheme(s: ex.Study, t: Times) -> list[Plan]:
     x, labels = s.test.images[:1], s.test.labels[:1] if s.profile.labels == "always" else None
     return [
         ex.return_paths.plan(s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels)
-        for sigma in SCHEME_TURNS
+        for sigma in (0.7, 2.0, 8.0)
     ]
-
-
-SCHEME_TURNS = (0.35, 1.4, 5.0)
 
 
 def around_t_m(s: ex.Study, t: Times) -> Plan:
