@@ -200,3 +200,10 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
     return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+
+
+@exercise("fig10", of_sigma=True)
+def divergence_of_an_artificial_start(sigma: float) -> float:
+    """KL[N(2, 1 + sigma^2) || N(0, sigma^2)] = (r - 1 - ln r) / 2 + 2^2 / (2 sigma^2), r = (1 + sigma^2) / sigma^2."""
+    ratio = (1 + sigma**2) / sigma**2
+    return (ratio - 1 - math.log(ratio)) / 2 + 2 / sigma**2
