@@ -181,6 +181,17 @@ def mean_output_with_the_wrong_label(sigma: float) -> float:
     return 2 + kept * (-1 - 2)
 
 
+@exercise("fig07")
+def lowest_artificial_start() -> float:
+    """Where mu^2 K^2 + lambda (1 - sqrt(1 - K^2))^2 is 0.01 lambda, for mu = 2, lambda = 1."""
+
+    def distance(sigma: float) -> float:
+        kept = 1 / (1 + sigma**2)
+        return 4 * kept**2 + (1 - math.sqrt(1 - kept**2)) ** 2
+
+    return float(brentq(lambda sigma: distance(sigma) - 0.01, 0.5, 50))
+
+
 @exercise("fig08", of_sigma=True)
 def deterministic_gaussian_correlation(sigma: float) -> float:
     """sum lambda sqrt(K) / sum lambda for the eigenvalues 9 and 1."""
