@@ -174,11 +174,23 @@ def level_of_a_shorter_score() -> float:
     return math.sqrt(4 * 0.9**2 / (1 - 0.9**2))
 
 
+@exercise("fig04", of_sigma=True)
+def shift_of_the_deterministic_output(sigma: float) -> float:
+    """sqrt(K) mu for mu = 3, lambda = 4: the probability-flow ODE maps x to mu + sqrt(K) (x - mu)."""
+    return 3 * math.sqrt(4 / (4 + sigma**2))
+
+
 @exercise("fig05", of_sigma=True)
 def mean_output_with_the_wrong_label(sigma: float) -> float:
     """m + K (x_0 - m) with m = +2, the wrong cloud's mean, x_0 = -1, lambda = 1/2."""
     kept = 0.5 / (0.5 + sigma**2)
     return 2 + kept * (-1 - 2)
+
+
+@exercise("fig06", of_sigma=True)
+def spread_from_one_noisy_state(sigma: float) -> float:
+    """sum lambda (1 - K) / sum lambda for the eigenvalues 9 and 1: the variance of x_0 given x_u, per mode."""
+    return 1 - gaussian_correlation(torch.tensor([9.0, 1.0]), sigma)
 
 
 @exercise("fig07")
