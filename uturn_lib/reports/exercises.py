@@ -174,11 +174,34 @@ def level_of_a_shorter_score() -> float:
     return math.sqrt(4 * 0.9**2 / (1 - 0.9**2))
 
 
+@exercise("fig04", of_sigma=True)
+def shift_of_the_deterministic_output(sigma: float) -> float:
+    """sqrt(K) mu for mu = 3, lambda = 4: the probability-flow ODE maps x to mu + sqrt(K) (x - mu)."""
+    return 3 * math.sqrt(4 / (4 + sigma**2))
+
+
 @exercise("fig05", of_sigma=True)
 def mean_output_with_the_wrong_label(sigma: float) -> float:
     """m + K (x_0 - m) with m = +2, the wrong cloud's mean, x_0 = -1, lambda = 1/2."""
     kept = 0.5 / (0.5 + sigma**2)
     return 2 + kept * (-1 - 2)
+
+
+@exercise("fig06", of_sigma=True)
+def spread_from_one_noisy_state(sigma: float) -> float:
+    """sum lambda (1 - K) / sum lambda for the eigenvalues 9 and 1: the variance of x_0 given x_u, per mode."""
+    return 1 - gaussian_correlation(torch.tensor([9.0, 1.0]), sigma)
+
+
+@exercise("fig07")
+def lowest_artificial_start() -> float:
+    """Where mu^2 K^2 + lambda (1 - sqrt(1 - K^2))^2 is 0.01 lambda, for mu = 2, lambda = 1."""
+
+    def distance(sigma: float) -> float:
+        kept = 1 / (1 + sigma**2)
+        return 4 * kept**2 + (1 - math.sqrt(1 - kept**2)) ** 2
+
+    return float(brentq(lambda sigma: distance(sigma) - 0.01, 0.5, 50))
 
 
 @exercise("fig08", of_sigma=True)
@@ -200,3 +223,10 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
     return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+
+
+@exercise("fig10", of_sigma=True)
+def divergence_of_an_artificial_start(sigma: float) -> float:
+    """KL[N(2, 1 + sigma^2) || N(0, sigma^2)] = (r - 1 - ln r) / 2 + 2^2 / (2 sigma^2), r = (1 + sigma^2) / sigma^2."""
+    ratio = (1 + sigma**2) / sigma**2
+    return (ratio - 1 - math.log(ratio)) / 2 + 2 / sigma**2
