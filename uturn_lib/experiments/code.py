@@ -69,6 +69,7 @@ def forget() -> None:
 
 def stripped(tree: ast.Module) -> ast.Module:
     """``tree`` without docstrings, annotations of functions and :data:`DECLARATIONS`, in place."""
+    node: Any  # one of many classes, with different attributes
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

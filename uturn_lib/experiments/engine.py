@@ -27,7 +27,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -212,6 +212,14 @@ def read_cached(chunk: Chunk) -> Arrays | None:
         return None
 
 
+@overload
+def run_chunk(chunk: Chunk, wait: Literal[True] = True) -> Arrays: ...
+
+
+@overload
+def run_chunk(chunk: Chunk, wait: bool) -> Arrays | None: ...
+
+
 def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
     """The result of a chunk, from the cache or computed and stored.
 
@@ -234,8 +242,9 @@ def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
 
 def _store(chunk: Chunk, arrays: Arrays, seconds: float) -> None:
     with atomic_path(chunk.path) as temporary:
-        about = dict(zip(BESIDE, (chunk.text, seconds, chunk.calls), strict=True))
-        np.savez(temporary, **{name: np.array(value) for name, value in about.items()}, **arrays)
+        about = zip(BESIDE, (chunk.text, seconds, chunk.calls), strict=True)
+        stored: dict[str, Any] = {name: np.array(value) for name, value in about} | arrays
+        np.savez(temporary, **stored)
 
 
 def run_chunks(chunks: Sequence[Chunk], description: str, executor: Executor | None = None) -> list[Arrays]:

@@ -86,7 +86,7 @@ def class_gate(study: Study, seed: int = 0) -> Gate:
     return class_gate_of(levels, kept, retention.chance_level(len(study.test.class_names)))
 
 
-def told_levels(sigmas: Sequence[float], t_m: Estimate, t_s: Estimate) -> tuple[float, ...]:
+def told_levels(sigmas: tuple[float, ...], t_m: Estimate, t_s: Estimate) -> tuple[float, ...]:
     """The levels of ``sigmas`` beyond T_m up to the end of T_s's interval, two at least: those of :func:`class_gate`."""
     start, end = min(t_m.value, t_s.value), max(t_m.value, t_s.high)
     first = next((k for k, s in enumerate(sigmas[:-2]) if s > start), len(sigmas) - 2)

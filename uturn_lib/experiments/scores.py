@@ -118,7 +118,7 @@ def deviation(
 
 @experiment("network", "empirical", "gaussian")
 def identities(
-    outputs: Tensor,
+    outputs: Sequence[Tensor],
     starts: Tensor,
     reference: Tensor,
     data: ImageSet,
@@ -146,7 +146,8 @@ def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
     Keys: ("network" | "empirical" | "gaussian", "training" | "held out"). The network's outputs are U-Turns; those of the empirical and
     the Gaussian score of the training images are exact draws from their posterior, without a sampler.
     """
-    levels, kept = study.profile.repeat_sigmas, {}
+    levels = study.profile.repeat_sigmas
+    kept: dict[tuple[str, str], Tensor] = {}
     for name, turned in (("training", training_sweep(study, seed)), ("held out", profile_sweep(study, seed=seed))):
         outputs = torch.stack([turned.y0[turned.sigmas.index(s)] for s in levels])
         stored = identities(outputs, turned.x0, study.reference, study.train, study.gaussian, levels, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from .study import Study, Workbench
 def from_start(
     bench: Workbench,
     gaussian: GaussianDenoiser | None,
-    labels: Tensor | None,
+    labels: Any,  # Tensor or None; Any: the options below go to two functions
     sigma_u: float,
     steps: int,
     seed: int,

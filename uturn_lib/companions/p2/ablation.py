@@ -47,7 +47,7 @@ def is_unet2d(unet: object) -> bool:
     return all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks"))
 
 
-def components(unet: nn.Module) -> list[Component]:
+def components(unet: Any) -> list[Component]:
     """All residual blocks, attentions and skip connections of a diffusers ``UNet2DModel``, in the order of a forward pass (a skip before the block that reads it).
 
     ``depth`` counts the halvings of the resolution. Raises ``TypeError`` for another network.
@@ -57,7 +57,7 @@ def components(unet: nn.Module) -> list[Component]:
     found: list[Component] = []
     depth, channels = 0, unet.conv_in.out_channels
 
-    def stage(label: str, name: str, block: nn.Module, path: str, skips: bool) -> None:
+    def stage(label: str, name: str, block: Any, path: str, skips: bool) -> None:
         nonlocal channels
         attentions = list(getattr(block, "attentions", None) or [])
         for number, resnet in enumerate(block.resnets):
@@ -121,7 +121,7 @@ def _zero_skip(count: int):
     return hook
 
 
-def shortcut_branch(block: nn.Module, x: Tensor) -> Tensor:
+def shortcut_branch(block: Any, x: Tensor) -> Tensor:
     """What is left of a residual block without its branch: its input, projected where the number of channels changes, in the block's scale."""
     projected = x if block.conv_shortcut is None else block.conv_shortcut(x)
     return projected / block.output_scale_factor

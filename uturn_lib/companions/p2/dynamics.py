@@ -10,11 +10,13 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...denoisers import Denoiser
 from ...experiments.engine import Arrays, Plan, experiment, planned
 from ...experiments.study import Study, Workbench
 from ...measures import quality
@@ -102,7 +104,8 @@ def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
 
     Raises ``ValueError`` where these are fewer than 8 (verdicts split them in halves, and these again), ``TypeError`` for another network than a ``UNet2DModel``.
     """
-    profile, network = study.profile, study.denoiser
+    profile = study.profile
+    network: Any = study.denoiser  # around a U-Net
     count = checks.positive_int("profile.ablated", profile.ablated, minimum=8)
     seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
     parts = components(network.unet)
@@ -187,15 +190,15 @@ def schedule_curve(
     return rows
 
 
-def timed_calls(runs: Sequence[tuple[object, str, int]], rounds: int, batch: int) -> int:
+def timed_calls(runs: Sequence[tuple[Denoiser, str, int]], rounds: int, batch: int) -> int:
     """Calls of all rounds and of the one before them."""
     return (rounds + 1) * batch * sum(network_calls(method, steps) for _, method, steps in runs)
 
 
 @experiment("times", calls=timed_calls)
 def times_of(
-    bench: Workbench,
-    runs: Sequence[tuple[object, str, int]],
+    bench: Any,  # a Workbench around a network with a U-Net
+    runs: Sequence[tuple[Denoiser, str, int]],
     rounds: int,
     batch: int,
     sigma_max: float,
@@ -219,7 +222,7 @@ def times_of(
 
 @planned
 def wall_times(
-    study: Study, runs: Mapping[str, tuple[object, str, int]], rounds: int = 5, batch: int = 32, again: int = 0
+    study: Study, runs: Mapping[str, tuple[Denoiser, str, int]], rounds: int = 5, batch: int = 32, again: int = 0
 ) -> Plan[dict[str, np.ndarray]]:
     """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name -> (denoiser, method, steps).
 

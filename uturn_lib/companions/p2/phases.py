@@ -48,7 +48,7 @@ def best_borders(columns: np.ndarray, count: int) -> np.ndarray:
     return np.array(choices)[np.stack(totals, -1).argmin(-1)]
 
 
-def change_points(edges: Sequence[float], effects: np.ndarray, count: int = 2, seed: int = 0) -> list[Estimate]:
+def change_points(edges: Sequence[float] | np.ndarray, effects: np.ndarray, count: int = 2, seed: int = 0) -> list[Estimate]:
     """Noise levels at which the profile over the parts changes: the least-squares split of the map's columns into ``count + 1`` phases.
 
     ``edges`` (windows + 1,): borders of the windows, decreasing. Intervals by bootstrap over the samples; values are edges: the windows limit the resolution.
@@ -96,10 +96,11 @@ def profile_agreement(
     means = [[phase[:, rows].mean(-1) for rows in halves] for phase in phases]  # (parts, resamples)
     between = (rank_correlation(means[0][0], means[1][1]) + rank_correlation(means[0][1], means[1][0])) / 2
     within = (rank_correlation(*means[0]) + rank_correlation(*means[1])) / 2
-    return tuple(
-        Estimate(float(np.median(values)), *interval(values, confidence))
-        for values in (between, within, within - between)
-    )
+
+    def estimate(values: np.ndarray) -> Estimate:
+        return Estimate(float(np.median(values)), *interval(values, confidence))
+
+    return estimate(between), estimate(within), estimate(within - between)
 
 
 def shares(effects: np.ndarray, floor: float = 1e-4) -> np.ndarray:

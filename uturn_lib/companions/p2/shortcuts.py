@@ -123,7 +123,7 @@ class CachedDenoiser(AroundUNet):
     def _kept(self) -> Iterator[None]:
         """A full call; what the last stage but one hands up is kept."""
 
-        def keep(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+        def keep(module: nn.Module, arguments: tuple, output) -> None:
             self._deep = output
 
         handle = self.denoiser.unet.up_blocks[-2].register_forward_hook(keep)
