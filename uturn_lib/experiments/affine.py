@@ -33,7 +33,10 @@ class Affinity:
 
 
 @experiment(
-    *affinity_measure.BASES, "total", "slopes", calls=lambda fit_images, held_out: len(fit_images) + len(held_out)
+    *affinity_measure.BASES,
+    "total",
+    "slopes",
+    calls=lambda fit_images, held_out: len(fit_images) + len(held_out),
 )
 def affine_residuals(
     bench: Workbench,
@@ -46,10 +49,17 @@ def affine_residuals(
 ) -> Arrays:
     """What three affine guesses leave of D(x, sigma), x = x_0 + sigma eps, at one level."""
     x0 = torch.cat([fit_images, held_out])
-    eps = NoiseStream(sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32).normal()
+    eps = NoiseStream(
+        sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32
+    ).normal()
     x = x0 + sigma * eps
     with torch.no_grad():
-        denoised = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+        denoised = torch.cat(
+            [
+                bench.denoiser(part.to(bench.device), sigma).cpu()
+                for part in x.split(bench.batch_size)
+            ]
+        )
     count = len(fit_images)
     found = affinity_measure.affine_residuals(
         x[:count], denoised[:count], x[count:], denoised[count:], gaussian, sigma, ridge_components
@@ -70,9 +80,18 @@ def affinity(
     """Regress D(x, sigma) on x = x_0 + sigma eps at every level: fitted on ``fit_images``, judged on ``held_out`` (``measures.affinity``)."""
 
     def gather(results: list[Arrays]) -> Affinity:
-        stacked = {name: np.stack([result[name] for result in results]) for name in affine_residuals.results}
+        stacked = {
+            name: np.stack([result[name] for result in results])
+            for name in affine_residuals.results
+        }
         residuals = {name: stacked[name] for name in affinity_measure.BASES}
-        return Affinity(tuple(sigmas), residuals, stacked["total"], stacked["slopes"], gaussian.eigenvalues.numpy())
+        return Affinity(
+            tuple(sigmas),
+            residuals,
+            stacked["total"],
+            stacked["slopes"],
+            gaussian.eigenvalues.numpy(),
+        )
 
     chunks = affine_residuals.chunks(
         [{"sigma": float(sigma)} for sigma in sigmas],

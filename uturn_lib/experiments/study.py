@@ -76,7 +76,9 @@ class Workbench:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("denoiser", "bench")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("denoiser", "bench")
+        }
 
     @classmethod
     def around(cls, denoiser: Denoiser, **options: Any) -> Workbench:
@@ -113,7 +115,10 @@ class Judge:
 @experiment("features", "predicted")
 def judged(judge: Judge, images: Tensor) -> Arrays:
     """A classifier's features (N, F) and classes (N,) of ``images`` (N, C, H, W)."""
-    return {"features": judge.network.extract(images).numpy(), "predicted": judge.network.predict(images).numpy()}
+    return {
+        "features": judge.network.extract(images).numpy(),
+        "predicted": judge.network.predict(images).numpy(),
+    }
 
 
 @experiment("features")
@@ -173,7 +178,9 @@ class Study(Workbench):
         if self.profile.features == "classifier":
             return self.classifier_features(images)
         rows = [{"images": block} for block in flat.split(FEATURE_BLOCK)]
-        found = run_chunks(image_features.chunks(rows, judge=self.extractor), f"features ({self.profile.features})")
+        found = run_chunks(
+            image_features.chunks(rows, judge=self.extractor), f"features ({self.profile.features})"
+        )
         features = torch.cat([torch.from_numpy(part["features"]) for part in found])
         return features.reshape(*images.shape[:-3], -1)
 
@@ -197,7 +204,9 @@ class Study(Workbench):
     def _leading(self) -> Tensor:
         """The leading principal directions (F, components) of the training images' features: more than a small set can say anything about."""
         count = self.profile.feature_components or 0  # `features` asks where there are some
-        _, vectors = torch.linalg.eigh(torch.cov(self._all_features(self._reference_set.images).double().T))
+        _, vectors = torch.linalg.eigh(
+            torch.cov(self._all_features(self._reference_set.images).double().T)
+        )
         return vectors[:, vectors.shape[1] - count :].float()
 
     @cached_property
@@ -207,7 +216,9 @@ class Study(Workbench):
 
     def quality_gate(self, free: Estimate, floor: Estimate) -> Gate:
         """May a change of quality be judged? From the Frechet distances of free samples and of as many held-out images (``verdicts.quality_gate``)."""
-        return quality_gate(free, floor, class_distance(self.real_features, self._reference_set.labels))
+        return quality_gate(
+            free, floor, class_distance(self.real_features, self._reference_set.labels)
+        )
 
     @property
     def quality_group(self) -> int:
@@ -236,7 +247,9 @@ class Study(Workbench):
             raise ValueError(
                 f"per_class = {per_class}: {classes} classes need {per_class * classes} of {len(images)} images"
             )
-        members = [(predicted == k).nonzero().flatten()[:per_class].tolist() for k in range(classes)]
+        members = [
+            (predicted == k).nonzero().flatten()[:per_class].tolist() for k in range(classes)
+        ]
         used = {index for rows in members for index in rows}
         spare = (index for index in range(len(images)) if index not in used)
         filled = [rows + [next(spare) for _ in range(per_class - len(rows))] for rows in members]
@@ -253,7 +266,9 @@ class Study(Workbench):
 
         if self.profile.classifier == ImageNetClassifier.name:
             return int((self.predict(self.test.images) == self.test.labels).sum()), len(self.test)
-        record = read_json(find_checkpoint(self.profile.classifier) / "config.json")["uturn"]["training"]
+        record = read_json(find_checkpoint(self.profile.classifier) / "config.json")["uturn"][
+            "training"
+        ]
         return record["held_out_correct"], record["held_out_count"]
 
     @property
@@ -302,7 +317,12 @@ def second_bench(study: Study) -> Workbench:
     name, device = study.profile.second_checkpoint, study.device
     if name is None:
         raise ValueError(f"profile {study.profile.name} has no second_checkpoint")
-    return Workbench(network_maker(name, device), network_fingerprint(name, device), device, study.profile.batch_size)
+    return Workbench(
+        network_maker(name, device),
+        network_fingerprint(name, device),
+        device,
+        study.profile.batch_size,
+    )
 
 
 def network_fingerprint(checkpoint: str, device: torch.device) -> str:
@@ -311,7 +331,9 @@ def network_fingerprint(checkpoint: str, device: torch.device) -> str:
     return accelerated_fingerprint(fingerprint) if device.type == "cuda" else fingerprint
 
 
-def network_maker(checkpoint: str, device: torch.device, classes: int = 0) -> Callable[[], NetworkDenoiser]:
+def network_maker(
+    checkpoint: str, device: torch.device, classes: int = 0
+) -> Callable[[], NetworkDenoiser]:
     """What makes the network of ``checkpoint`` on ``device``, compiled on a GPU: the code of its own kind of network is what its results depend on."""
     load, place = loader_of(checkpoint)
     return partial(build_denoiser, load, place, device, device.type == "cuda", classes)
@@ -319,18 +341,27 @@ def network_maker(checkpoint: str, device: torch.device, classes: int = 0) -> Ca
 
 @lru_cache(maxsize=2)  # a worker that computes many chunks loads the network once
 def build_denoiser(
-    load: Callable[..., NetworkDenoiser], place: str | Path, device: torch.device, fast: bool, classes: int = 0
+    load: Callable[..., NetworkDenoiser],
+    place: str | Path,
+    device: torch.device,
+    fast: bool,
+    classes: int = 0,
 ) -> NetworkDenoiser:
     """The network that ``load`` reads from ``place``, compiled where it is to be ``fast``; ``ValueError`` where it knows other than ``classes`` (0: not asked)."""
     denoiser = load(place, device)
     if classes and denoiser.num_classes != classes:  # its labels would mean something else
-        raise ValueError(f"checkpoint {Path(place).name} knows {denoiser.num_classes} classes, the data have {classes}")
+        raise ValueError(
+            f"checkpoint {Path(place).name} knows {denoiser.num_classes} classes, the data have {classes}"
+        )
     if not fast:
         return denoiser
     accelerate(denoiser)
     try:  # compilation happens at the first call, and needs a compiler that not every machine has
         denoiser(torch.zeros(2, *denoiser.sample_shape, device=device), 1.0)
     except Exception as error:  # whatever the compiler raises; what the network itself raises comes again without it
-        warnings.warn(f"the network is not compiled ({type(error).__name__}): slower, same results", stacklevel=2)
+        warnings.warn(
+            f"the network is not compiled ({type(error).__name__}): slower, same results",
+            stacklevel=2,
+        )
         denoiser = accelerate(load(place, device), compiled=False)
     return denoiser

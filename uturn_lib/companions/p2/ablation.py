@@ -64,13 +64,30 @@ def components(unet: Any) -> list[Component]:
             if skips:
                 count = resnet.conv1.in_channels - channels
                 found.append(
-                    Component(f"{name} skip {number}", "skip", label, f"{path}.resnets.{number}", depth, count)
+                    Component(
+                        f"{name} skip {number}",
+                        "skip",
+                        label,
+                        f"{path}.resnets.{number}",
+                        depth,
+                        count,
+                    )
                 )
-            found.append(Component(f"{name} block {number}", "block", label, f"{path}.resnets.{number}", depth))
+            found.append(
+                Component(
+                    f"{name} block {number}", "block", label, f"{path}.resnets.{number}", depth
+                )
+            )
             channels = resnet.conv1.out_channels
             if number < len(attentions) and attentions[number] is not None:
                 found.append(
-                    Component(f"{name} attention {number}", "attention", label, f"{path}.attentions.{number}", depth)
+                    Component(
+                        f"{name} attention {number}",
+                        "attention",
+                        label,
+                        f"{path}.attentions.{number}",
+                        depth,
+                    )
                 )
 
     for index, block in enumerate(unet.down_blocks):
@@ -108,7 +125,9 @@ def switched_off(unet: nn.Module, parts: list[Component]) -> Iterator[None]:
             if part.kind == "skip":
                 handle = module.register_forward_pre_hook(_zero_skip(part.skip_channels))
             else:
-                handle = module.register_forward_hook(_shortcut if part.kind == "block" else _input_again)
+                handle = module.register_forward_hook(
+                    _shortcut if part.kind == "block" else _input_again
+                )
             stack.callback(handle.remove)
         yield
 
@@ -143,7 +162,9 @@ class AroundUNet:
 
     def __init__(self, denoiser, how: str):
         if not is_unet2d(getattr(denoiser, "unet", None)):
-            raise TypeError(f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed")
+            raise TypeError(
+                f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed"
+            )
         self.denoiser = denoiser
         self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
         self.sigma_range, self.value_range = denoiser.sigma_range, denoiser.value_range
@@ -163,7 +184,9 @@ class AblatedDenoiser(AroundUNet):
 
     def __init__(self, denoiser, parts: list[Component], low: float = 0.0, high: float = math.inf):
         if not 0 <= low < high:
-            raise ValueError(f"low = {low} and high = {high} make no window; 0 <= low < high is needed")
+            raise ValueError(
+                f"low = {low} and high = {high} make no window; 0 <= low < high is needed"
+            )
         names = ", ".join(part.name for part in parts)
         super().__init__(denoiser, f"without {names} in [{low:g}, {high:g})")
         self.parts, self.low, self.high = list(parts), low, high
@@ -172,7 +195,9 @@ class AblatedDenoiser(AroundUNet):
         levels = torch.as_tensor(sigma).flatten()
         inside = (levels >= self.low) & (levels < self.high)
         if bool(inside.any()) and not bool(inside.all()):
-            raise ValueError(f"sigma has levels inside and outside of the window [{self.low:g}, {self.high:g})")
+            raise ValueError(
+                f"sigma has levels inside and outside of the window [{self.low:g}, {self.high:g})"
+            )
         if not bool(inside.any()):
             with as_written(self.denoiser.unet):
                 return self.denoiser(x, sigma, labels)

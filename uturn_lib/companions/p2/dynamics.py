@@ -64,7 +64,9 @@ def window_edges(levels: Sequence[float], every: int = WINDOW) -> tuple[float, .
     """
     every = checks.positive_int("every", every)
     if len(levels) % every or len(levels) < 2 * every:
-        raise ValueError(f"levels: {len(levels)} given; a multiple of {every}, at least {2 * every}, is needed")
+        raise ValueError(
+            f"levels: {len(levels)} given; a multiple of {every}, at least {2 * every}, is needed"
+        )
     between = [(a * b) ** 0.5 for a, b in zip(levels, levels[1:], strict=False)]
     edges = (levels[0] ** 2 / between[0], *between, levels[-1] ** 2 / between[-1])
     return edges[::every]
@@ -83,7 +85,13 @@ def resumed_calls(base: object, part: Component, steps: int, count: int) -> int:
 
 @experiment("outputs", calls=resumed_calls)
 def effect_of_part(
-    bench: Workbench, base: Arrays, part: Component, steps: int, count: int, sigma_max: float, seed: int
+    bench: Workbench,
+    base: Arrays,
+    part: Component,
+    steps: int,
+    count: int,
+    sigma_max: float,
+    seed: int,
 ) -> Arrays:
     """Generations (W, N, *sample) with ``part`` switched off in each window, resumed from the ``base`` run (a ``flows.flow`` with its path)."""
     grid = sampling_grid(bench.denoiser, steps, sigma_max)
@@ -109,11 +117,17 @@ def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
     count = checks.positive_int("profile.ablated", profile.ablated, minimum=8)
     seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
     parts = components(network.unet)
-    edges = window_edges(sampling_grid(network, profile.flow_steps, profile.sigma_max)[:-1].tolist())
+    edges = window_edges(
+        sampling_grid(network, profile.flow_steps, profile.sigma_max)[:-1].tolist()
+    )
     settings = {"steps": profile.flow_steps, "sigma_max": profile.sigma_max, "seed": seed}
-    base = flows.run.plan(study, count, denoiser=as_it_is(network), path=True, chunk=count, **settings)
+    base = flows.run.plan(
+        study, count, denoiser=as_it_is(network), path=True, chunk=count, **settings
+    )
     rows = [{"part": part} for part in parts]
-    chunks = effect_of_part.chunks(rows, bench=study.bench, base=base.chunks[0], count=count, **settings)
+    chunks = effect_of_part.chunks(
+        rows, bench=study.bench, base=base.chunks[0], count=count, **settings
+    )
 
     def gather(results: list[Arrays]) -> EffectMap:
         outputs = torch.from_numpy(np.stack([result["outputs"] for result in results[1:]]))
@@ -141,7 +155,9 @@ class Effects:
 
 def effects(study: Study, found: EffectMap) -> Effects:
     """How far images and classifier features move, and whether the classifier still sees the same class."""
-    base = found.base.flatten(1).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
+    base = found.base.flatten(
+        1
+    ).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
     image = torch.stack([(rows.flatten(2).double() - base).norm(dim=-1) for rows in found.outputs])
     image = image / quality.unrelated_distance(found.base)
     before, after = study.classifier_features(found.base), study.classifier_features(found.outputs)
@@ -153,7 +169,9 @@ def effects(study: Study, found: EffectMap) -> Effects:
 # ---------------------------------------------------------------------------------------------------- shortcuts
 
 
-def ranked_cuts(found: EffectMap, effect: np.ndarray, costs: Sequence[float]) -> list[tuple[Cut, float]]:
+def ranked_cuts(
+    found: EffectMap, effect: np.ndarray, costs: Sequence[float]
+) -> list[tuple[Cut, float]]:
     """All cells of the map that save anything, the least effect per operation saved first; each with its share of a whole run.
 
     ``effect`` (C, W): how far the output moves; ``costs`` (C,): share of one call.
@@ -169,7 +187,11 @@ def ranked_cuts(found: EffectMap, effect: np.ndarray, costs: Sequence[float]) ->
 
 
 def schedule_curve(
-    study: Study, found: EffectMap, ranked: Sequence[tuple[Cut, float]], sizes: Sequence[int], seed: int = 0
+    study: Study,
+    found: EffectMap,
+    ranked: Sequence[tuple[Cut, float]],
+    sizes: Sequence[int],
+    seed: int = 0,
 ) -> list[tuple[float, np.ndarray]]:
     """The first ``sizes`` of the ranked cuts taken together: operations saved, and distances (N,) of the map's generations from the untouched ones (units of unrelated images)."""
     profile, unit = study.profile, quality.unrelated_distance(found.base)
@@ -222,7 +244,11 @@ def times_of(
 
 @planned
 def wall_times(
-    study: Study, runs: Mapping[str, tuple[Denoiser, str, int]], rounds: int = 5, batch: int = 32, again: int = 0
+    study: Study,
+    runs: Mapping[str, tuple[Denoiser, str, int]],
+    rounds: int = 5,
+    batch: int = 32,
+    again: int = 0,
 ) -> Plan[dict[str, np.ndarray]]:
     """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name -> (denoiser, method, steps).
 
@@ -230,9 +256,16 @@ def wall_times(
     on any side. Remembered with the name of the machine: figures can be redrawn; ``again`` is a number to change when it is to be measured anew.
     """
     rounds = checks.positive_int("rounds", rounds, minimum=5)
-    settings = {"rounds": rounds, "batch": batch, "sigma_max": study.profile.sigma_max, "again": again}
+    settings = {
+        "rounds": rounds,
+        "batch": batch,
+        "sigma_max": study.profile.sigma_max,
+        "again": again,
+    }
     return Plan(
-        times_of.chunks([settings], bench=study.bench, runs=list(runs.values()), machine=machine(study.device)),
+        times_of.chunks(
+            [settings], bench=study.bench, runs=list(runs.values()), machine=machine(study.device)
+        ),
         "times of generations",
         lambda results: dict(zip(runs, results[0]["times"], strict=True)),
     )
