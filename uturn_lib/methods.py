@@ -1,10 +1,13 @@
-"""The reverse processes: how each method gets from noise level s to the next lower level t. One function each, its formula first.
+"""The reverse processes: how each method steps from noise level s to the next lower level t.
 
-Letters: x and D = D(x, s) are state and denoised state at level s, d = (x - D) / s is the slope of the probability flow
-``dx/dsigma = (x - D) / sigma``, xi is a fresh draw of N(0, 1), "before" marks the step before. Since sigma(t) = t, levels are times.
+One function each, its formula first.
 
-To add a method, write its function below :func:`register`; nothing else has to change. The step into level 0 returns D
-(Euler's step), unless the method is registered with ``into_zero=True``.
+Letters: x and D = D(x, s) are state and denoised state at level s, d = (x - D) / s is the slope of
+the probability flow ``dx/dsigma = (x - D) / sigma``, xi is a fresh draw of N(0, 1), "before" marks
+the step before. Since sigma(t) = t, levels are times.
+
+To add a method, write its function below :func:`register`; nothing else has to change. The step
+into level 0 returns D (Euler's step), unless the method is registered with ``into_zero=True``.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ from .support import checks
 
 @dataclass(frozen=True)
 class Churn:
-    """Noise added by "edm" (Karras et al. 2022, Table 5); the defaults are those of the U-Turn paper's authors."""
+    """Noise added by "edm" (Karras et al. 2022, Table 5).
+
+    The defaults are those of the U-Turn paper's authors.
+    """
 
     s_churn: float = 40.0
     s_min: float = 0.05
@@ -35,12 +41,18 @@ class Churn:
             raise ValueError(f"{self} needs s_churn >= 0, 0 <= s_min <= s_max and s_noise >= 0")
 
     def gamma(self, sigma: float, steps: int) -> float:
-        """Relative increase of the noise level before a step: ``min(S_churn / N, sqrt(2) - 1)`` inside [S_min, S_max], else 0."""
+        """Relative increase of the noise level before a step.
+
+        ``min(S_churn / N, sqrt(2) - 1)`` inside [S_min, S_max], else 0.
+        """
         inside = self.s_min <= sigma <= self.s_max
         return min(self.s_churn / steps, math.sqrt(2) - 1) if inside else 0.0
 
     def raised(self, sigmas: Tensor) -> Tensor:
-        """The levels ``s_i (1 + gamma_i)`` (n,) from which the steps of the grid ``sigmas`` (n + 1,) are taken."""
+        """The levels ``s_i (1 + gamma_i)`` (n,) from which the steps are taken.
+
+        ``sigmas`` (n + 1,): the grid.
+        """
         steps = len(sigmas) - 1
         return torch.tensor(
             [float(s) * (1 + self.gamma(float(s), steps)) for s in sigmas[:-1]], dtype=torch.float64
@@ -51,8 +63,9 @@ class Churn:
 class Step:
     """State ``x`` (B, *sample, float64) at noise level ``sigma``, and ``denoised`` = D(x, sigma).
 
-    ``index`` counts from 0 (the start) to n (sigma = 0, where ``denoised`` is ``x``). "edm" adds noise before it calls the
-    denoiser: ``denoised`` belongs to ``asked_x`` at the level ``asked_sigma``; for all others these are ``x`` and ``sigma``.
+    ``index`` counts from 0 (the start) to n (sigma = 0, where ``denoised`` is ``x``). "edm" adds
+    noise before it calls the denoiser: ``denoised`` belongs to ``asked_x`` at the level
+    ``asked_sigma``; for all others these are ``x`` and ``sigma``.
     """
 
     index: int
@@ -75,8 +88,9 @@ def no_noise() -> Tensor:
 
 @dataclass(frozen=True)
 class Leg:
-    """What all steps of a reverse process share: the denoiser ``D(x, sigma)``, the grid, ``noise()`` = the next xi (B, *sample).
+    """What all steps of a reverse process share.
 
+    ``D(x, sigma)``: the denoiser. ``sigmas``: the grid. ``noise()``: the next xi (B, *sample).
     ``churn``: of "edm", none by default. ``highest``: the largest level that the denoiser knows.
     """
 
@@ -94,9 +108,11 @@ Update = Callable[[Leg, Step, "Step | None", float], Tensor]
 class Method:
     """An entry of the registry ``METHODS``.
 
-    ``update(leg, now, before, t)`` returns the state at level t from the steps ``now`` and ``before`` (None in the first step).
-    ``order``: of convergence (weak order where noise is drawn). ``calls``: of the denoiser per step; the step into 0 takes one.
-    ``grid(steps, sigma_start, sigma_min)``: its levels. ``perturb(leg, x, s)``: state and level at which D is asked, for "edm".
+    ``update(leg, now, before, t)`` returns the state at level t from the steps ``now`` and
+    ``before`` (None in the first step). ``order``: of convergence (weak order where noise is
+    drawn). ``calls``: of the denoiser per step; the step into 0 takes one.
+    ``grid(steps, sigma_start, sigma_min)``: its levels. ``perturb(leg, x, s)``: state and level at
+    which D is asked, for "edm".
     """
 
     name: str
@@ -125,7 +141,10 @@ def network_calls(method: str, steps: int) -> int:
 
 
 def register(*names: str, **properties: Any) -> Callable[[Update], Update]:
-    """Decorator: enter an update function under ``names`` with the ``properties`` of a :class:`Method`. ``ValueError`` for a name in use."""
+    """Decorator: enter an update function under ``names``, with ``properties`` of :class:`Method`.
+
+    Raises ``ValueError`` for a name in use.
+    """
 
     def enter(update: Update) -> Update:
         for name in names:
@@ -137,17 +156,21 @@ def register(*names: str, **properties: Any) -> Callable[[Update], Update]:
     return enter
 
 
-# ------------------------------------------------------------------------------------------- stochastic: the reverse SDE
+# ------------------------------------------------------------------- stochastic: the reverse SDE
 
 
 def correction_weight(r: float, s: float, t: float, sigma_u: float) -> float:
-    """The weight c of :func:`sde` in the step from s to t, after a step from r to s, of a grid that begins at ``sigma_u``:
+    """The weight c of :func:`sde` in the step from s to t.
 
-        c = e/2 [1 - e (1 - 5 s r^3 / sigma_u^4) / 6],    e = 1 - (s/r)^2;    c = 1 in the step into 0.
+    The step before was from r to s; the grid begins at ``sigma_u``.
 
-    Weak order 2 demands e/2. The second term (ours) is chosen on Gaussian data, where the output's variance is known mode by
-    mode: 1/6 cancels the next order of its error for modes well below sigma_u, the rest does so for modes of about sigma_u.
-    The step into 0 leaves the posterior variance out; c = 1 makes up for most of it.
+        c = e/2 [1 - e (1 - 5 s r^3 / sigma_u^4) / 6],    e = 1 - (s/r)^2
+        c = 1 in the step into 0
+
+    Weak order 2 demands e/2. The second term (ours) is chosen on Gaussian data, where the output's
+    variance is known mode by mode: 1/6 cancels the next order of its error for modes well below
+    sigma_u, the rest does so for modes of about sigma_u. The step into 0 leaves the posterior
+    variance out; c = 1 makes up for most of it.
     """
     if t == 0:
         return 1.0
@@ -167,10 +190,11 @@ def correction_weight(r: float, s: float, t: float, sigma_u: float) -> float:
 def sde(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
     """x_t = r x + (1 - r) D + c (D - D_before) + t sqrt(1 - r) xi,    r = (t / s)^2
 
-    Time reversal ``dx = -2 t score dt + sqrt(2 t) dW``. The ancestral step (c = 0, weak order 1) is exact for a frozen D. Along the
-    exact reverse SDE D is a martingale and cannot be extrapolated; but the noise of a step also moves D within that step. The
-    next step, which knows the change D - D_before, adds the mean effect: :func:`correction_weight`. For affine D,
-    E[y_0 | x_u] is exact at any number of steps, whatever c.
+    Time reversal ``dx = -2 t score dt + sqrt(2 t) dW``. The ancestral step (c = 0, weak order 1) is
+    exact for a frozen D. Along the exact reverse SDE D is a martingale and cannot be extrapolated;
+    but the noise of a step also moves D within that step. The next step, which knows the change D -
+    D_before, adds the mean effect: :func:`correction_weight`. For affine D, E[y_0 | x_u] is exact
+    at any number of steps, whatever c.
     """
     x, D, s = now.x, now.denoised, now.sigma
     r = (t / s) ** 2
@@ -183,7 +207,7 @@ def sde(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
     return x_t
 
 
-# ------------------------------------------------------------------------------- deterministic: the probability-flow ODE
+# ------------------------------------------------------- deterministic: the probability-flow ODE
 
 
 @register("euler", order=1, calls=1, paper="Song et al. 2021 (DDIM)")
@@ -220,7 +244,8 @@ def adams_bashforth(now: Step, before: Step | None, t: float, w: float) -> Tenso
 def pndm(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
     """x_t = x + (t - s) (3 d - d_before) / 2
 
-    The weights of equal steps, whatever the steps are: order 1 on grids whose steps change abruptly.
+    The weights of equal steps, whatever the steps are: order 1 on grids whose steps change
+    abruptly.
     """
     return adams_bashforth(now, before, t, 0.5)
 
@@ -239,7 +264,10 @@ def deis(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
 
 @register("dpmpp", order=2, calls=1, paper="Lu et al. 2022 (DPM-Solver++ 2M)")
 def dpmpp(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
-    """x_t = (t/s) x - (e^-h - 1) [(1 + 1/(2r)) D - D_before / (2r)],    h = log(s/t),    r = h_before / h"""
+    """x_t = (t/s) x - (e^-h - 1) [(1 + 1/(2r)) D - D_before / (2r)]
+
+    with h = log(s/t) and r = h_before / h.
+    """
     if before is None:
         return euler(leg, now, before, t)
     x, D, s = now.x, now.denoised, now.sigma
@@ -248,11 +276,14 @@ def dpmpp(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
     return (t / s) * x - math.expm1(-h) * ((1 + w) * D - w * before.denoised)
 
 
-# ---------------------------------------------------------------------------- stochastic: noise added to the flow (churn)
+# --------------------------------------------------- stochastic: noise added to the flow (churn)
 
 
 def add_churn(leg: Leg, x: Tensor, s: float) -> tuple[Tensor, float]:
-    """x_hat = x + sqrt(s_hat^2 - s^2) S_noise xi at level s_hat = s (1 + gamma), not above the denoiser's largest."""
+    """x_hat = x + sqrt(s_hat^2 - s^2) S_noise xi at level s_hat = s (1 + gamma).
+
+    The level stays within the denoiser's range.
+    """
     s_hat = min(s * (1 + leg.churn.gamma(s, len(leg.sigmas) - 1)), leg.highest)
     if s_hat <= s:
         return x, s
@@ -268,8 +299,11 @@ def add_churn(leg: Leg, x: Tensor, s: float) -> tuple[Tensor, float]:
     paper="Karras et al. 2022, Algorithm 2",
 )
 def edm(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
-    """x_hat = x + sqrt(s_hat^2 - s^2) S_noise xi,    s_hat = s (1 + gamma);    then Heun's step from (x_hat, s_hat) to t
+    """x_hat = x + sqrt(s_hat^2 - s^2) S_noise xi,    s_hat = s (1 + gamma)
 
-    The noise is added by :func:`add_churn` before D is asked. With S_noise = 1 neither part changes the distribution at its level.
+    Then Heun's step from (x_hat, s_hat) to t.
+
+    The noise is added by :func:`add_churn` before D is asked. With S_noise = 1 neither part changes
+    the distribution at its level.
     """
     return heun(leg, now, before, t)

@@ -1,8 +1,9 @@
-"""Running a reverse process: its settings (``Sampler``), and ``reverse``, which yields it step by step.
+"""Run a reverse process: settings (``Sampler``), and ``reverse``, which yields each step.
 
-``reverse`` is a generator: it gives the state at every noise level of the grid together with the denoiser's answer there, so that
-whatever one wants to know of a path (norms, correlations, tests of Gaussianity) is read off on the way. The methods and their
-formulas are in ``methods``. The state is float64 whatever the network's precision.
+``reverse`` is a generator: it gives the state at every noise level of the grid together with the
+denoiser's answer there, so that whatever one wants to know of a path (norms, correlations, tests of
+Gaussianity) is read off on the way. The methods and their formulas are in ``methods``. The state is
+float64 whatever the network's precision.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from .support import checks
 class Sampler:
     """How to go back: ``Sampler("dpmpp", 8)``. Hashable; equal settings are equal samplers.
 
-    ``method``: a name in ``methods.METHODS``. ``steps``: of the reverse leg. ``batch_size``: samples per denoiser call, without influence
-    on the result. ``churn``: of "edm" only (a ``Churn`` or its fields; by default that of the paper's authors).
-    Raises ``ValueError`` or ``TypeError`` for settings that cannot be used.
+    ``method``: a name in ``methods.METHODS``. ``steps``: of the reverse leg. ``batch_size``:
+    samples per denoiser call, without influence on the result. ``churn``: of "edm" only (a
+    ``Churn`` or its fields; by default that of the paper's authors). Raises ``ValueError`` or
+    ``TypeError`` for settings that cannot be used.
     """
 
     method: str = "sde"
@@ -45,7 +47,10 @@ class Sampler:
 
     @classmethod
     def of(cls, sampler: Sampler | None, **settings: Any) -> Sampler:
-        """``sampler`` itself, or one made of those ``settings`` that are not None. Both at once are refused (``ValueError``)."""
+        """``sampler`` itself, or one made of those ``settings`` that are not None.
+
+        Both at once are refused (``ValueError``).
+        """
         given = {name: value for name, value in settings.items() if value is not None}
         if sampler is None:
             return cls(**given)
@@ -65,12 +70,18 @@ class Sampler:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What the result depends on, as JSON types, for a cache key; ``Sampler(**key)`` is this sampler again, but for the batch size."""
+        """What the result depends on, as JSON types, for a cache key.
+
+        ``Sampler(**key)`` is this sampler again, but for the batch size.
+        """
         return {name: value for name, value in asdict(self).items() if name != "batch_size"}
 
 
 def churn_of(method: Method, churn: Churn | Mapping[str, float] | None) -> Churn | None:
-    """The churn that ``method`` runs with: None where it has none. ``ValueError`` where it was given all the same."""
+    """The churn that ``method`` runs with: None where it has none.
+
+    ``ValueError`` where it was given all the same.
+    """
     if method.perturb is None:
         if churn is not None:
             raise ValueError(f"churn is for method 'edm' only, not {method.name!r}")
@@ -91,13 +102,15 @@ def reverse(
     labels: Tensor | None = None,
     churn: Churn | None = None,
 ) -> Iterator[Step]:
-    """Run the reverse process from ``x`` (B, *sample) at ``sigmas[0]`` down to ``sigmas[-1]`` = 0 and yield every :class:`Step`.
+    """The reverse process from ``x`` (B, *sample) at ``sigmas[0]`` to 0; yields each :class:`Step`.
 
-    ``sigmas`` (n + 1,) decrease (``noise.karras_sigmas``). ``method``: a name in ``methods.METHODS``, or a ``Method``. ``seeds``: one int
-    per sample, for methods that draw noise. ``labels`` (B,): classes. ``churn``: of "edm" only.
+    ``sigmas`` (n + 1,) decrease (``noise.karras_sigmas``). ``method``: a name in
+    ``methods.METHODS``, or a ``Method``. ``seeds``: one int per sample, for methods that draw
+    noise. ``labels`` (B,): classes. ``churn``: of "edm" only.
 
-    Raises ``ValueError`` for a bad method, grid, seeds, or noise level outside the denoiser's range (at once, not at the
-    first step), ``FloatingPointError`` when the denoiser returns NaN or infinity.
+    Raises ``ValueError`` for a bad method, grid, seeds, or noise level outside the denoiser's range
+    (at once, not at the first step), ``FloatingPointError`` when the denoiser returns NaN or
+    infinity.
     """
     if not isinstance(method, Method):
         checks.one_of("method", method, METHODS)
@@ -113,7 +126,8 @@ def reverse(
         if seeds is None or len(seeds) != len(x):
             found = "none" if seeds is None else len(seeds)
             raise ValueError(
-                f"seeds: {found} given for {len(x)} samples; method {method.name!r} needs one int per sample"
+                f"seeds: {found} given for {len(x)} samples; method {method.name!r} needs one int "
+                "per sample"
             )
         options["noise"] = NoiseStream(seeds, x.shape[1:], x.device).normal
     return _walk(method, Leg(guarded(denoiser, labels), grid, **options), x.double())
@@ -142,9 +156,10 @@ def final(steps: Iterator[Step]) -> Tensor:
 def sampling_grid(
     denoiser: Denoiser, steps: int, sigma_start: float, method: str = "ode"
 ) -> Tensor:
-    """The grid of ``steps`` steps from ``sigma_start`` to 0 that suits ``method``, above the lowest level that the denoiser was made for.
+    """The grid of ``steps`` steps from ``sigma_start`` to 0 that suits ``method``.
 
-    The Karras grid down to ``noise.SIGMA_MIN``; for "sde" ``noise.reverse_sde_sigmas``.
+    All levels above 0 lie in the denoiser's range. The Karras grid down to ``noise.SIGMA_MIN``; for
+    "sde" ``noise.reverse_sde_sigmas``.
     """
     checks.one_of("method", method, METHODS)
     return METHODS[method].grid(steps, sigma_start, max(SIGMA_MIN, sigma_range(denoiser)[0]))
@@ -161,7 +176,7 @@ def check_grid(sigmas: Tensor) -> list[float]:
 
 
 def guarded(denoiser: Denoiser, labels: Tensor | None) -> Callable[[Tensor, float], Tensor]:
-    """The denoiser without gradients, stopped at the first NaN: a bad number must not travel into a result."""
+    """The denoiser without gradients; raises ``FloatingPointError`` at the first NaN."""
 
     def call(x: Tensor, sigma: float) -> Tensor:
         with torch.no_grad():
@@ -169,7 +184,8 @@ def guarded(denoiser: Denoiser, labels: Tensor | None) -> Callable[[Tensor, floa
         if not torch.isfinite(denoised).all():
             bad = int((~torch.isfinite(denoised.flatten(1)).all(1)).sum())
             raise FloatingPointError(
-                f"the denoiser returned NaN or infinity at sigma = {sigma:g} for {bad} of {len(x)} samples"
+                f"the denoiser returned NaN or infinity at sigma = {sigma:g} for {bad} of {len(x)} "
+                "samples"
             )
         return denoised
 

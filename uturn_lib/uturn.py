@@ -1,10 +1,10 @@
-"""The U-Turn and its relatives: where the reverse process starts is the only difference between them.
+"""The U-Turn and its relatives, which differ only in the start of the reverse process.
 
-==================  ======================================================  ===============================
-u_turn              x_u = x_0 + sigma_u eps, from a ground-truth sample     the paper's Algorithm 1
-g_turn              x_u ~ N(mu, Sigma + sigma_u^2 I)                        the paper's Algorithm 2 (our reading)
-artificial_start    x_u ~ N(0, sigma_u^2 I)                                 the baseline that ignores the data
-==================  ======================================================  ===============================
+================  ============================================  ===================================
+u_turn            x_u = x_0 + sigma_u eps, x_0 a ground truth   Algorithm 1 of the paper
+g_turn            x_u ~ N(mu, Sigma + sigma_u^2 I)              Algorithm 2 (our reading)
+artificial_start  x_u ~ N(0, sigma_u^2 I)                       the baseline that ignores the data
+================  ============================================  ===================================
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from .support import checks
 
 @dataclass(frozen=True)
 class UTurn:
-    """What went in, where it turned, what came out: (B, *sample), in the dtype and on the device of x0.
+    """Input, turning point and output: (B, *sample), in the dtype and on the device of x0.
 
-    ``x0``: ground truth (None for starts without one); ``x_u``: the state at noise level ``sigma_u``; ``denoised``: D(x_u, sigma_u),
-    the first call of the reverse leg ("edm": one call more); ``y0``: the output.
+    ``x0``: ground truth (None for starts without one); ``x_u``: the state at noise level
+    ``sigma_u``; ``denoised``: D(x_u, sigma_u), the first call of the reverse leg ("edm": one call
+    more); ``y0``: the output.
     """
 
     x0: Tensor | None = field(repr=False)
@@ -55,8 +56,9 @@ def u_turn(
 ) -> UTurn:
     """Forward to ``x_u = x0 + sigma_u eps``, turn, reverse to 0 (Behjoo & Chertkov, Algorithm 1).
 
-    The noise of a sample depends on (seed, its index) only; the same seed gives the same eps at every sigma_u.
-    Raises ``ValueError`` or ``TypeError`` for arguments that cannot be used, and for a ``sampler`` together with its settings.
+    The noise of a sample depends on (seed, its index) only; the same seed gives the same eps at
+    every sigma_u. Raises ``ValueError`` or ``TypeError`` for arguments that cannot be used, and for
+    a ``sampler`` together with its settings.
     """
     sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
     sigma_u, indices = (
@@ -86,10 +88,11 @@ def g_turn(
     labels: Tensor | None = None,
     indices: Sequence[int] | None = None,
 ) -> UTurn:
-    """Start at ``sigma_u`` from N(mu, Sigma + sigma_u^2 I), the noisy data in the Gaussian approximation (Algorithm 2).
+    """Start at ``sigma_u`` from N(mu, Sigma + sigma_u^2 I) (Algorithm 2).
 
-    ``gaussian`` is fitted to the data: its affine score is used above sigma_u (in one exact draw), the denoiser below.
-    Returns ``count`` samples, float32; other parameters as in :func:`u_turn`.
+    This is the Gaussian approximation of the noisy data. ``gaussian`` is fitted to the data: its
+    affine score is used above sigma_u (in one exact draw), the denoiser below. Returns ``count``
+    samples, float32; other parameters as in :func:`u_turn`.
     """
     sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
     sigma_u, indices = (
@@ -118,9 +121,12 @@ def artificial_start(
     indices: Sequence[int] | None = None,
     sample_shape: Sequence[int] | None = None,
 ) -> UTurn:
-    """Start at ``sigma_u`` from N(0, sigma_u^2 I). At the largest sigma this is the ordinary generation of samples.
+    """Start at ``sigma_u`` from N(0, sigma_u^2 I).
 
-    ``sample_shape`` is needed only when the denoiser does not know its own. Other parameters as in :func:`g_turn`.
+    At the largest sigma this is the ordinary generation of samples.
+
+    ``sample_shape`` is needed only when the denoiser does not know its own. Other parameters as in
+    :func:`g_turn`.
     """
     sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
     sigma_u, indices = (
@@ -142,7 +148,10 @@ def artificial_start(
 def _reverse_leg(
     denoiser, x_u: Tensor, sigma_u: float, sampler: Sampler, seeds: list[int], labels: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Reverse ``x_u`` to 0 in batches; returns D(x_u, sigma_u) and the outputs, both float64 on the device of ``x_u``."""
+    """Reverse ``x_u`` to 0 in batches.
+
+    Returns D(x_u, sigma_u) and the outputs, float64, on the device of ``x_u``.
+    """
     if hasattr(
         denoiser, "num_classes"
     ):  # before the first call: a wrong label must not cost half a batch
@@ -194,7 +203,8 @@ def _check_indices(indices: Sequence[int] | None, count: int) -> list[int]:
     indices = list(range(count)) if indices is None else [int(index) for index in indices]
     if len(indices) != count or any(index < 0 for index in indices):
         raise ValueError(
-            f"indices: {len(indices)} given for {count} samples; one number >= 0 per sample is needed"
+            f"indices: {len(indices)} given for {count} samples; one number >= 0 per sample is "
+            "needed"
         )
     return indices
 
@@ -206,7 +216,7 @@ def device_of(denoiser: Denoiser) -> torch.device | None:
     return None if first is None else first.device
 
 
-# ------------------------------------------------------------------------- exact outputs, other starts, the forward path
+# ------------------------------------------------- exact outputs, other starts, the forward path
 
 
 def posterior_draws(
@@ -216,14 +226,16 @@ def posterior_draws(
     seed: int = 0,
     indices: Sequence[int] | None = None,
 ) -> Tensor:
-    """Exact U-Turns without a sampler: y_0 drawn from p(. | x_u), x_u as in :func:`u_turn` with the same ``seed``.
+    """Exact U-Turns without a sampler: y_0 drawn from p(. | x_u).
 
-    For an empirical score the output is training image i with its weight; for a Gaussian one, mode k of y_0 is Gaussian around D(x_u) with
-    variance ``lambda sigma_u^2 / (lambda + sigma_u^2)``. ``x0`` (B, *sample), result alike.
+    x_u is that of :func:`u_turn` with the same ``seed``. For an empirical score the output is
+    training image i with its weight; for a Gaussian one, mode k of y_0 is Gaussian around D(x_u)
+    with variance ``lambda sigma_u^2 / (lambda + sigma_u^2)``. ``x0`` (B, *sample), result alike.
     """
     if not isinstance(denoiser, (GaussianDenoiser, EmpiricalDenoiser)):
         raise TypeError(
-            f"denoiser is a {type(denoiser).__name__}; exact draws are known for Gaussian and Empirical ones"
+            f"denoiser is a {type(denoiser).__name__}; exact draws are known for Gaussian and "
+            "Empirical ones"
         )
     sigma_u, indices = (
         checks.noise_level("sigma_u", sigma_u),
@@ -257,10 +269,10 @@ INITIAL_LAWS = {
 def initial_state(
     law: str, eps: Tensor, sigma: float, gaussian: GaussianDenoiser, x0: Tensor | None = None
 ) -> Tensor:
-    """A start at ``sigma`` of one of the ``INITIAL_LAWS``, from the same standard normal ``eps`` (B, *sample): starts of different
-    laws are paired, as close to each other as their laws allow coordinate by coordinate.
+    """A start at ``sigma`` of one of the ``INITIAL_LAWS``, from standard normal ``eps``.
 
-    ``gaussian`` holds mu and Sigma; ``x0`` (B, *sample) is needed by "data". Float64. Our construction, for claim C5.
+    With the same ``eps`` (B, *sample), starts of different laws are paired. ``gaussian`` holds mu
+    and Sigma; ``x0`` (B, *sample) is needed by "data". Float64. Our construction, for claim C5.
     """
     checks.one_of("law", law, INITIAL_LAWS)
     checks.samples("eps", eps, gaussian.sample_shape)
@@ -281,9 +293,10 @@ def initial_state(
 def forward_path(
     x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Sequence[int] | None = None
 ) -> Tensor:
-    """The forward process itself, Brownian motion on the clock sigma^2: states (S, B, *sample), float64, at increasing ``sigmas``.
+    """States (S, B, *sample) of the forward process at increasing ``sigmas``, float64.
 
-    Only its end matters to a U-Turn; the path is for figures. Raises ``ValueError`` unless ``sigmas`` increase from 0 or above.
+    Brownian motion on the clock sigma^2. Only its end matters to a U-Turn; the path is for figures.
+    Raises ``ValueError`` unless ``sigmas`` increase from 0 or above.
     """
     sigmas = [checks.noise_level("sigmas", sigma) for sigma in sigmas]
     if any(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)):

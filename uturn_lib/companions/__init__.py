@@ -1,4 +1,6 @@
-"""The three companion studies, a folder for each paper: what the U-Net's parts do (p2), how trajectories move (p3), how long the diffusion must be (p4).
+"""The three companion studies, a folder for each paper.
 
-What several of them need lies beside the folders: generations by the probability flow (:mod:`flows`).
+p2: the parts of the U-Net. p3: trajectories and solvers. p4: the length of the diffusion.
+
+:mod:`flows`, generations by the probability flow, is shared.
 """

@@ -1,4 +1,4 @@
-"""Deterministic generations by the probability flow, from the same starts: what the studies of dynamics and geometry share."""
+"""Generations by the probability flow, shared by the studies of dynamics and geometry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from ..support import checks
 
 @dataclass(frozen=True)
 class Flow:
-    """N generations: ``y0`` (N, *sample); ``denoised`` (n, N, *sample), D at each of the n levels ``sigmas`` above 0, or None where only ends were kept."""
+    """N generations: ``y0`` (N, *sample).
+
+    ``denoised`` (n, N, *sample): D at the n levels ``sigmas`` above 0; None where only ends were
+    kept.
+    """
 
     sigmas: tuple[float, ...]
     y0: Tensor = field(repr=False)
@@ -41,7 +45,10 @@ def flow(
     first: int,
     count: int,
 ) -> Arrays:
-    """Generations ``first``, ``first`` + 1, ...: the grid, their ends, and D along the way where ``path`` asks for it (else an empty array)."""
+    """Generations ``first``, ``first`` + 1, ...: the grid, their ends, and D along the way.
+
+    Without ``path`` D is an empty array.
+    """
     x = starting_noise(
         bench.denoiser.sample_shape, range(first, first + count), sigma_max, seed
     ).to(bench.device)
@@ -65,9 +72,11 @@ def run(
     path: bool = False,
     chunk: int = 80,
 ) -> Plan[Flow]:
-    """``count`` generations by the probability flow in ``steps`` steps of ``method`` (a deterministic one of ``methods.METHODS``), without labels.
+    """``count`` generations by the probability flow in ``steps`` steps, without labels.
 
-    ``denoiser``: another one than the bench's, with a fingerprint (a shortcut through its network). ``path``: keep D along the way as well.
+    ``method``: a deterministic one of ``methods.METHODS``. ``denoiser``: another one than the
+    bench's, with a fingerprint (a shortcut through its network). ``path``: keep D along the way as
+    well.
     """
     checks.one_of(
         "method", method, [name for name, entry in METHODS.items() if not entry.draws_noise]
@@ -99,7 +108,10 @@ def run(
 
 
 def around_another(bench: Workbench, denoiser=None) -> Workbench:
-    """``bench``, or one like it around another ``denoiser``; its own network has one name, at hand or not."""
+    """``bench``, or one like it around another ``denoiser``.
+
+    The bench's own network keeps its name in the cache, whether it is loaded or not.
+    """
     if denoiser is None or denoiser is vars(bench).get("denoiser"):
         return bench
     return Workbench.around(denoiser, device=bench.device, batch_size=bench.batch_size)

@@ -1,20 +1,23 @@
-"""The sweeps that several figures share: each in independent chunks, cached on disk (``engine``) and computed once.
+"""The sweeps that several figures share.
 
-A chunk is a block of samples at one noise level. It is named by all its inputs and by the code that computes it, so the same sweep can be interrupted,
-continued, extended, or spread over processes. A sweep's ``.plan`` gives its chunks without running them.
+Each is split into independent chunks, cached on disk (``engine``) and computed once. A chunk is a
+block of samples at one noise level. It is named by all its inputs and by the code that computes it,
+so the same sweep can be interrupted, continued, extended, or spread over processes. A sweep's
+``.plan`` gives its chunks without running them.
 
-==========  ==================================================================================================
+==========  ======================================================================================
 engine      experiments, their chunks and the cache; ``code``: which code a result depends on
 study       what an experiment needs: the data, the denoiser and the judges of a profile
-sweeps      the same ground truths turned at every level; ``multi_class``, ``conditional``, ``repeated`` are the
-            profile's
-starts      samples that start without a ground truth at every level: artificial start, G-Turn, other laws
+sweeps      the same ground truths turned at every level; ``multi_class``, ``conditional``,
+            ``repeated`` are the profile's
+starts      samples without a ground truth at every level: artificial start, G-Turn,
+            other laws
 paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
 scores      the network beside the score that memorises and that of a Gaussian
 exact       what is known of the data's own laws without any network
-==========  ==================================================================================================
+==========  ======================================================================================
 """
 
 from .affine import Affinity, affinity

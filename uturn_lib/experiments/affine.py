@@ -18,11 +18,12 @@ from .study import Workbench
 
 @dataclass(frozen=True)
 class Affinity:
-    """How affine a denoiser is: what is left of it at S levels after three affine guesses, on N held-out samples.
+    """The part of a denoiser that three affine fits leave unexplained, at S levels.
 
-    ``residuals`` maps "components" (a slope per principal component), "ridge" (a full matrix) and "gaussian" (no regression: the
-    fitted Gaussian's own D) to squared residuals (S, N); ``total`` (S, N): squared distance of D from its mean; ``slopes`` (S, P) of the
-    components beside ``eigenvalues`` (P,).
+    Judged on N held-out samples. ``residuals`` maps "components" (a slope per principal component),
+    "ridge" (a full matrix) and "gaussian" (no regression: the fitted Gaussian's own D) to squared
+    residuals (S, N); ``total`` (S, N): squared distance of D from its mean; ``slopes`` (S, P) of
+    the components beside ``eigenvalues`` (P,).
     """
 
     sigmas: tuple[float, ...]
@@ -77,7 +78,10 @@ def affinity(
     seed: int = 0,
     ridge_components: int = 200,
 ) -> Plan[Affinity]:
-    """Regress D(x, sigma) on x = x_0 + sigma eps at every level: fitted on ``fit_images``, judged on ``held_out`` (``measures.affinity``)."""
+    """Regress D(x, sigma) on x = x_0 + sigma eps at every level (``measures.affinity``).
+
+    Fitted on ``fit_images``, judged on ``held_out``.
+    """
 
     def gather(results: list[Arrays]) -> Affinity:
         stacked = {

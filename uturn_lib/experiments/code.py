@@ -1,8 +1,14 @@
-"""Which code a result depends on, and a digest of it: edited formulas give new results, edited comments do not.
+"""A digest of the code that a result depends on.
 
-Of the file in which an experiment is defined: the function and the names that it uses there, in turn. Of every file that these import from the
-library: the whole file, and all that it imports. Imports count wherever they stand, also inside functions. A folder's ``__init__`` counts only where a name is taken from it.
-Read from the source as syntax trees without comments, docstrings and the annotations of functions. Other packages are not covered: their versions are pinned.
+An edited formula gives new results, an edited comment does not.
+
+The digest covers, of the file that defines an experiment, the function and the names that it uses
+there, in turn; of every file of the library that these import, the whole file and all that it
+imports. Imports inside functions count too. A folder's ``__init__`` counts only where a name is
+taken from it.
+
+The source is read as syntax trees without comments, docstrings and the annotations of functions.
+Other packages are not covered: their versions are pinned.
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ DECLARATIONS = (
 
 @cache
 def source(module: str) -> str | None:
-    """The text of a module of the library ("uturn_lib.noise"), or None where there is no such file."""
+    """The text of a module ("uturn_lib.noise"); None where there is no such file."""
     path = PACKAGE.joinpath(*module.split(".")[1:])
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return file.read_text(encoding="utf-8") if file.is_file() else None
@@ -43,7 +49,10 @@ def is_folder(module: str) -> bool:
 
 @dataclass(frozen=True)
 class File:
-    """A module of the library: its stripped tree, a digest of it, and the library's modules behind each imported name."""
+    """A module of the library: its stripped tree and a digest of it.
+
+    ``imports``: the library's modules behind each imported name.
+    """
 
     tree: ast.Module
     digest: str
@@ -140,7 +149,7 @@ def files(start: Iterable[str]) -> set[str]:
 
 
 def part(module: str, name: str) -> tuple[dict[str, list[ast.stmt]], set[str]]:
-    """What ``name`` of ``module`` uses: statements of that file by name, and the modules that these import.
+    """What ``name`` of ``module`` uses: statements by name, and the modules that they import.
 
     Statements that define nothing (a call, a condition) belong to every part, under the name "".
     """
@@ -176,14 +185,18 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 @dataclass(frozen=True)
 class Closure:
-    """Code that something depends on: whole ``modules``, and ``parts`` of others: (module, name)."""
+    """Code that something depends on: whole ``modules``, and ``parts`` (module, name) of others."""
 
     modules: frozenset[str]
     parts: frozenset[tuple[str, str]]
 
 
 def closure(things: Iterable[Any]) -> Closure:
-    """The code of the library behind functions (the names that they use within their file; where they have none there, the whole file) and classes (their whole file)."""
+    """The code of the library behind functions and classes.
+
+    Of a function: the names that it uses within its file; the whole file where these are unknown.
+    Of a class: its whole file.
+    """
     start, parts = set(), set()
     for thing in things:
         module = thing.__module__
@@ -204,7 +217,10 @@ def closure(things: Iterable[Any]) -> Closure:
 
 @cache
 def digest(*things: Callable) -> str:
-    """SHA-256 of the code behind functions and classes; what is not of the library counts by its own source, where that can be had."""
+    """SHA-256 of the code behind functions and classes.
+
+    Code outside the library counts by its own source, where that can be read.
+    """
     found = closure(things)
     lines = [f"{module} {parsed(module).digest}" for module in found.modules]
     for module, name in found.parts:
@@ -217,7 +233,10 @@ def digest(*things: Callable) -> str:
 
 
 def _foreign(thing: Callable) -> str:
-    """The source of a class or function of a reader; "" where there is none that can be parsed (typed at a prompt, part of a line)."""
+    """The source of a reader's class or function; "" where it cannot be parsed.
+
+    Code typed at a prompt, or a part of a line, cannot.
+    """
     try:
         return ast.dump(stripped(ast.parse(textwrap.dedent(inspect.getsource(thing)))))
     except (OSError, TypeError, SyntaxError):
@@ -225,7 +244,10 @@ def _foreign(thing: Callable) -> str:
 
 
 def makers(value: Any) -> Iterator[Callable]:
-    """The functions and classes that ``value``, an input of an experiment, is made by: a denoiser's class, what is inside of it, or how it will be made when it is asked for."""
+    """The functions and classes that make ``value``, an input of an experiment.
+
+    Of a denoiser: its class, what it wraps, or the function that will load it.
+    """
     if isinstance(value, partial):
         yield from makers(value.func)
         for argument in [*value.args, *value.keywords.values()]:

@@ -1,17 +1,21 @@
-"""Experiments: pure functions whose results are kept on disk, by their inputs and by the code that made them, and shared between processes.
+"""Experiments: pure functions with results that are cached on disk.
+
+The key is made of the inputs and the code. Processes share the cache.
 
     @experiment("y0", calls=lambda bench, images, steps: len(images) * steps)
     def turned(bench, images, sigma_u, steps): ...
         return {"y0": ...}
 
-declares one. Its name is the function's, its inputs are the bound arguments, its results the named arrays. ``turned.chunks`` says what is to be computed without
-computing it; :func:`run_chunks` finds every chunk in the cache or computes it, here or in the workers of an executor.
+declares one. Its name is the function's, its inputs are the bound arguments, its results the named
+arrays. ``turned.chunks`` says what is to be computed without computing it; :func:`run_chunks` finds
+every chunk in the cache or computes it, here or in the workers of an executor.
 
-A cache file is an npz that holds the result arrays, the ``seconds`` and denoiser ``calls`` they took, and as the JSON text ``parameters`` all inputs and the digest of the code
-(:mod:`code`). Its name is the hash of that text: a changed input or formula can never meet an old result.
+A cache file is an npz that holds the result arrays, the ``seconds`` and denoiser ``calls`` they
+took, and as the JSON text ``parameters`` all inputs and the digest of the code (:mod:`code`). Its
+name is the hash of that text: a changed input or formula can never meet an old result.
 
-Several processes may work on the same list of chunks (two notebooks that need the same sweep, or the tasks of a cluster): a chunk that another one is computing is left
-for last, and then read.
+Several processes may work on the same list of chunks (two notebooks that need the same sweep, or
+the tasks of a cluster): a chunk that another one is computing is left for last, and then read.
 """
 
 from __future__ import annotations
@@ -49,7 +53,10 @@ BESIDE = ("parameters", "seconds", "calls")  # stored with the arrays
 
 
 class Experiment:
-    """A pure function with results that are kept; made by :func:`experiment`. Calling it gives the arrays, from the cache or computed."""
+    """A pure function with results that are kept; made by :func:`experiment`.
+
+    Calling it gives the arrays, from the cache or computed.
+    """
 
     def __init__(
         self,
@@ -76,7 +83,8 @@ class Experiment:
     def chunks(self, rows: Iterable[Mapping[str, Any]], **common: Any) -> list[Chunk]:
         """One chunk for every row of arguments, each with the ``common`` ones as well.
 
-        Raises ``TypeError`` for arguments that the function does not take, ``ValueError`` for those that have no name in a key.
+        Raises ``TypeError`` for arguments that the function does not take, ``ValueError`` for those
+        that have no name in a key.
         """
         inputs_of: dict[int, Any] = {}  # what many chunks share is hashed once
         made = []
@@ -109,13 +117,15 @@ def experiment(
 ) -> Callable[[Callable[..., Arrays]], Experiment]:
     """Declare a function as an experiment with ``results``, the names of its arrays.
 
-    ``calls``: how often it asks its denoiser, times the images of each call, from those of its arguments that it names; None: not at all.
-    Raises ``ValueError`` for a result that is called as what is stored beside them (:data:`BESIDE`), or a second experiment of the same name.
+    ``calls``: how often it asks its denoiser, times the images of each call, from those of its
+    arguments that it names; None: not at all. Raises ``ValueError`` for a result that is called as
+    what is stored beside them (:data:`BESIDE`), or a second experiment of the same name.
     """
     for name in results:
         if name in BESIDE:
             raise ValueError(
-                f"results: the name {name!r} is taken; other names than {', '.join(BESIDE)} are allowed"
+                f"results: the name {name!r} is taken; other names than "
+                f"{', '.join(BESIDE)} are allowed"
             )
 
     def declare(function: Callable[..., Arrays]) -> Experiment:
@@ -123,7 +133,8 @@ def experiment(
         known = EXPERIMENTS.setdefault(made.name, made)
         if known.function.__module__ != function.__module__:
             raise ValueError(
-                f"two experiments are called {made.name}, in {known.__module__} and {function.__module__}"
+                f"two experiments are called {made.name}, in {known.__module__} and "
+                f"{function.__module__}"
             )
         EXPERIMENTS[made.name] = made
         return made
@@ -132,10 +143,11 @@ def experiment(
 
 
 def described(name: str, value: Any) -> Any:
-    """``value`` as JSON for a key: numbers and text as they are, tensors by their content, what has a ``fingerprint`` by that, other chunks by their names,
-    dataclasses by their fields.
+    """``value`` as JSON for a key.
 
-    Raises ``ValueError`` for anything else: results could not be told apart.
+    Numbers and text as they are, tensors by their content, an object with a ``fingerprint`` by
+    that, other chunks by their names, dataclasses by their fields. Raises ``ValueError`` for
+    anything else: results could not be told apart.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -157,13 +169,14 @@ def described(name: str, value: Any) -> Any:
             for item in fields(value)
         }
     raise ValueError(
-        f"{name} is a {type(value).__name__} without a fingerprint: cached results could not be told apart; "
+        f"{name} is a {type(value).__name__} without a fingerprint: cached results could "
+        "not be told apart; "
         "numbers, text, tensors, dataclasses, and what has a fingerprint are allowed"
     )
 
 
 def code_behind(value: Any) -> Iterator[Callable]:
-    """The functions and classes by which denoisers are made, wherever they stand among arguments."""
+    """The functions and classes that make the denoisers among arguments, however nested."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -175,7 +188,9 @@ def code_behind(value: Any) -> Iterator[Callable]:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One piece of work: an experiment and its arguments; ``inputs`` are these as JSON. It can be pickled.
+    """One piece of work: an experiment and its arguments; ``inputs`` are these as JSON.
+
+    It can be pickled.
 
     An argument that is a chunk stands for its results: it is run first, or read.
     """
@@ -202,7 +217,7 @@ class Chunk:
 
     @property
     def lock(self) -> FileLock:
-        """Held by the process that computes the chunk; the system releases it when that process dies."""
+        """Held by the process that computes the chunk; released by the system when it dies."""
         folder = cache_folder() / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{self.experiment.name}-{self.name}.lock")
@@ -218,7 +233,7 @@ class Chunk:
         )
 
     def compute(self) -> Arrays:
-        """The arrays, computed now; ``ValueError`` unless they are those that the experiment has declared."""
+        """The arrays, computed now; ``ValueError`` unless they are the declared ones."""
         arguments = {
             k: run_chunk(value) if isinstance(value, Chunk) else value
             for k, value in self.arguments.items()
@@ -226,7 +241,8 @@ class Chunk:
         arrays = self.experiment.function(**arguments)
         if set(arrays) != set(self.experiment.results):
             raise ValueError(
-                f"{self.experiment.name} gave {', '.join(arrays)}; declared: {', '.join(self.experiment.results)}"
+                f"{self.experiment.name} gave {', '.join(arrays)}; "
+                f"declared: {', '.join(self.experiment.results)}"
             )
         return arrays
 
@@ -285,7 +301,10 @@ def _store(chunk: Chunk, arrays: Arrays, seconds: float) -> None:
 def run_chunks(
     chunks: Sequence[Chunk], description: str, executor: Executor | None = None
 ) -> list[Arrays]:
-    """All results in order. ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers."""
+    """All results in order.
+
+    ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers.
+    """
     if executor is not None:
         return list(track(executor.map(run_chunk, chunks), description, total=len(chunks)))
     results: dict[int, Arrays] = {}
@@ -321,7 +340,10 @@ class Plan(Generic[T]):
 
 
 class planned(Generic[T]):  # noqa: N801  a decorator
-    """Decorator of a function that returns a :class:`Plan`: calling it runs the plan (``executor=`` spreads the chunks); ``.plan`` gives it without running it."""
+    """Decorator of a function that returns a :class:`Plan`: a call runs the plan.
+
+    ``executor=`` spreads the chunks over workers; ``.plan`` gives the plan without running it.
+    """
 
     def __init__(self, function: Callable[..., Plan[T]]):
         update_wrapper(self, function)

@@ -1,4 +1,7 @@
-"""What is known of the data without any network: spectra of the classes, the mixture of their Gaussians, the score that memorises."""
+"""What is known of the data without any network.
+
+Spectra of the classes, the mixture of their Gaussians, the score that memorises.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def fitted_mixture(data: ImageSet) -> GaussianMixtureDenoiser:
 
 
 def mixture_bench(study: Study) -> Workbench:
-    """A workbench around :func:`class_mixture`, which is fitted only when a chunk has to be computed."""
+    """A workbench around :func:`class_mixture`, fitted only when a chunk is computed."""
     name = hashlib.sha256(f"class mixture of {study.train.fingerprint}".encode()).hexdigest()
     return Workbench(partial(fitted_mixture, study.train), name, batch_size=500)
 
@@ -68,9 +71,10 @@ def mixture_agreement(data: ImageSet, sigmas: Sequence[float], count: int, seed:
 def mixture_retention(
     study: Study, sigmas: Sequence[float], count: int = 500, seed: int = 0
 ) -> np.ndarray:
-    """Class retention that the class mixture predicts, per sample, (S, N): ``sum_k p(k | x_u)^2`` for x_u drawn from the mixture.
+    """Class retention predicted by the class mixture, per sample, (S, N).
 
-    Nothing is trained and nothing is fitted to U-Turns: theory, from means and covariances.
+    ``sum_k p(k | x_u)^2`` for x_u drawn from the mixture. Nothing is trained and nothing is fitted
+    to U-Turns: theory, from means and covariances.
     """
     return mixture_agreement(study.train, [float(s) for s in sigmas], count, seed)["kept"]
 
@@ -79,7 +83,10 @@ def mixture_retention(
 def empirical_turns(
     stored: ImageSet, images: Tensor, labels: Tensor, own: Tensor | None, sigma: float, seed: int
 ) -> Arrays:
-    """Exact return probability and class retention of ``images`` at one level, from the weights of the ``stored`` ones."""
+    """Exact return probability and class retention of ``images`` at one level.
+
+    Both are sums of the weights of the ``stored`` images.
+    """
     seeds = sample_seeds(seed, range(len(images)), "forward")
     eps = NoiseStream(seeds, images.shape[1:], dtype=torch.float32).normal()
     returned, kept = [], []
@@ -102,11 +109,13 @@ def empirical_retention(
     seed: int = 0,
     own: Tensor | None = None,
 ) -> Plan[tuple[np.ndarray, np.ndarray]]:
-    """The exact U-Turn of the score that memorises ``stored``: (return probability, class retention), each (S, N) in [0, 1].
+    """The exact U-Turn of the score that memorises ``stored``.
 
-    Given x_u = x_0 + sigma_u eps the output is stored image i with probability w_i(x_u): nothing is sampled but the noise. The return
-    probability of a start is the weight of its own image, ``own`` (N,) in ``stored`` (None for starts that are not stored: zeros); its class
-    retention is the weight of all images of its class.
+    Returns (return probability, class retention), each (S, N) in [0, 1]. Given x_u = x_0 + sigma_u
+    eps the output is stored image i with probability w_i(x_u): nothing is sampled but the noise.
+    The return probability of a start is the weight of its own image, ``own`` (N,) in ``stored``
+    (None for starts that are not stored: zeros); its class retention is the weight of all images of
+    its class.
     """
     checks.ground_truth("starts", starts.images, stored.sample_shape, (float("-inf"), float("inf")))
     if own is not None:

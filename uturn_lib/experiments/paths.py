@@ -56,8 +56,11 @@ def return_paths(
     seed: int = 0,
     labels: Tensor | None = None,
 ) -> Plan[tuple[Tensor, Tensor]]:
-    """What the denoiser believes on the way back from ``x_u`` (B, *sample): D at ``shown`` equally spaced steps
-    (shown, B, *sample), and the outputs y_0 (B, *sample). ``labels`` (B,) or None."""
+    """D(x, sigma) on the way back from ``x_u`` (B, *sample), and the outputs.
+
+    Returns D at ``shown`` equally spaced steps (shown, B, *sample) and y_0 (B, *sample). ``labels``
+    (B,) or None.
+    """
     settings = {
         "x_u": x_u,
         "labels": labels,
@@ -80,9 +83,11 @@ def return_paths(
 class GenerationPath:
     """What was read off along K independent sets of B generated images at S noise levels.
 
-    ``sigmas`` (S,): levels of the states; ``raised`` (S,): levels to which churn lifted them before the network was asked.
-    ``ks`` (K, S, pixels): KS statistics. Per image, (K, S, B): ``score_norm`` = |sigma s| and ``denoised_norm`` = |D| where the network
-    was asked; ``with_first``, ``with_last``: inner products of the state with the first and the last state of its path.
+    ``sigmas`` (S,): levels of the states; ``raised`` (S,): levels to which churn lifted them before
+    the network was asked. ``ks`` (K, S, pixels): KS statistics. Per image, (K, S, B):
+    ``score_norm`` = |sigma s| and ``denoised_norm`` = |D| where the network was asked;
+    ``with_first``, ``with_last``: inner products of the state with the first and the last state of
+    its path.
     """
 
     sigmas: np.ndarray
@@ -111,7 +116,7 @@ def generations(
     seed: int,
     first: int,
 ) -> Arrays:
-    """The arrays of one set of a :class:`GenerationPath`: samples ``first``, ``first`` + 1, ..., whatever is read off at each step."""
+    """The arrays of one set of a :class:`GenerationPath`: samples ``first``, ``first`` + 1, ..."""
     indices = range(first, first + count)
     checks.noise_level("sigma_max", sigma_max, highest=sigma_range(bench.denoiser)[1])
     noise = NoiseStream(
@@ -160,8 +165,9 @@ def generation_path(
 ) -> Plan[GenerationPath]:
     """Follow full generations by the "edm" sampler, as in the authors' scripts.
 
-    ``sets`` independent sets of ``count`` images are generated, so that the spread between sets says how sure a fraction is.
-    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default.
+    ``sets`` independent sets of ``count`` images are generated, so that the spread between sets
+    says how sure a fraction is. ``labels`` (count,) classes or None; ``mask`` (*sample) booleans:
+    the pixels to test, all by default.
     """
     rows = [{"first": number * count} for number in range(checks.positive_int("sets", sets))]
     settings = {"count": count, "steps": steps, "sigma_max": sigma_max, "seed": seed}
@@ -178,9 +184,10 @@ def generation_path(
 
 @planned
 def profile_generation(study: Study, seed: int = 0) -> Plan[tuple[GenerationPath, Tensor]]:
-    """:func:`generation_path` at the profile's scale, classes in turn; with the mask of the pixels that vary in the data.
+    """:func:`generation_path` at the profile's scale, classes in turn.
 
-    Pixels that (nearly) never change, such as the border of digits, say nothing about the model: below 5 % of half the range.
+    With a mask of the pixels that vary in the data. Pixels that (nearly) never change, such as the
+    border of digits, say nothing about the model: below 5 % of half the range.
     """
     profile = study.profile
     alive = study.train.images.std(0) > 0.05

@@ -1,4 +1,4 @@
-"""What U-Turns keep of their ground truths: identity, class, and the times T_m and T_s at which they are lost."""
+"""Identity and class that outputs keep of their ground truths; T_m and T_s."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def retained(
     sigmas: Sequence[float],
     level: float,
 ) -> Arrays:
-    """Of outputs ``y0`` (S, N, *sample) of the ground truths ``x0``: which are themselves among ``reference``, their classes, and bootstrapped centres of both curves."""
+    """Identity and class retention of outputs ``y0`` (S, N, *sample) of the ground truths ``x0``.
+
+    Identity is sought among ``reference``; both curves get bootstrapped centres.
+    """
     own = retention.nearest_index(x0, reference)  # where each ground truth stands in the reference
     identity = torch.stack([retention.identity_retained(rows, reference, own) for rows in y0])
     predicted = torch.stack([judge.network.predict(rows) for rows in y0])
@@ -58,9 +61,10 @@ class Transitions:
 
 
 def transitions(study: Study, seed: int = 0, sweep: Sweep | None = None) -> Transitions:
-    """Identity and class retention of a sweep's outputs, T_m and T_s; by default of the unconditional sweep of the profile.
+    """Identity and class retention of a sweep's outputs, T_m and T_s.
 
-    Identity is sought among all images of the data set; the class is the profile's classifier's (definitions: ``measures.retention``).
+    By default of the unconditional sweep of the profile. Identity is sought among all images of the
+    data set; the class is the profile's classifier's (definitions: ``measures.retention``).
     """
     sweep = multi_class(study, seed) if sweep is None else sweep
     level = retention.chance_level(len(study.test.class_names))
@@ -87,10 +91,14 @@ def transitions(study: Study, seed: int = 0, sweep: Sweep | None = None) -> Tran
 
 
 def class_gate(study: Study, seed: int = 0) -> Gate:
-    """May T_s of the multi-class sweep be read? From class-conditional U-Turns at the levels between T_m and T_s (``verdicts.class_gate_of``)."""
+    """May T_s of the multi-class sweep be read?
+
+    From class-conditional U-Turns at the levels between T_m and T_s (``verdicts.class_gate_of``).
+    """
     if study.profile.labels == "never":
         return Gate(
-            "the network takes no labels: whether it would paint the class it is told cannot be seen"
+            "the network takes no labels: whether it would paint the class it is told "
+            "cannot be seen"
         )
     times = transitions(study, seed)
     levels = told_levels(times.sweep.sigmas, times.t_m, times.t_s)
@@ -100,7 +108,10 @@ def class_gate(study: Study, seed: int = 0) -> Gate:
 
 
 def told_levels(sigmas: tuple[float, ...], t_m: Estimate, t_s: Estimate) -> tuple[float, ...]:
-    """The levels of ``sigmas`` beyond T_m up to the end of T_s's interval, two at least: those of :func:`class_gate`."""
+    """The levels of :func:`class_gate`: from above T_m to the end of T_s's interval.
+
+    At least two of ``sigmas``.
+    """
     start, end = min(t_m.value, t_s.value), max(t_m.value, t_s.high)
     first = next((k for k, s in enumerate(sigmas[:-2]) if s > start), len(sigmas) - 2)
     last = next((k for k, s in enumerate(sigmas) if s >= end), len(sigmas) - 1)

@@ -1,4 +1,4 @@
-"""The network beside two scores that are known exactly: the one that memorises the data, and that of a Gaussian."""
+"""The network beside two exact scores: the one that memorises the data, and a Gaussian's."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ NORMS = ("network", "memorising", "apart", "from_mean")
 class Deviation:
     """Network and memorising score along N deterministic paths of the network, at S noise levels.
 
-    ``sigmas`` (S,); ``network``, ``memorising``, ``apart`` (S, N): |D_network|, |D_empirical| and |D_network - D_empirical| at the same x; ``from_mean`` (S, N): |D_empirical - mean|,
-    what a denoiser that always answers the mean of the data would be away.
+    ``sigmas`` (S,); ``network``, ``memorising``, ``apart`` (S, N): |D_network|, |D_empirical| and
+    |D_network - D_empirical| at the same x; ``from_mean`` (S, N): |D_empirical - mean|, what a
+    denoiser that always answers the mean of the data would be away.
     """
 
     sigmas: np.ndarray
@@ -41,7 +42,10 @@ class Deviation:
 
 
 def deviation_calls(count: int, steps: int, path: str) -> int:
-    """Calls of the network: those of Heun's method on its own paths, one at each level of the memorising score's."""
+    """Calls of the network.
+
+    Those of Heun's method on its own paths; one at each level of the memorising score's.
+    """
     return count * (network_calls("ode", steps) if path == "model" else steps)
 
 
@@ -56,7 +60,10 @@ def deviations(
     seed: int,
     path: str,
 ) -> Arrays:
-    """The arrays of :class:`Deviation`, along the paths of the network ("model") or of the memorising score ("optimal")."""
+    """The arrays of :class:`Deviation` along one kind of path.
+
+    "model": paths of the network; "optimal": of the memorising score.
+    """
     if labels is None:
         memories = [(slice(None), EmpiricalDenoiser(stored.images))]
     else:
@@ -105,11 +112,13 @@ def deviation(
     labels: Tensor | None = None,
     path: str = "model",
 ) -> Plan[Deviation]:
-    """How far the score is from the one that memorises ``stored``, along probability-flow paths ("ode", from noise at ``sigma_max``).
+    """Distance of the score from the one that memorises ``stored``.
 
-    What Chen et al. (2023, arXiv 2305.19947) call the score deviation; they step with Euler's method, this with Heun's. ``path``: "model", the network's own paths, or
-    "optimal", those of the memorising score from the same starts.
-    With ``labels`` (count,) each path is of one class, and is compared with the score that memorises the images of that class.
+    Along paths of the probability flow ("ode") from noise at ``sigma_max``. What Chen et al. (2023,
+    arXiv 2305.19947) call the score deviation; they step with Euler's method, this with Heun's.
+    ``path``: "model", the network's own paths, or "optimal", those of the memorising score from the
+    same starts. With ``labels`` (count,) each path is of one class, and is compared with the score
+    that memorises the images of that class.
     """
     checks.one_of("path", path, ("model", "optimal"))
     if labels is not None:
@@ -139,7 +148,11 @@ def identities(
     levels: Sequence[float],
     seed: int,
 ) -> Arrays:
-    """Which outputs (S, N) are their ``starts`` among the ``reference``: of the network's ``outputs``, and of draws from the empirical and the Gaussian posterior of ``data``."""
+    """Identity retention (S, N) of ``outputs``, and of exact draws from two posteriors.
+
+    The network's ``outputs`` (one tensor per level) of ``starts``, and draws from the empirical and
+    the Gaussian posterior of ``data``; nearest neighbours are sought in ``reference``.
+    """
     own = retention.nearest_index(starts, reference)
     empirical = EmpiricalDenoiser(data.images)
     made = {
@@ -154,10 +167,11 @@ def identities(
 
 
 def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
-    """Identity retention (S, N) booleans at the profile's ``repeat_sigmas`` for three scores from two kinds of starts.
+    """Identity retention (S, N) for three scores and two kinds of starts.
 
-    Keys: ("network" | "empirical" | "gaussian", "training" | "held out"). The network's outputs are U-Turns; those of the empirical and
-    the Gaussian score of the training images are exact draws from their posterior, without a sampler.
+    Booleans, at the profile's ``repeat_sigmas``. Keys: ("network" | "empirical" | "gaussian",
+    "training" | "held out"). The network's outputs are U-Turns; those of the empirical and the
+    Gaussian score of the training images are exact draws from their posterior, without a sampler.
     """
     levels = study.profile.repeat_sigmas
     kept: dict[tuple[str, str], Tensor] = {}

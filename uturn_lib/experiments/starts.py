@@ -1,4 +1,4 @@
-"""Samples that start without a ground truth: artificial starts, G-Turns, full runs from other laws."""
+"""Samples without a ground truth: artificial starts, G-Turns, other initial laws."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def from_start(
     first: int,
     count: int,
 ) -> Arrays:
-    """Samples ``first``, ``first`` + 1, ... begun at ``sigma_u``: G-Turns of the ``gaussian``, or artificial starts without one."""
+    """Samples ``first``, ``first`` + 1, ... from ``sigma_u``.
+
+    G-Turns of the ``gaussian``; artificial starts without one.
+    """
     options = {
         "steps": steps,
         "seed": seed,
@@ -56,10 +59,12 @@ def start_sweep(
     seed: int = 0,
     steps: Sequence[int] | None = None,
 ) -> Plan[Tensor]:
-    """Outputs (S, N, *sample) of ``kind`` "artificial" (N(0, sigma_u^2)) or "gaussian" (G-Turn) starts at every level.
+    """Outputs (S, N, *sample) of one ``kind`` of start at every level.
 
-    ``labels`` (N,) for class-conditional samples. By default as many as there are ground truths, at ``profile.quality_sigmas``, with
-    steps as dense as those of the full run; ``steps`` (S,) sets them otherwise.
+    ``kind``: "artificial" (N(0, sigma_u^2)) or "gaussian" (G-Turn). ``labels`` (N,) for
+    class-conditional samples. By default as many as there are ground truths, at
+    ``profile.quality_sigmas``, with steps as dense as those of the full run; ``steps`` (S,) sets
+    them otherwise.
     """
     checks.one_of("kind", kind, ("artificial", "gaussian"))
     profile = study.profile
@@ -73,7 +78,8 @@ def start_sweep(
     steps = [checks.positive_int("steps", number) for number in steps]
     if not sigmas or len(steps) != len(sigmas):
         raise ValueError(
-            f"steps: {len(steps)} numbers for {len(sigmas)} noise levels; at least one, and one of each, is needed"
+            f"steps: {len(steps)} numbers for {len(sigmas)} noise levels; at least one, and one "
+            "of each, is needed"
         )
     rows = [
         {
@@ -101,16 +107,20 @@ def start_sweep(
 def shortened_runs(
     study: Study, steps: Sequence[int], labels: Tensor | None = None, seed: int = 0
 ) -> Plan[Tensor]:
-    """Full runs from sigma_max with fewer steps, (len(steps), N, *sample): what the same number of calls gives without a late start."""
+    """Full runs from sigma_max with fewer steps, (len(steps), N, *sample).
+
+    The baseline of a late start: the same number of calls without one.
+    """
     levels = [study.profile.sigma_max] * len(steps)
     return start_sweep.plan(study, "artificial", levels, labels, seed=seed, steps=list(steps))
 
 
 def late_levels(study: Study, t_m: float, count: int = 3) -> dict[float, int]:
-    """The levels at which a late start is judged, with its network calls: the ``count`` smallest quality levels from 2 T_m on that take at most 1/1.2 of
-    the full run's calls.
+    """The levels at which a late start is judged, each with its network calls.
 
-    Lower ones give copies of the ground truths, higher ones save less. Raises ``ValueError`` where no quality level is cheap enough.
+    The ``count`` smallest quality levels from 2 T_m on that take at most 1/1.2 of the full run's
+    calls. Lower ones give copies of the ground truths, higher ones save less. Raises ``ValueError``
+    where no quality level is cheap enough.
     """
     profile = study.profile
     calls = {
@@ -120,7 +130,8 @@ def late_levels(study: Study, t_m: float, count: int = 3) -> dict[float, int]:
     cheap = {s: n for s, n in calls.items() if n * margin("fewer calls") <= profile.steps}
     if not cheap:
         raise ValueError(
-            f"profile {profile.name}: no quality level takes 1/{margin('fewer calls'):g} of the calls"
+            f"profile {profile.name}: no quality level takes "
+            f"1/{margin('fewer calls'):g} of the calls"
         )
     beyond = {s: n for s, n in cheap.items() if s >= 2 * t_m} or dict([max(cheap.items())])
     return dict(list(beyond.items())[:count])
@@ -139,7 +150,10 @@ def from_law(
     seed: int,
     first: int,
 ) -> Arrays:
-    """Full runs of the samples ``first``, ``first`` + 1, ... from one of ``uturn.INITIAL_LAWS``; ``images`` are those of the law "data"."""
+    """Full runs of the samples ``first``, ``first`` + 1, ... from one initial law.
+
+    A law of ``uturn.INITIAL_LAWS``; ``images`` are those of the law "data".
+    """
     indices = range(first, first + len(images))
     eps = NoiseStream(sample_seeds(seed, indices, "start"), images.shape[1:]).normal()
     path = reverse(
@@ -157,9 +171,10 @@ def from_law(
 def initial_laws(
     study: Study, laws: Sequence[str], method: str = "sde", seed: int = 0
 ) -> Plan[Tensor]:
-    """Full runs from sigma_max that differ in the law of their start only: outputs (laws, N, *sample), paired by their seeds.
+    """Full runs from sigma_max that differ only in their initial law.
 
-    ``laws``: names of ``uturn.INITIAL_LAWS``; "data" uses training images. N is the profile's number of ground truths.
+    Outputs (laws, N, *sample), paired by their seeds. ``laws``: names of ``uturn.INITIAL_LAWS``;
+    "data" uses training images. N is the profile's number of ground truths.
     """
     profile, starts = study.profile, study.train.take(study.profile.ground_truths)
     labels = starts.labels if profile.labels == "always" else None

@@ -49,10 +49,13 @@ NOT_GIVEN: Any = None  # a study made by hand may lack parts of a profile's
 
 @dataclass
 class Workbench:
-    """What an experiment needs: a score, and how it is run here. Made by :func:`prepare` from a profile, or by hand for exact cases.
+    """What an experiment needs: a score, and how it is run here.
 
-    ``make_denoiser`` is called when the first chunk has to be computed: a warm run draws its figures without a network.
-    ``fingerprint`` identifies the denoiser in the cache keys, beside the code that makes it; device and batch size are not in the keys.
+    Made by :func:`prepare` from a profile, or by hand for exact cases.
+
+    ``make_denoiser`` is called when the first chunk has to be computed: a warm run draws its
+    figures without a network. ``fingerprint`` identifies the denoiser in the cache keys, beside the
+    code that makes it; device and batch size are not in the keys.
     """
 
     make_denoiser: Callable[[], KnownDenoiser]
@@ -86,7 +89,8 @@ class Workbench:
         fingerprint = getattr(denoiser, "fingerprint", None)
         if not fingerprint:
             raise ValueError(
-                "denoiser has no fingerprint: cached results could not be told apart from another denoiser's"
+                "denoiser has no fingerprint: cached results could not be told apart from "
+                "another denoiser's"
             )
         return cls(partial(same, denoiser), fingerprint, **options)
 
@@ -98,7 +102,10 @@ def same(value: Any) -> Any:
 
 @dataclass
 class Judge:
-    """A classifier or feature extractor that is made when it is first asked; ``fingerprint`` identifies it in the cache keys."""
+    """A classifier or feature extractor, built at its first use.
+
+    ``fingerprint`` identifies it in the cache keys.
+    """
 
     made_by: Callable[[], Any]
     fingerprint: str
@@ -169,7 +176,10 @@ class Study(Workbench):
         return Judge(partial(load_classifier, name, self.device), shipped_fingerprint(name))
 
     def features(self, images: Tensor) -> Tensor:
-        """The features (..., F) of ``images`` (..., C, H, W) in which the profile measures quality, remembered by content."""
+        """Features (..., F) of ``images`` (..., C, H, W), cached by content.
+
+        Those in which the profile measures quality.
+        """
         found = self._all_features(images)
         return found if self.profile.feature_components is None else found @ self._leading
 
@@ -202,7 +212,10 @@ class Study(Workbench):
 
     @cached_property
     def _leading(self) -> Tensor:
-        """The leading principal directions (F, components) of the training images' features: more than a small set can say anything about."""
+        """The leading principal directions (F, components) of the training images' features.
+
+        A small set cannot estimate distances in more dimensions.
+        """
         count = self.profile.feature_components or 0  # `features` asks where there are some
         _, vectors = torch.linalg.eigh(
             torch.cov(self._all_features(self._reference_set.images).double().T)
@@ -215,14 +228,18 @@ class Study(Workbench):
         return self.features(self._reference_set.images)
 
     def quality_gate(self, free: Estimate, floor: Estimate) -> Gate:
-        """May a change of quality be judged? From the Frechet distances of free samples and of as many held-out images (``verdicts.quality_gate``)."""
+        """May a change of quality be judged?
+
+        From the Frechet distances of free samples and of as many held-out images
+        (``verdicts.quality_gate``).
+        """
         return quality_gate(
             free, floor, class_distance(self.real_features, self._reference_set.labels)
         )
 
     @property
     def quality_group(self) -> int:
-        """Images of each class in a set that is thinned to equal classes: five eighths of what there is of each class."""
+        """Images per class in a class-balanced set: five eighths of the mean number per class."""
         return max(2, 5 * self.profile.ground_truths // (8 * len(self.test.class_names)))
 
     def predict(self, images: Tensor) -> Tensor:
@@ -231,21 +248,27 @@ class Study(Workbench):
         return torch.from_numpy(found).reshape(images.shape[:-3])
 
     def classifier_features(self, images: Tensor) -> Tensor:
-        """The classifier's features (..., F) of ``images`` (..., C, H, W), remembered by content; :meth:`features` may look elsewhere."""
+        """The classifier's features (..., F) of ``images`` (..., C, H, W), cached by content.
+
+        :meth:`features` may use another network.
+        """
         found = judged(self.judge, images.reshape(-1, *images.shape[-3:]))["features"]
         return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
 
     def balanced(self, images: Tensor, per_class: int) -> Tensor:
-        """Indices of ``per_class`` of ``images`` (N, C, H, W) from each class (the classifier's), classes in turn, first come first served.
+        """Indices of ``per_class`` of ``images`` (N, C, H, W) from each class.
 
-        Where a class has too few the next unused images fill the gap. Sets of the same size and nearly the same class balance can be compared;
-        how the classes of small sets happen to fall would otherwise be most of their distance.
+        By the classifier's classes, in turn, the first ones of each. Where a class has too few the
+        next unused images fill the gap. Sets of the same size and nearly the same class balance can
+        be compared; how the classes of small sets happen to fall would otherwise be most of their
+        distance.
         """
         checks.positive_int("per_class", per_class)
         predicted, classes = self.predict(images), len(self.test.class_names)
         if per_class * classes > len(images):
             raise ValueError(
-                f"per_class = {per_class}: {classes} classes need {per_class * classes} of {len(images)} images"
+                f"per_class = {per_class}: {classes} classes need {per_class * classes} of "
+                f"{len(images)} images"
             )
         members = [
             (predicted == k).nonzero().flatten()[:per_class].tolist() for k in range(classes)
@@ -257,12 +280,15 @@ class Study(Workbench):
 
     @property
     def classifier_fingerprint(self) -> str:
-        """Of the profile's classifier, from its configuration alone; or of the one that was set by hand."""
+        """Of the profile's classifier, from its configuration; or of the one set by hand."""
         return self.judge.fingerprint
 
     @property
     def classifier_score(self) -> tuple[int, int]:
-        """On how many held-out images the profile's classifier was right, of how many (its training record; judged here where it has none)."""
+        """Held-out images that the profile's classifier gets right, of how many.
+
+        From its training record; computed where there is none.
+        """
 
         if self.profile.classifier == ImageNetClassifier.name:
             return int((self.predict(self.test.images) == self.test.labels).sum()), len(self.test)
@@ -288,9 +314,10 @@ class Study(Workbench):
 
 
 def prepare(profile: str, device: str = "auto") -> Study:
-    """Data, network and classifier of a profile on ``device`` ("auto": cuda when present, else cpu).
+    """Data, network and classifier of a profile on ``device``.
 
-    Raises ``ValueError`` for an unknown profile or device, ``FileNotFoundError`` for a missing checkpoint.
+    "auto": cuda when present, else cpu. Raises ``ValueError`` for an unknown profile or device,
+    ``FileNotFoundError`` for a missing checkpoint.
     """
     where = checks.pick_device(device)
     chosen = load_profile(profile).on(where.type)
@@ -299,7 +326,8 @@ def prepare(profile: str, device: str = "auto") -> Study:
     classes = len(train.class_names)
     if len(test.class_names) != classes:
         raise ValueError(
-            f"{chosen.dataset} has {classes} classes of training and {len(test.class_names)} of held-out images"
+            f"{chosen.dataset} has {classes} classes of training and "
+            f"{len(test.class_names)} of held-out images"
         )
     return Study(
         network_maker(chosen.checkpoint, where, 0 if chosen.labels == "never" else classes),
@@ -313,7 +341,10 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
 
 def second_bench(study: Study) -> Workbench:
-    """The network of the profile's second data set (Figure 16). Raises ``ValueError`` where the profile has none."""
+    """The network of the profile's second data set (Figure 16).
+
+    Raises ``ValueError`` where the profile has none.
+    """
     name, device = study.profile.second_checkpoint, study.device
     if name is None:
         raise ValueError(f"profile {study.profile.name} has no second_checkpoint")
@@ -334,7 +365,10 @@ def network_fingerprint(checkpoint: str, device: torch.device) -> str:
 def network_maker(
     checkpoint: str, device: torch.device, classes: int = 0
 ) -> Callable[[], NetworkDenoiser]:
-    """What makes the network of ``checkpoint`` on ``device``, compiled on a GPU: the code of its own kind of network is what its results depend on."""
+    """A function that builds the network of ``checkpoint`` on ``device``, compiled on a GPU.
+
+    Its results depend on the code of this kind of network only.
+    """
     load, place = loader_of(checkpoint)
     return partial(build_denoiser, load, place, device, device.type == "cuda", classes)
 
@@ -347,18 +381,23 @@ def build_denoiser(
     fast: bool,
     classes: int = 0,
 ) -> NetworkDenoiser:
-    """The network that ``load`` reads from ``place``, compiled where it is to be ``fast``; ``ValueError`` where it knows other than ``classes`` (0: not asked)."""
+    """The network that ``load`` reads from ``place``, compiled where ``fast``.
+
+    Raises ``ValueError`` where its number of classes is not ``classes`` (0: not checked).
+    """
     denoiser = load(place, device)
     if classes and denoiser.num_classes != classes:  # its labels would mean something else
         raise ValueError(
-            f"checkpoint {Path(place).name} knows {denoiser.num_classes} classes, the data have {classes}"
+            f"checkpoint {Path(place).name} knows {denoiser.num_classes} classes, the data "
+            f"have {classes}"
         )
     if not fast:
         return denoiser
     accelerate(denoiser)
     try:  # compilation happens at the first call, and needs a compiler that not every machine has
         denoiser(torch.zeros(2, *denoiser.sample_shape, device=device), 1.0)
-    except Exception as error:  # whatever the compiler raises; what the network itself raises comes again without it
+    # Compilers raise many classes; an error of the network itself is raised again below.
+    except Exception as error:
         warnings.warn(
             f"the network is not compiled ({type(error).__name__}): slower, same results",
             stacklevel=2,

@@ -29,7 +29,10 @@ def u_turns(
     seed: int,
     first: int,
 ) -> Arrays:
-    """U-Turns of a block of ``images`` (B, *sample), the samples ``first``, ``first`` + 1, ...: D(x_u, sigma_u) and y_0."""
+    """D(x_u, sigma_u) and y_0 of the U-Turns of a block of ``images`` (B, *sample).
+
+    Samples ``first``, ``first`` + 1, ...
+    """
     turn = u_turn(
         bench.denoiser,
         images,
@@ -48,7 +51,8 @@ def u_turns(
 class Sweep:
     """U-Turns of the same N ground truths at S noise levels.
 
-    ``sigmas`` (S,); ``x0`` (N, *sample); ``labels`` (N,); ``denoised``, ``y0`` (S, N, *sample), float32.
+    ``sigmas`` (S,); ``x0`` (N, *sample); ``labels`` (N,); ``denoised``, ``y0`` (S, N, *sample),
+    float32.
     """
 
     sigmas: tuple[float, ...]
@@ -73,10 +77,10 @@ def u_turn_sweep(
 ) -> Plan[Sweep]:
     """U-Turn every image of ``starts`` at every level of ``sigmas``.
 
-    ``steps`` are those of a full run from ``sigma_max``; a leg from sigma_u takes proportionally fewer
-    (``noise.proportional_steps``). ``conditional`` passes the images' labels to the denoiser. A ground truth meets the same noise
-    at every level, which makes curves smooth; with ``independent`` every level has noise of its own, as statistics over
-    levels need it.
+    ``steps`` are those of a full run from ``sigma_max``; a leg from sigma_u takes proportionally
+    fewer (``noise.proportional_steps``). ``conditional`` passes the images' labels to the denoiser.
+    A ground truth meets the same noise at every level, which makes curves smooth; with
+    ``independent`` every level has noise of its own, as statistics over levels need it.
     """
     sigmas = tuple(float(sigma) for sigma in sigmas)
     blocks = []
@@ -128,7 +132,10 @@ def profile_sweep(
 
 @planned
 def multi_class(study: Study, seed: int = 0) -> Plan[Sweep]:
-    """The profile's ground truths through the single score of all classes (no labels given; given to a network that knows no other way)."""
+    """The profile's ground truths through the single score of all classes.
+
+    No labels are given, except to a network that requires them.
+    """
     return profile_sweep.plan(study, seed=seed, conditional=study.profile.labels == "always")
 
 
@@ -146,8 +153,10 @@ def deterministic(
     count: int | None = None,
     steps: int | None = None,
 ) -> Plan[Sweep]:
-    """Ground truths through the probability-flow ODE, single score of all classes; by default the profile's ``ode_ground_truths`` and
-    ``ode_steps`` at all its levels."""
+    """Ground truths through the probability-flow ODE, single score of all classes.
+
+    By default the profile's ``ode_ground_truths`` and ``ode_steps`` at all its levels.
+    """
     starts = study.test.take(count or study.profile.ode_ground_truths)
     return profile_sweep.plan(
         study, starts, sigmas, steps=steps or study.profile.ode_steps, method="ode", seed=seed

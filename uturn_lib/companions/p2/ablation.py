@@ -1,14 +1,17 @@
-"""Switching off parts of a U-Net inside a window of noise levels, without editing it (after Prasad et al. 2023, arXiv 2312.14965).
+"""Parts of a U-Net switched off inside a window of noise levels.
 
-=============  ===================================================================================================
-component      what is left when it is off
-=============  ===================================================================================================
-residual block its shortcut: the input, projected where the number of channels changes
-attention      its input
-skip           the decoder block gets zeros in place of the encoder's features
-=============  ===================================================================================================
+After Prasad et al. 2023, arXiv 2312.14965. The network is not edited.
 
-Hooks do it, for the length of one call; afterwards nothing of them remains. What counts as removal is our choice: the paper's abstract does not say.
+==============  ========================================================================
+component       what is left when it is off
+==============  ========================================================================
+residual block  its shortcut: the input, projected where the number of channels changes
+attention       its input
+skip            the decoder block gets zeros in place of the encoder's features
+==============  ========================================================================
+
+Done by hooks that are removed after the call. What counts as removal is our choice: the paper's
+abstract does not say.
 """
 
 from __future__ import annotations
@@ -29,9 +32,11 @@ KINDS = ("block", "attention", "skip")
 
 @dataclass(frozen=True)
 class Component:
-    """A part of a U-Net: ``kind`` ("block", "attention", "skip"), its stage, and where it stands; ``module`` is a path in the U-Net (for a skip: of the decoder block that reads it).
+    """A part of a U-Net: ``kind`` ("block", "attention", "skip"), stage and place.
 
-    ``skip_channels``: the channels of its input that come from the encoder. ``depth``: how often the resolution has been halved there.
+    ``module``: a path in the U-Net (of a skip: the decoder block that reads it). ``skip_channels``:
+    the channels of its input that come from the encoder. ``depth``: how often the resolution has
+    been halved there.
     """
 
     name: str
@@ -48,9 +53,10 @@ def is_unet2d(unet: object) -> bool:
 
 
 def components(unet: Any) -> list[Component]:
-    """All residual blocks, attentions and skip connections of a diffusers ``UNet2DModel``, in the order of a forward pass (a skip before the block that reads it).
+    """All residual blocks, attentions and skip connections of a diffusers ``UNet2DModel``.
 
-    ``depth`` counts the halvings of the resolution. Raises ``TypeError`` for another network.
+    In the order of a forward pass, a skip before the block that reads it. ``depth`` counts the
+    halvings of the resolution. Raises ``TypeError`` for another network.
     """
     if not is_unet2d(unet):
         raise TypeError(f"unet is a {type(unet).__name__}; a diffusers UNet2DModel is needed")
@@ -102,7 +108,10 @@ def components(unet: Any) -> list[Component]:
 
 @contextmanager
 def as_written(unet: nn.Module) -> Iterator[None]:
-    """While it lasts, a compiled U-Net runs uncompiled: hooks and hidden parts act on the modules as they are written, and compiled code would pass them by."""
+    """Context in which a compiled U-Net runs uncompiled.
+
+    Compiled code ignores hooks and replaced modules.
+    """
     compiled = getattr(unet, "_compiled_call_impl", None)
     if compiled is None:
         yield
@@ -116,7 +125,7 @@ def as_written(unet: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def switched_off(unet: nn.Module, parts: list[Component]) -> Iterator[None]:
-    """While it lasts, calls of ``unet`` go without ``parts``; afterwards the network is what it was."""
+    """Context in which ``unet`` runs without ``parts``; the network is restored afterwards."""
     with ExitStack() as stack:
         stack.enter_context(as_written(unet))
         for part in parts:
@@ -141,7 +150,10 @@ def _zero_skip(count: int):
 
 
 def shortcut_branch(block: Any, x: Tensor) -> Tensor:
-    """What is left of a residual block without its branch: its input, projected where the number of channels changes, in the block's scale."""
+    """A residual block without its branch: the input, in the block's scale.
+
+    Projected where the number of channels changes.
+    """
     projected = x if block.conv_shortcut is None else block.conv_shortcut(x)
     return projected / block.output_scale_factor
 
@@ -155,7 +167,9 @@ def _input_again(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) 
 
 
 class AroundUNet:
-    """A denoiser around another one's U-Net: the same interface, its own fingerprint. One thread at a time: the U-Net is another one for the length of a call.
+    """A denoiser that wraps another one: the same interface, its own fingerprint.
+
+    Patches the wrapped U-Net during each call. Not thread-safe.
 
     Raises ``TypeError`` for a denoiser without a ``UNet2DModel``.
     """
@@ -163,7 +177,8 @@ class AroundUNet:
     def __init__(self, denoiser, how: str):
         if not is_unet2d(getattr(denoiser, "unet", None)):
             raise TypeError(
-                f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed"
+                f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is "
+                "needed"
             )
         self.denoiser = denoiser
         self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
@@ -176,10 +191,11 @@ class AroundUNet:
 
 
 class AblatedDenoiser(AroundUNet):
-    """A denoiser around a ``UNet2DModel`` that goes without ``parts`` where ``low <= sigma < high``; elsewhere it is the network itself.
+    """A denoiser without ``parts`` of its ``UNet2DModel`` where ``low <= sigma < high``.
 
-    Interface of a denoiser; the fingerprint says what is off. Raises ``ValueError`` unless 0 <= low < high. A batch with levels on both sides of the
-    window is refused: a hook acts on a whole call.
+    Elsewhere it is the network itself. Interface of a denoiser; the fingerprint says what is off.
+    Raises ``ValueError`` unless 0 <= low < high. A batch with levels on both sides of the window is
+    refused: a hook acts on a whole call.
     """
 
     def __init__(self, denoiser, parts: list[Component], low: float = 0.0, high: float = math.inf):

@@ -1,7 +1,8 @@
-"""P2, what the parts of the U-Net do (after Prasad et al. 2023, arXiv 2312.14965): effects of switching them off, shortcuts, and what these really save.
+"""P2: the parts of the U-Net (after Prasad et al. 2023, arXiv 2312.14965).
 
-All on one base sampler: the probability flow by Euler's method, ``profile.flow_steps`` calls, no labels. Its steps forget their past, so a run can be resumed where a part is
-switched off.
+Effects of switching them off, shortcuts, and the time that these save. All on one base sampler: the
+probability flow by Euler's method, ``profile.flow_steps`` calls, no labels. Its steps forget their
+past, so a run can be resumed where a part is switched off.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from .ablation import AblatedDenoiser, Component, as_written, components
 from .shortcuts import Cut, ShortcutDenoiser
 
 WINDOW = 2  # steps of the base sampler for which a part is switched off
-MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on are not those that it is judged on
+# added to the seed: the samples that a schedule is chosen on are not those that it is judged on
+MAP_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class EffectMap:
-    """What N generations become when each of C parts is off in each of W windows of noise levels, each ``WINDOW`` steps of the base sampler.
+    """Outputs of N generations with each of C parts off in each of W windows of noise levels.
 
-    ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``base`` (N, *sample): nothing off; ``outputs`` (C, W, N, *sample).
+    A window is ``WINDOW`` steps of the base sampler. ``parts`` (C,); ``edges`` (W + 1,),
+    decreasing; ``base`` (N, *sample): nothing off; ``outputs`` (C, W, N, *sample).
     """
 
     parts: list[Component]
@@ -51,16 +54,18 @@ class EffectMap:
 
 
 def window_of(edges: Sequence[float], index: int) -> tuple[float, float]:
-    """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper end."""
+    """Borders (low, high) of a window; the last one ends at 0, the first at infinity."""
     low = 0.0 if index == len(edges) - 2 else edges[index + 1]
     return low, (float("inf") if index == 0 else edges[index])
 
 
 def window_edges(levels: Sequence[float], every: int = WINDOW) -> tuple[float, ...]:
-    """Borders of windows of ``every`` steps of the base sampler, whose calls are made at ``levels`` (decreasing).
+    """Borders of windows of ``every`` steps of the base sampler.
 
-    A border lies at the geometric mean of the neighbouring levels; the first and the last lie as far beyond both ends.
-    Raises ``ValueError`` unless the number of levels is a multiple of ``every`` and at least two windows fit.
+    ``levels``: the noise levels of its calls, decreasing. A border lies at the geometric mean of
+    the neighbouring levels; the first and the last lie as far beyond both ends. Raises
+    ``ValueError`` unless the number of levels is a multiple of ``every`` and at least two windows
+    fit.
     """
     every = checks.positive_int("every", every)
     if len(levels) % every or len(levels) < 2 * every:
@@ -73,7 +78,10 @@ def window_edges(levels: Sequence[float], every: int = WINDOW) -> tuple[float, .
 
 
 def as_it_is(network):
-    """``network``, or where it is compiled the same network run as written: parts can only be left out of that, and what is compared must be alike in everything else."""
+    """The uncompiled ``network``.
+
+    Parts can only be skipped in eager mode, so the baseline is eager too.
+    """
     compiled = getattr(network.unet, "_compiled_call_impl", None) is not None
     return ShortcutDenoiser(network, []) if compiled else network
 
@@ -93,7 +101,10 @@ def effect_of_part(
     sigma_max: float,
     seed: int,
 ) -> Arrays:
-    """Generations (W, N, *sample) with ``part`` switched off in each window, resumed from the ``base`` run (a ``flows.flow`` with its path)."""
+    """Generations (W, N, *sample) with ``part`` switched off in each window.
+
+    Resumed from the ``base`` run, a ``flows.flow`` with its path.
+    """
     grid = sampling_grid(bench.denoiser, steps, sigma_max)
     edges = window_edges(grid[:-1].tolist())
     start = starting_noise(bench.denoiser.sample_shape, range(count), sigma_max, seed)
@@ -108,9 +119,11 @@ def effect_of_part(
 
 @planned
 def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
-    """Switch every part of the profile's network off in every window, ``profile.ablated`` generations from the same starts.
+    """Switch every part of the profile's network off in every window.
 
-    Raises ``ValueError`` where these are fewer than 8 (verdicts split them in halves, and these again), ``TypeError`` for another network than a ``UNet2DModel``.
+    ``profile.ablated`` generations from the same starts. Raises ``ValueError`` where these are
+    fewer than 8 (verdicts split them in halves, and these again), ``TypeError`` for another network
+    than a ``UNet2DModel``.
     """
     profile = study.profile
     network: Any = study.denoiser  # around a U-Net
@@ -137,7 +150,10 @@ def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
 
 
 def _euler_states(start: Tensor, along: Tensor, grid: Tensor) -> list[Tensor]:
-    """The states of an Euler run at all its levels, from its start and its D ``along`` the way: no call is needed."""
+    """The states of an Euler run at all its levels, without further calls.
+
+    From its start and its D ``along`` the way.
+    """
     states, levels = [start], grid.tolist()
     for s, t, denoised in zip(levels[:-2], levels[1:-1], along.double(), strict=False):
         states.append((t / s) * states[-1] + (1 - t / s) * denoised)
@@ -146,7 +162,10 @@ def _euler_states(start: Tensor, along: Tensor, grid: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Effects:
-    """An effect map read off: ``image`` and ``feature`` (C, W, N), distances from the untouched generation in units of that between unrelated ones; ``kept`` (C, W, N): same class."""
+    """Distances from the untouched generation, in units of that between unrelated ones.
+
+    ``image`` and ``feature`` (C, W, N); ``kept`` (C, W, N): same class.
+    """
 
     image: np.ndarray
     feature: np.ndarray
@@ -154,7 +173,7 @@ class Effects:
 
 
 def effects(study: Study, found: EffectMap) -> Effects:
-    """How far images and classifier features move, and whether the classifier still sees the same class."""
+    """Distances of images and classifier features, and whether the class is kept."""
     base = found.base.flatten(
         1
     ).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
@@ -166,15 +185,16 @@ def effects(study: Study, found: EffectMap) -> Effects:
     return Effects(image.numpy(), feature.numpy(), kept.numpy())
 
 
-# ---------------------------------------------------------------------------------------------------- shortcuts
+# ------------------------------------------------------------------------------------- shortcuts
 
 
 def ranked_cuts(
     found: EffectMap, effect: np.ndarray, costs: Sequence[float]
 ) -> list[tuple[Cut, float]]:
-    """All cells of the map that save anything, the least effect per operation saved first; each with its share of a whole run.
+    """All cells of the map that save operations, each with its share of a whole run.
 
-    ``effect`` (C, W): how far the output moves; ``costs`` (C,): share of one call.
+    The least effect per operation saved comes first. ``effect`` (C, W): how far the output moves;
+    ``costs`` (C,): share of one call.
     """
     windows = len(found.edges) - 1
     cells = []
@@ -193,7 +213,10 @@ def schedule_curve(
     sizes: Sequence[int],
     seed: int = 0,
 ) -> list[tuple[float, np.ndarray]]:
-    """The first ``sizes`` of the ranked cuts taken together: operations saved, and distances (N,) of the map's generations from the untouched ones (units of unrelated images)."""
+    """Operations saved by the first ``sizes`` of the ranked cuts, and distances (N,).
+
+    Distances of the map's generations from the untouched ones, in units of unrelated images.
+    """
     profile, unit = study.profile, quality.unrelated_distance(found.base)
     rows = []
     for size in sizes:
@@ -227,7 +250,10 @@ def times_of(
     again: int,
     machine: str,
 ) -> Arrays:
-    """Seconds (runs, rounds) of generations. ``again`` and ``machine`` tell one measurement from another."""
+    """Seconds (runs, rounds) of generations.
+
+    ``again`` and ``machine`` tell one measurement from another.
+    """
     x = starting_noise(bench.denoiser.sample_shape, range(batch), sigma_max, 0).to(bench.device)
     seconds = np.zeros((rounds + 1, len(runs)))
     with torch.no_grad():
@@ -250,10 +276,12 @@ def wall_times(
     batch: int = 32,
     again: int = 0,
 ) -> Plan[dict[str, np.ndarray]]:
-    """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name -> (denoiser, method, steps).
+    """Seconds (rounds,) of generations of ``batch`` images by each of ``runs``.
 
-    Interleaved: every round runs each once, in turn, after a first round that does not count, so that a machine that gets slower or busier does so for all. No compiled code
-    on any side. Remembered with the name of the machine: figures can be redrawn; ``again`` is a number to change when it is to be measured anew.
+    ``runs``: name -> (denoiser, method, steps). Interleaved: every round runs each once, in turn,
+    after a first round that does not count, so that a machine that gets slower or busier does so
+    for all. No compiled code on any side. Remembered with the name of the machine: figures can be
+    redrawn; ``again`` is a number to change when it is to be measured anew.
     """
     rounds = checks.positive_int("rounds", rounds, minimum=5)
     settings = {
@@ -272,6 +300,6 @@ def wall_times(
 
 
 def time_ratio(times: Mapping[str, np.ndarray], name: str, base: str) -> tuple[float, float, float]:
-    """Median, least and greatest of the rounds' ratios time(name) / time(base): paired within each round."""
+    """Median, least and greatest of the ratios time(name) / time(base), paired by round."""
     ratios = (times[name] / times[base]).tolist()
     return statistics.median(ratios), min(ratios), max(ratios)

@@ -1,7 +1,8 @@
-"""Phases of generation: where along the noise levels the pattern of "which part of the network matters" changes (our definition; Prasad et al. 2023 name phases
-from looking at such maps).
+"""Phases of generation: noise levels at which the ranking of the network's parts changes.
 
-An effect map is (parts, windows, samples): how far the output moves when a part is off in a window. Its columns, averaged over samples, are profiles over the parts.
+Our definition; Prasad et al. (2023) name phases from looking at such maps. An effect map is (parts,
+windows, samples): how far the output moves when a part is off in a window. Its columns, averaged
+over samples, are profiles over the parts.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ def _map(effects: np.ndarray, least: int) -> np.ndarray:
         or not np.isfinite(effects).all()
     ):
         raise ValueError(
-            f"effects has shape {effects.shape}; finite (parts, windows, samples) with at least {least} windows and 2 samples are needed"
+            f"effects has shape {effects.shape}; finite (parts, windows, samples) with at least "
+            f"{least} windows and 2 samples are needed"
         )
     return effects
 
 
 def segment_costs(columns: np.ndarray) -> np.ndarray:
-    """``cost[..., i, j]``: squared distance of columns i .. j-1 of ``columns`` (..., parts, windows) from their mean; infinite for i >= j."""
+    """``cost[..., i, j]``: squared distance of columns i .. j-1 from their mean.
+
+    ``columns`` (..., parts, windows); infinite for i >= j.
+    """
     windows = columns.shape[-1]
     cost = np.full((*columns.shape[:-2], windows + 1, windows + 1), np.inf)
     for i in range(windows):
@@ -42,7 +47,10 @@ def segment_costs(columns: np.ndarray) -> np.ndarray:
 
 
 def best_borders(columns: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` borders (..., count) that split the columns into pieces of least squared distance from their means; border b lies before column b."""
+    """The ``count`` borders (..., count) of the least-squares split of the columns.
+
+    Border b lies before column b.
+    """
     windows = columns.shape[-1]
     cost = segment_costs(columns)
     choices = list(combinations(range(1, windows), count))
@@ -56,17 +64,20 @@ def best_borders(columns: np.ndarray, count: int) -> np.ndarray:
 def change_points(
     edges: Sequence[float] | np.ndarray, effects: np.ndarray, count: int = 2, seed: int = 0
 ) -> list[Estimate]:
-    """Noise levels at which the profile over the parts changes: the least-squares split of the map's columns into ``count + 1`` phases.
+    """Noise levels at which the profile over the parts changes.
 
-    ``edges`` (windows + 1,): borders of the windows, decreasing. Intervals by bootstrap over the samples; values are edges: the windows limit the resolution.
-    Raises ``ValueError`` unless there are more windows than change points.
+    The least-squares split of the map's columns into ``count + 1`` phases. ``edges`` (windows +
+    1,): borders of the windows, decreasing. Intervals by bootstrap over the samples; values are
+    edges: the windows limit the resolution. Raises ``ValueError`` unless there are more windows
+    than change points.
     """
     checks.positive_int("count", count)
     effects = _map(effects, count + 1)
     edges = np.asarray(edges, dtype=float)
     if len(edges) != effects.shape[1] + 1 or not (np.diff(edges) < 0).all():
         raise ValueError(
-            f"edges: {len(edges)} given for {effects.shape[1]} windows; one more than windows, decreasing, is needed"
+            f"edges: {len(edges)} given for {effects.shape[1]} windows; one more than "
+            "windows, decreasing, is needed"
         )
     draws = np.random.default_rng(seed).integers(
         effects.shape[2], size=(RESAMPLES // 2, effects.shape[2])
@@ -89,10 +100,13 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def profile_agreement(
     effects: np.ndarray, first: slice, second: slice, seed: int = 0, confidence: float = CONFIDENCE
 ) -> tuple[Estimate, Estimate, Estimate]:
-    """Rank correlations of the profiles over the parts: between two phases (windows ``first`` and ``second``), within them (the mean of both), and within minus between.
+    """Rank correlations of the profiles over the parts: between phases, within, difference.
 
-    Every correlation is of profiles from two disjoint halves of the samples: where phases mean nothing between and within agree. Intervals by bootstrap: the samples are split at random
-    and each half is resampled; the difference is paired. Take the borders of the phases from other samples.
+    Between the windows ``first`` and ``second``; within them (the mean of both); within minus
+    between. Every correlation is of profiles from two disjoint halves of the samples: where phases
+    mean nothing between and within agree. Intervals by bootstrap: the samples are split at random
+    and each half is resampled; the difference is paired. Take the borders of the phases from other
+    samples.
     """
     effects = _map(effects, 2)
     if not all(effects[:, part].shape[1] for part in (first, second)):
@@ -120,6 +134,9 @@ def profile_agreement(
 
 
 def shares(effects: np.ndarray, floor: float = 1e-4) -> np.ndarray:
-    """The map with every column divided by its sum over the parts (of the means over samples): *which* parts matter, not how much. ``floor`` keeps a column without effect flat."""
+    """The map with every column divided by its sum over the parts (of the means over samples).
+
+    It shows which parts matter, not how much. ``floor`` keeps a column without effect flat.
+    """
     raised = _map(effects, 1) + floor
     return raised / raised.mean(2).sum(0)[None, :, None]

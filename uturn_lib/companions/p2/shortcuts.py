@@ -1,8 +1,10 @@
-"""Cheaper calls of a U-Net: parts that are not computed where they matter little, and deep features that are used again.
+"""Cheaper calls of a U-Net: skipped parts, and reused deep features.
 
-:class:`ShortcutDenoiser` leaves parts out by a schedule over the noise level (after Prasad et al. 2023, arXiv 2312.14965); :class:`CachedDenoiser` computes the deep
-part only every k-th call and otherwise uses what it gave last (the idea of Ma et al. 2023, DeepCache, arXiv 2312.00858). Neither edits the network: for the length of a call
-the ``forward`` of a module is hidden behind another one, and nothing of it remains. ``ablation.switched_off`` gives the same numbers, and computes what it throws away.
+:class:`ShortcutDenoiser` leaves parts out by a schedule over the noise level (after Prasad et al.
+2023, arXiv 2312.14965); :class:`CachedDenoiser` computes the deep part only every k-th call and
+otherwise uses what it gave last (the idea of Ma et al. 2023, DeepCache, arXiv 2312.00858). Both
+replace the ``forward`` of modules during a call and restore it afterwards.
+``ablation.switched_off`` gives the same numbers without saving time.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from .ablation import AroundUNet, Component, as_written, shortcut_branch, switch
 
 @contextmanager
 def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """While it lasts, ``module`` answers with ``forward``; its weights and its class are not touched."""
+    """Context in which ``module`` computes ``forward``; weights and class stay as they are."""
     hidden = vars(module).get("forward")  # another replacement, if this one is inside of it
     module.forward = forward
     try:
@@ -36,7 +38,10 @@ def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
 
 @contextmanager
 def left_out(unet: nn.Module, parts: Sequence[Component]) -> Iterator[None]:
-    """While it lasts, calls of ``unet`` go without ``parts``, as in ``ablation.switched_off``, and what is off is not computed: that saves its time."""
+    """Context in which ``unet`` skips ``parts`` without computing them.
+
+    The same numbers as ``ablation.switched_off``.
+    """
     with ExitStack() as stack:
         stack.enter_context(switched_off(unet, [part for part in parts if part.kind == "skip"]))
         for part in dict.fromkeys(parts):  # cuts may overlap
@@ -67,14 +72,16 @@ class Cut:
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high:
             raise ValueError(
-                f"low = {self.low} and high = {self.high} make no window; 0 <= low < high is needed (part {self.part.name})"
+                f"low = {self.low} and high = {self.high} make no window; 0 <= low < high is "
+                f"needed (part {self.part.name})"
             )
 
 
 class ShortcutDenoiser(AroundUNet):
-    """A denoiser that leaves parts of its ``UNet2DModel`` out by a schedule: ``cuts``, each a part and its window of noise levels.
+    """A denoiser that skips parts of its ``UNet2DModel`` by a schedule.
 
-    Every call is for one noise level (a number): the schedule acts on whole calls. Raises ``ValueError`` for a batch of several levels.
+    ``cuts``: parts, each with its window of noise levels. Every call is for one noise level (a
+    number): the schedule acts on whole calls. Raises ``ValueError`` for a batch of several levels.
     """
 
     def __init__(self, denoiser, cuts: Sequence[Cut]):
@@ -95,10 +102,13 @@ class ShortcutDenoiser(AroundUNet):
 
 
 class CachedDenoiser(AroundUNet):
-    """A denoiser whose ``UNet2DModel`` computes all but its outermost stage only at every ``every``-th call of a trajectory.
+    """A denoiser that reuses the deep features of its ``UNet2DModel``.
 
-    In between only the first encoder and the last decoder stage are computed, and the features that come up from below are those of the last full call.
-    A trajectory is recognised by its falling noise level: a call with another batch size, or at a level that is not lower than the last one, begins a new one.
+    All but the outermost stage is computed only at every ``every``-th call of a trajectory. In
+    between only the first encoder and the last decoder stage are computed, and the features that
+    come up from below are those of the last full call. A trajectory is recognised by its falling
+    noise level: a call with another batch size, or at a level that is not lower than the last one,
+    begins a new one.
     """
 
     def __init__(self, denoiser, every: int):
@@ -168,14 +178,18 @@ def one_level(sigma: float | Tensor) -> float:
         raise ValueError(f"sigma = {sigma} is not a number")
     if len(levels) == 0 or bool((levels != levels[0]).any()):
         raise ValueError(
-            f"sigma holds {len(levels.unique())} different levels; what is left out is left out of a whole call, at one level"
+            f"sigma holds {len(levels.unique())} different levels; what is left out is left "
+            "out of a whole call, at one level"
         )
     return float(levels[0])
 
 
 @torch.no_grad()
 def operations(denoiser, sigma: float = 1.0) -> int:
-    """Floating-point operations of one call for one image, counted by torch (convolutions and matrix products)."""
+    """Floating-point operations of one call for one image, counted by torch.
+
+    Convolutions and matrix products.
+    """
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -192,7 +206,10 @@ def operations(denoiser, sigma: float = 1.0) -> int:
 
 
 def part_costs(denoiser, parts: Sequence[Component]) -> list[float]:
-    """Share of a full call's operations that is saved by leaving each of ``parts`` out (a skip saves nothing)."""
+    """Share of a full call's operations that skipping each of ``parts`` saves.
+
+    A skip connection saves nothing.
+    """
     full = operations(denoiser)
     costs = []
     for part in parts:

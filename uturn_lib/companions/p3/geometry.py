@@ -1,4 +1,7 @@
-"""P3, how trajectories move (after Chen et al. 2023, arXiv 2305.19947): their shape for exact scores and the network, errors of solvers, mean shift."""
+"""P3: the geometry of trajectories (after Chen et al. 2023, arXiv 2305.19947).
+
+Their shape for exact scores and the network, errors of solvers, mean shift.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,12 @@ from .solvers import CALLS
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shape of N sampling trajectories x and denoising trajectories r at n levels (``sigmas``, decreasing, above 0).
+    """Shape of N sampling trajectories x and denoising trajectories r.
 
-    Distances in pixel units (images in [-1, 1]). ``deviation_*`` from the chord, ``distance_*`` to the end, ``norm_*``: (n, N); ``cosine`` (n, N): between the noise estimate
-    x - D and x - x_0; ``length_*`` (N,); ``explained_*`` (3, N): share of 1, 2, 3 principal components of a path.
+    At n levels ``sigmas``, decreasing, above 0. Distances in pixel units (images in [-1, 1]).
+    ``deviation_*`` from the chord, ``distance_*`` to the end, ``norm_*``: (n, N); ``cosine`` (n,
+    N): between the noise estimate x - D and x - x_0; ``length_*`` (N,); ``explained_*`` (3, N):
+    share of 1, 2, 3 principal components of a path.
     """
 
     sigmas: np.ndarray
@@ -71,7 +76,10 @@ def shapes(
     sigma_max: float = 80.0,
     seed: int = 0,
 ) -> Plan[Shapes]:
-    """Follow ``count`` generations from noise by the probability flow (Euler's method in 20 steps, as published)."""
+    """Follow ``count`` generations by the probability flow.
+
+    Euler's method in 20 steps by default, as published.
+    """
     count, steps = (
         checks.positive_int("count", count),
         checks.positive_int("steps", steps, minimum=3),
@@ -91,7 +99,10 @@ def shapes(
 
 
 def measured(sigmas: Sequence[float], x: Tensor, r: Tensor) -> Arrays:
-    """The fields of :class:`Shapes` from states ``x`` (n + 1, N, ...), the last one the end, and ``r`` (n, N, ...)."""
+    """The fields of :class:`Shapes`.
+
+    From states ``x`` (n + 1, N, ...), the last one the end, and ``r`` (n, N, ...).
+    """
     found = {
         "sigmas": torch.tensor(sigmas),
         "deviation_x": trajectory.chord_deviation(x)[:-1],
@@ -163,7 +174,10 @@ def solver_errors(
     seed: int = 0,
     reference_steps: int = 96,
 ) -> Plan[np.ndarray]:
-    """Distance (methods, budgets, N) of each generation from the one that Heun's method reaches in ``reference_steps``, at equal numbers of calls."""
+    """Distance (methods, budgets, N) of generations from a reference, at equal numbers of calls.
+
+    The reference is Heun's method in ``reference_steps``.
+    """
     for method in methods:
         checks.one_of("methods", method, CALLS)
     settings = {
@@ -186,8 +200,9 @@ def convergence(
     sigma_max: float,
     stop: float,
 ) -> dict[str, np.ndarray]:
-    """Root-mean-square error (len(steps),) of each method's state at ``stop`` > 0, from ``x`` (B, *sample) at ``sigma_max``, against Heun's with eight times the most steps.
+    """Root-mean-square error (len(steps),) of each method's state at ``stop`` > 0.
 
+    From ``x`` (B, *sample) at ``sigma_max``, against Heun's method with eight times the most steps.
     For exact denoisers in few dimensions: it computes at once, in float64.
     """
 
@@ -211,9 +226,11 @@ def fixed_points(
     rounds: int = 200,
     tolerance: float = 1e-3,
 ) -> list[int]:
-    """How many different points mean shift over ``images`` (N, *sample) reaches from ``x`` (B, *sample), for each bandwidth held fixed.
+    """Number of fixed points of mean shift over ``images`` (N, *sample), for each bandwidth.
 
-    Iterated until no start moves by more than ``tolerance``, at most ``rounds`` times; ends nearer to each other than a hundred tolerances count as the same.
+    Counted from ``x`` (B, *sample), the bandwidth held fixed. Iterated until no start moves by more
+    than ``tolerance``, at most ``rounds`` times; ends nearer to each other than a hundred
+    tolerances count as the same.
     """
     from ...empirical import EmpiricalDenoiser
 

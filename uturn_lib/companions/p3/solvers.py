@@ -1,8 +1,10 @@
-"""Solvers of the probability flow written with differences of the denoiser alone, beside their usual form by slopes (``uturn_lib.methods``).
+"""Solvers of the probability flow written with differences of the denoiser alone.
 
-With ``x' = (x - D) / sigma`` an Euler step is a convex combination of state and denoiser (Chen et al. 2023, arXiv 2305.19947),
-``x_t = (t/s) x + (1 - t/s) D`` from level s down to t, and since ``D' = -sigma x''`` every second-order solver adds to it a multiple of a difference of
-two D: the curvature of the sampling trajectory is the speed of the denoising trajectory. That both forms agree is tested to 1e-10.
+Their usual form by slopes: ``uturn_lib.methods``. With ``x' = (x - D) / sigma`` an Euler step is a
+convex combination of state and denoiser (Chen et al. 2023, arXiv 2305.19947),
+``x_t = (t/s) x + (1 - t/s) D`` from level s down to t, and since ``D' = -sigma x''`` every
+second-order solver adds to it a multiple of a difference of two D: the curvature of the sampling
+trajectory is the speed of the denoising trajectory. That both forms agree is tested to 1e-10.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ def solve(
     labels: Tensor | None = None,
     form: str = "slopes",
 ) -> Iterator[Step]:
-    """``sampling.reverse`` for the solvers of ``ORDERS``, in the ``form`` "slopes" (the same function) or "differences": the same numbers up to rounding.
+    """``sampling.reverse`` for the solvers of ``ORDERS``, in one of two forms.
 
-    Raises ``ValueError`` for an unknown method or form, otherwise as ``reverse`` does.
+    ``form``: "slopes" (the same function) or "differences": the same numbers up to rounding. Raises
+    ``ValueError`` for an unknown method or form, otherwise as ``reverse`` does.
     """
     checks.one_of("method", method, ORDERS)
     checks.one_of("form", form, FORMS)
@@ -75,9 +78,13 @@ def dpmpp(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
 
 
 def adams_bashforth(weight: Callable[[float, float, float], float]) -> Update:
-    """x_t = euler + (t - s) w delta,    delta = d - d_before = [D_before - D + (s - r) w_before delta_before] / s, r the level before s.
+    """x_t = euler + (t - s) w delta
 
-    The change delta of the slope needs no x: the step from r to s was Euler's plus its own multiple of such a change. ``weight(r, s, t)`` is w.
+    with delta = d - d_before = [D_before - D + (s - r) w_before delta_before] / s, r the level
+    before s.
+
+    The change delta of the slope needs no x: the step from r to s was Euler's plus its own multiple
+    of such a change. ``weight(r, s, t)`` is w.
     """
     w, delta = 0.0, torch.zeros(())
 

@@ -1,6 +1,7 @@
-"""The shape of sampling and denoising trajectories (Chen et al. 2023, arXiv 2305.19947): how straight, how monotone, in how few dimensions.
+"""The shape of trajectories: how straight, how monotone, in how few dimensions.
 
-A path is a tensor (S, B, ...) of S states of B samples, in the order of time (noise level running down).
+After Chen et al. 2023, arXiv 2305.19947. A path is a tensor (S, B, ...) of S states of B samples,
+in the order of time (noise level running down).
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ def _flat(name: str, path: Tensor, least: int = 2) -> Tensor:
 
 
 def chord_deviation(path: Tensor) -> Tensor:
-    """Distance (S, B) of each state from the straight line through the first and the last state of its path; zero at both ends."""
+    """Distance (S, B) of each state from its path's chord.
+
+    The chord is the straight line through the first and the last state.
+    """
     states = _flat("path", path)
     chord = states[-1] - states[0]
     direction = chord / chord.norm(dim=1, keepdim=True).clamp(min=1e-300)
@@ -55,15 +59,17 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
     first, second = _flat("first", first, 1), _flat("second", second, 1)
     if first.shape != second.shape:
         raise ValueError(
-            f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}; they must be equal"
+            f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}; they must "
+            "be equal"
         )
     return torch.nn.functional.cosine_similarity(first, second, dim=2, eps=1e-300)
 
 
 def explained_variance(path: Tensor, components: int = 3) -> Tensor:
-    """Share (components, B) of a path's variance that its first principal components explain together, 1 component, 2, ...
+    """Share (components, B) of a path's variance in its first 1, 2, ... principal components.
 
-    A straight path has one, a circle two; the principal components are those of the S states of one path, about their mean.
+    A straight path has one, a circle two; the principal components are those of the S states of one
+    path, about their mean.
     """
     components = checks.positive_int("components", components)
     states = _flat("path", path).transpose(0, 1)  # (B, S, D)
@@ -77,8 +83,11 @@ def explained_variance(path: Tensor, components: int = 3) -> Tensor:
 
 
 def mean_shift(x: Tensor, points: Tensor, bandwidth: float) -> Tensor:
-    """One step of mean shift with a Gaussian kernel (Fukunaga and Hostetler 1975): the mean of ``points`` (N, ...) weighted by
-    ``exp(-|x - y|^2 / (2 bandwidth^2))``, for each of ``x`` (B, ...). Float64, plainly written: the empirical denoiser at sigma = bandwidth must equal it.
+    """One step of mean shift with a Gaussian kernel (Fukunaga and Hostetler 1975).
+
+    For each of ``x`` (B, ...): the mean of ``points`` (N, ...) weighted by
+    ``exp(-|x - y|^2 / (2 bandwidth^2))``. Float64, plainly written: the empirical denoiser at sigma
+    = bandwidth must equal it.
     """
     bandwidth = checks.noise_level("bandwidth", bandwidth, allow_zero=False)
     flat, data = x.double().flatten(1), points.double().flatten(1)

@@ -1,7 +1,10 @@
-"""Laws to start a short diffusion from, in place of the noise law (Franzese et al. 2023, arXiv 2206.05173): a mixture fitted to the leading components of the data.
+"""Auxiliary laws that start a short diffusion (Franzese et al. 2023, arXiv 2206.05173).
 
-The plain Gaussian is ``GaussianDenoiser``: starting from it is the G-Turn. Theirs for MNIST was a Dirichlet-process mixture, as here; how many components of the images
-it sees, and that the rest is Gaussian, is our choice: a full covariance per component in a thousand dimensions cannot be learnt from a few thousand images.
+A mixture fitted to the leading components of the data, in place of the noise. The plain Gaussian is
+``GaussianDenoiser``: starting from it is the G-Turn. Theirs for MNIST was a Dirichlet-process
+mixture, as here; how many components of the images it sees, and that the rest is Gaussian, is our
+choice: a full covariance per component in a thousand dimensions cannot be learnt from a few
+thousand images.
 """
 
 from __future__ import annotations
@@ -30,15 +33,19 @@ class NoData:
 
 
 class SubspaceMixture(ExactDenoiser):
-    """Data whose leading coordinates in an orthonormal basis are a Gaussian mixture and whose others are independent Gaussians; exact denoiser, density and draws.
+    """A Gaussian mixture in the leading coordinates, independent Gaussians in the others.
+
+    Coordinates in an orthonormal basis. Denoiser, density and draws are exact.
 
     Parameters
     ----------
-    mean: (*sample); vectors: (D, D) orthonormal, in columns, the leading ones first.
-    leading: a mixture of P-dimensional Gaussians, the law of the first P coordinates ``(x - mean) @ vectors[:, :P]``.
-    rest: (D - P,) variances of the other coordinates.
-
-    fingerprint: of what decides the law, where that is more than its numbers (an eigenbasis differs in its last bits with the number of threads); by default a hash of them.
+    mean: (*sample)
+    vectors: (D, D) orthonormal, in columns, the leading ones first
+    leading: a mixture of P-dimensional Gaussians, the law of the first P coordinates
+        ``(x - mean) @ vectors[:, :P]``
+    rest: (D - P,) variances of the other coordinates
+    fingerprint: of what decides the law, where that is more than its numbers (an eigenbasis differs
+    in its last bits with the number of threads); by default a hash of them.
 
     Raises ``ValueError`` for shapes that do not fit, or negative variances.
     """
@@ -57,7 +64,8 @@ class SubspaceMixture(ExactDenoiser):
         size, count = self.mean.numel(), leading.sample_shape[0]
         if self.vectors.shape != (size, size) or self.rest.shape != (size - count,):
             raise ValueError(
-                f"vectors {tuple(self.vectors.shape)} and rest {tuple(self.rest.shape)}: the mean asks for ({size}, {size}), and ({size - count},) "
+                f"vectors {tuple(self.vectors.shape)} and rest {tuple(self.rest.shape)}: "
+                f"the mean asks for ({size}, {size}), and ({size - count},) "
                 f"beside {count} leading coordinates"
             )
         if bool((self.rest < 0).any()):
@@ -73,7 +81,7 @@ class SubspaceMixture(ExactDenoiser):
 
     @classmethod
     def of(cls, gaussian: GaussianDenoiser, leading: GaussianMixtureDenoiser) -> SubspaceMixture:
-        """``leading`` in the leading eigenvectors of ``gaussian`` (``leading_basis``), and the Gaussian itself in the others."""
+        """``leading`` in the leading eigenvectors of ``gaussian``, the Gaussian in the others."""
         rest = gaussian.eigenvalues.flip(0)[leading.sample_shape[0] :]
         name = f"{gaussian.fingerprint} with leading {leading.fingerprint}"
         return cls(gaussian.mean, leading_basis(gaussian), leading, rest, name)
@@ -128,10 +136,12 @@ def fit_mixture(
     components: int = 20,
     seed: int = 0,
 ) -> SubspaceMixture:
-    """A Dirichlet-process mixture (scikit-learn's ``BayesianGaussianMixture``) of the leading ``coordinates`` of ``images`` (N, *sample).
+    """A Dirichlet-process mixture of the leading ``coordinates`` of ``images`` (N, *sample).
 
-    ``gaussian``: the Gaussian of the same images; its eigenvectors are the basis, its eigenvalues the variances of the rest. ``components``: at most so many; those that get
-    less than one image are left out. Raises ``ValueError`` for fewer images than 10 per coordinate.
+    By scikit-learn's ``BayesianGaussianMixture``. ``gaussian``: the Gaussian of the same images;
+    its eigenvectors are the basis, its eigenvalues the variances of the rest. ``components``: at
+    most so many; those that get less than one image are left out. Raises ``ValueError`` for fewer
+    images than 10 per coordinate.
     """
     from sklearn.mixture import BayesianGaussianMixture
 
@@ -140,7 +150,8 @@ def fit_mixture(
     components = checks.positive_int("components", components)
     if len(images) < 10 * coordinates or coordinates > len(gaussian.eigenvalues):
         raise ValueError(
-            f"coordinates = {coordinates}: {len(images)} images of {len(gaussian.eigenvalues)} pixels carry at most {min(len(images) // 10, len(gaussian.eigenvalues))}"
+            f"coordinates = {coordinates}: {len(images)} images of {len(gaussian.eigenvalues)} "
+            f"pixels carry at most {min(len(images) // 10, len(gaussian.eigenvalues))}"
         )
     vectors, values = leading_basis(gaussian), gaussian.eigenvalues.flip(0)
     turned = torch.cat(
@@ -172,8 +183,11 @@ def fit_mixture(
 
 
 def leading_basis(gaussian: GaussianDenoiser) -> Tensor:
-    """Its eigenvectors (D, D) in columns, the largest eigenvalue first, each with its largest entry positive: a sign is the linear algebra library's choice, and stored coordinates
-    must mean the same on every machine."""
+    """The Gaussian's eigenvectors (D, D) in columns, the largest eigenvalue first.
+
+    The largest entry of each is positive: signs depend on the linear algebra library, and stored
+    coordinates must mean the same on every machine.
+    """
     vectors = gaussian.eigenvectors.flip(1)
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return vectors * largest.sign()

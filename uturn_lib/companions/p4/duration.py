@@ -1,8 +1,12 @@
-"""P4, how long the diffusion must be (after Franzese et al. 2023, arXiv 2206.05173): the terms of their bound, likelihoods, and short diffusions from auxiliary laws.
+"""P4: the length of the diffusion (after Franzese et al. 2023, arXiv 2206.05173).
 
-Our reading of the bound. For two laws that are diffused alike ``d KL[p | q] / d sigma = -E|D_p - D_q|^2 / sigma^3`` (x from p). So the distance of p_T from an auxiliary law
-that starts the reverse process is an integral over the noise levels above T of the auxiliary's own denoising error, as the score gap is one of the network's below T, and the
-best T is the level above which the auxiliary's denoiser is as good as the network. By Pythagoras both errors can be replaced by losses on held-out images: the unknown D* drops out.
+The terms of their bound, likelihoods, and short diffusions from auxiliary laws. Our reading of the
+bound. For two laws that are diffused alike ``d KL[p | q] / d sigma = -E|D_p - D_q|^2 / sigma^3`` (x
+from p). So the distance of p_T from an auxiliary law that starts the reverse process is an integral
+over the noise levels above T of the auxiliary's own denoising error, as the score gap is one of the
+network's below T, and the best T is the level above which the auxiliary's denoiser is as good as
+the network. By Pythagoras both errors can be replaced by losses on held-out images: the unknown D*
+drops out.
 """
 
 from __future__ import annotations
@@ -40,7 +44,10 @@ FITTED = 10_000  # it is fitted to so many training images at most
 
 @experiment("weights", "means", "covariances")
 def leading_mixture(data: ImageSet, count: int, coordinates: int, components: int) -> Arrays:
-    """The Gaussian mixture in the leading principal components of the first ``count`` images of ``data``."""
+    """The Gaussian mixture in the leading principal components of ``data``.
+
+    Fitted to its first ``count`` images.
+    """
     found = fit_mixture(
         GaussianDenoiser.fit(data.images), data.images[:count], coordinates, components
     ).leading
@@ -62,7 +69,10 @@ def auxiliary_mixture(study: Study) -> SubspaceMixture:
 
 @dataclass(frozen=True)
 class Squares:
-    """Squared distances (S, N) at S increasing levels between each named denoiser and a target: another denoiser, or the clean images."""
+    """Squared distances (S, N) of each named denoiser from a target, at S increasing levels.
+
+    The target: another denoiser, or the clean images.
+    """
 
     sigmas: tuple[float, ...]
     of: dict[str, np.ndarray] = field(repr=False)
@@ -77,7 +87,7 @@ def squares_at(
     sigma: float,
     seed: int,
 ) -> Arrays:
-    """``|D - target|^2`` (1 + others, N) of the bench's denoiser and the ``others`` at one level."""
+    """``|D - target|^2`` (1 + others, N) of the bench's denoiser and ``others`` at one level."""
     eps = NoiseStream(
         sample_seeds(seed, range(len(images)), "forward"), images.shape[1:], dtype=torch.float32
     ).normal()
@@ -107,9 +117,10 @@ def squared_distances(
     target: Denoiser | None = None,
     seed: int = 0,
 ) -> Plan[Squares]:
-    """``|D_k(x, sigma) - target|^2`` per sample for the bench's denoiser ("network") and ``others``, at ``x = image + sigma eps``.
+    """``|D_k(x, sigma) - target|^2`` per sample at ``x = image + sigma eps``.
 
-    ``target``: a denoiser, or None for the clean image (the denoising loss). Raises ``ValueError`` for one without a fingerprint.
+    D_k: the bench's denoiser ("network") and ``others``. ``target``: a denoiser, or None for the
+    clean image (the denoising loss). Raises ``ValueError`` for one without a fingerprint.
     """
     described("others", others)
     names, rows = ("network", *others), [{"sigma": float(sigma)} for sigma in sigmas]
@@ -125,7 +136,10 @@ def squared_distances(
 
 
 def flow_levels(times: Sequence[float], steps: int, lowest: float) -> list[float]:
-    """Increasing levels of the flow: a Karras grid of ``steps`` levels from ``lowest`` to the last of ``times``, and the ``times`` themselves."""
+    """Increasing levels of the flow.
+
+    A Karras grid of ``steps`` levels from ``lowest`` to the last of ``times``, and the ``times``.
+    """
     grid = karras_sigmas(steps, times[-1], lowest)[:-1].tolist()
     return sorted(
         {*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)}
@@ -188,11 +202,14 @@ def flow_likelihoods(
     steps: int = 48,
     seed: int = 0,
 ) -> Plan[dict[str, np.ndarray]]:
-    """log p (len(times), N) of ``images`` through the probability flow up to each T, ended by each law of ``priors`` (name -> something with ``log_prob(x, sigma)``) or by noise ("none").
+    """log p (len(times), N) of ``images`` by the probability flow up to each T.
 
-    One flow, by Heun's method on a Karras grid of ``steps`` levels to which the ``times`` are added, serves all T and all laws: what lies below a T is the same for each. The density
-    is that at the lowest level, so its noise is added to the images first. Also under "latent": the root mean square of the state at each T in units of (T^2 + mean square
-    of the images)^(1/2), which is 1 where the flow has done its work.
+    At T each law of ``priors`` ends it (name -> an object with ``log_prob(x, sigma)``), or noise
+    ("none"). One flow, by Heun's method on a Karras grid of ``steps`` levels to which the ``times``
+    are added, serves all T and all laws: what lies below a T is the same for each. The density is
+    that at the lowest level, so its noise is added to the images first. Also under "latent": the
+    root mean square of the state at each T in units of (T^2 + mean square of the images)^(1/2),
+    which is 1 where the flow has done its work.
     """
     times = [checks.noise_level("times", time, lowest=SIGMA_MIN) for time in times]
     if (
@@ -232,7 +249,10 @@ def from_auxiliary(
     first: int,
     count: int,
 ) -> Arrays:
-    """Samples ``first``, ``first`` + 1, ... of the reverse process begun at ``sigma_u`` from the noisy ``law``."""
+    """Samples ``first``, ``first`` + 1, ... of the reverse process from the noisy ``law``.
+
+    It begins at ``sigma_u``.
+    """
     indices = range(first, first + count)
     start = law.sample(sample_seeds(seed, indices, "start"), sigma_u).to(bench.device)
     grid = sampling_grid(bench.denoiser, steps, sigma_u, "sde")
@@ -244,9 +264,10 @@ def from_auxiliary(
 def auxiliary_starts(
     study: Study, law: SubspaceMixture, sigmas: Sequence[float] | None = None, seed: int = 0
 ) -> Plan[Tensor]:
-    """Outputs (S, N, *sample) of the stochastic reverse process begun at each level from the noisy ``law``: as ``experiments.start_sweep``, with another start.
+    """Outputs (S, N, *sample) of the reverse SDE from the noisy ``law`` at each level.
 
-    By default as many as there are ground truths, at ``profile.quality_sigmas``, with steps as dense as those of the full run.
+    As ``experiments.start_sweep``, with another start. By default as many as there are ground
+    truths, at ``profile.quality_sigmas``, with steps as dense as those of the full run.
     """
     profile = study.profile
     blocks = block_ranges(profile.ground_truths, profile.chunk)

@@ -1,7 +1,10 @@
-"""Likelihood through the probability-flow ODE (Song et al. 2021, Section 4.3; Chen et al. 2018 for the change of variables).
+"""Likelihood through the probability-flow ODE.
 
-Along ``x' = (x - D) / sigma`` the density of the noisy data changes by ``d log p / d sigma = -div x' = -(dim - tr dD/dx) / sigma``. So log p of an image is that of the noise it
-flows to, plus the integral of the divergence; its trace is estimated with random signs (Hutchinson), or computed row by row in few dimensions.
+Song et al. 2021, Section 4.3; Chen et al. 2018 for the change of variables. Along
+``x' = (x - D) / sigma`` the density of the noisy data changes by
+``d log p / d sigma = -div x' = -(dim - tr dD/dx) / sigma``. So log p of an image is that of the
+noise it flows to, plus the integral of the divergence; its trace is estimated with random signs
+(Hutchinson), or computed row by row in few dimensions.
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ class Prior(Protocol):
 
 @dataclass(frozen=True)
 class Likelihood:
-    """``log_prob`` (B,) in nats, of the density at ``sigma_min``; ``divergence`` (B,): the integral; ``latent`` (B, *sample) at ``sigma_max``."""
+    """``log_prob`` (B,) in nats, of the density at ``sigma_min``.
+
+    ``divergence`` (B,): the integral; ``latent`` (B, *sample): the state at ``sigma_max``.
+    """
 
     log_prob: Tensor
     divergence: Tensor
@@ -48,11 +54,13 @@ def flow_log_prob(
     seed: int = 0,
     labels: Tensor | None = None,
 ) -> Likelihood:
-    """log p(x; sigma_min) of ``x`` (B, *sample) under the flow of ``denoiser``, by Heun's method on a Karras grid of ``steps`` levels.
+    """log p(x; sigma_min) of ``x`` (B, *sample) under the flow of ``denoiser``.
 
-    ``prior``: the law at ``sigma_max``; by default N(0, sigma_max^2), else ``prior.log_prob`` at that level (the Gaussian of the noisy data, for a short diffusion).
-    ``trace``: "hutchinson" (one probe per sample and image, unbiased up to the solver's error) or "exact" (one derivative per coordinate).
-    Raises ``ValueError`` for levels outside the denoiser's range, a bad trace or shape.
+    By Heun's method on a Karras grid of ``steps`` levels. ``prior``: the law at ``sigma_max``; by
+    default N(0, sigma_max^2), else ``prior.log_prob`` at that level (the Gaussian of the noisy
+    data, for a short diffusion). ``trace``: "hutchinson" (one probe per sample and image, unbiased
+    up to the solver's error) or "exact" (one derivative per coordinate). Raises ``ValueError`` for
+    levels outside the denoiser's range, a bad trace or shape.
     """
     low, high = sigma_range(denoiser)
     sigma_max = checks.noise_level("sigma_max", sigma_max, highest=high, allow_zero=False)
@@ -77,10 +85,13 @@ def ascend(
     labels: Tensor | None = None,
     indices: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The flow from ``x`` (B, *sample) at ``levels[0]`` up through increasing ``levels``: at each of them the state (B, *sample), float64, and the integral (B,) of the divergence so far.
+    """The flow from ``x`` (B, *sample) at ``levels[0]`` up through increasing ``levels``.
 
-    One flow gives the likelihood for every length of the diffusion: log p(x) = log p(state; level) + integral. ``indices``: numbers of the samples, which decide their probes;
-    by default 0, 1, ... Raises ``ValueError`` for levels that do not increase, or outside the denoiser's range; else as :func:`flow_log_prob`.
+    Yields at each level the state (B, *sample), float64, and the integral (B,) of the divergence.
+    One flow gives the likelihood for every length of the diffusion: log p(x) = log p(state; level)
+    + integral. ``indices``: numbers of the samples, which decide their probes; by default 0, 1, ...
+    Raises ``ValueError`` for levels that do not increase, or outside the denoiser's range; else as
+    :func:`flow_log_prob`.
     """
     checks.one_of("trace", trace, TRACES)
     checks.samples("x", x, getattr(denoiser, "sample_shape", None))
@@ -109,7 +120,8 @@ def _ascend(
     for s, t in zip(levels, levels[1:], strict=False):
         ahead, ahead_divergence = _flow(denoiser, state + (t - s) * slope, t, probe, labels)
         state = state + (t - s) * (slope + ahead) / 2
-        # In log sigma, where the integrand runs from 0 to the dimension: in sigma itself it falls like 1 / sigma, which a trapezium overestimates.
+        # In log sigma, where the integrand runs from 0 to the dimension: in sigma itself it falls
+        # like 1 / sigma, which a trapezium overestimates.
         total = total + math.log(t / s) * (s * divergence + t * ahead_divergence) / 2
         yield state, total
         if t < levels[-1]:
@@ -148,9 +160,11 @@ def prior_log_prob(x: Tensor, sigma: float, prior: Prior | None = None) -> Tenso
 
 
 def bits_per_dimension(log_prob: Tensor, dimension: int, levels: int = 256) -> Tensor:
-    """Nats of a density of images in [-1, 1] -> bits per dimension of images of ``levels`` grey values: ``-log2 p / dim + log2(levels / 2)``.
+    """Nats of a density of images in [-1, 1] -> bits per dimension.
 
-    A bound for discrete images where noise has been added to them (here that of sigma_min); 8 for uniform noise over the range.
+    ``-log2 p / dim + log2(levels / 2)`` for images of ``levels`` grey values. A bound for discrete
+    images where noise has been added to them (here that of sigma_min); 8 for uniform noise over the
+    range.
     """
     dimension = checks.positive_int("dimension", dimension)
     return -log_prob / (dimension * math.log(2)) + math.log2(levels / 2)
