@@ -200,3 +200,9 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
     return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+
+
+@exercise("fig14")
+def affine_part_of_two_points() -> tuple[float, ...]:
+    """1 - R^2 = (C - C_G) / C = (2/3) sigma^-4 for x_0 = +-1: E tanh^2 = s^-2 - s^-4 + (5/3) s^-6, C_G = 1 / (1 + s^2)."""
+    return 2 / 3, 4.0
