@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from ..denoisers import GaussianMixtureDenoiser
 from ..measures.correlation import gaussian_correlation
 from ..measures.retention import agreement
+from ..measures.theory import collapse_scale
 from ..support import checks
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # noise levels at which functions are compared
@@ -206,3 +207,9 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
 def affine_part_of_two_points() -> tuple[float, ...]:
     """1 - R^2 = (C - C_G) / C = (2/3) sigma^-4 for x_0 = +-1: E tanh^2 = s^-2 - s^-4 + (5/3) s^-6, C_G = 1 / (1 + s^2)."""
     return 2 / 3, 4.0
+
+
+@exercise("fig13")
+def level_at_which_an_image_is_forgotten() -> float:
+    """The counting argument: 20 / 2 log(1 + 1 / sigma^2) = log 5000."""
+    return collapse_scale(torch.ones(20), 5000)
