@@ -213,3 +213,9 @@ def affine_part_of_two_points() -> tuple[float, ...]:
 def level_at_which_an_image_is_forgotten() -> float:
     """The counting argument: 20 / 2 log(1 + 1 / sigma^2) = log 5000."""
     return collapse_scale(torch.ones(20), 5000)
+
+
+@exercise("fig12")
+def repeats_for_a_known_time() -> float:
+    """Fisher information of log T: sum over levels of R r (1 - r) / w^2, about R / (w delta), for w = 1/4, delta = log(2) / 2."""
+    return 0.25 * math.log(2) / 2 / 0.02**2
