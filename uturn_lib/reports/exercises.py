@@ -219,3 +219,11 @@ def level_at_which_an_image_is_forgotten() -> float:
 def repeats_for_a_known_time() -> float:
     """Fisher information of log T: sum over levels of R r (1 - r) / w^2, about R / (w delta), for w = 1/4, delta = log(2) / 2."""
     return 0.25 * math.log(2) / 2 / 0.02**2
+
+
+@exercise("fig11")
+def entropy_of_merged_clouds() -> tuple[float, ...]:
+    """Bits of the weights of the clouds that x_u cannot tell apart: the first two of 0.4, 0.35, 0.25, then all three."""
+    weights = np.array([0.4, 0.35, 0.25])
+    merged = [weights[:2] / weights[:2].sum(), weights]
+    return tuple(float(-(p * np.log2(p)).sum()) for p in merged)
