@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from ..denoisers import GaussianMixtureDenoiser
 from ..measures.correlation import gaussian_correlation
 from ..measures.retention import agreement
+from ..measures.theory import collapse_scale
 from ..support import checks
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # noise levels at which functions are compared
@@ -230,3 +231,29 @@ def divergence_of_an_artificial_start(sigma: float) -> float:
     """KL[N(2, 1 + sigma^2) || N(0, sigma^2)] = (r - 1 - ln r) / 2 + 2^2 / (2 sigma^2), r = (1 + sigma^2) / sigma^2."""
     ratio = (1 + sigma**2) / sigma**2
     return (ratio - 1 - math.log(ratio)) / 2 + 2 / sigma**2
+
+
+@exercise("fig14")
+def affine_part_of_two_points() -> tuple[float, ...]:
+    """1 - R^2 = (C - C_G) / C = (2/3) sigma^-4 for x_0 = +-1: E tanh^2 = s^-2 - s^-4 + (5/3) s^-6, C_G = 1 / (1 + s^2)."""
+    return 2 / 3, 4.0
+
+
+@exercise("fig13")
+def level_at_which_an_image_is_forgotten() -> float:
+    """The counting argument: 20 / 2 log(1 + 1 / sigma^2) = log 5000."""
+    return collapse_scale(torch.ones(20), 5000)
+
+
+@exercise("fig12")
+def repeats_for_a_known_time() -> float:
+    """Fisher information of log T: sum over levels of R r (1 - r) / w^2, about R / (w delta), for w = 1/4, delta = log(2) / 2."""
+    return 0.25 * math.log(2) / 2 / 0.02**2
+
+
+@exercise("fig11")
+def entropy_of_merged_clouds() -> tuple[float, ...]:
+    """Bits of the weights of the clouds that x_u cannot tell apart: the first two of 0.4, 0.35, 0.25, then all three."""
+    weights = np.array([0.4, 0.35, 0.25])
+    merged = [weights[:2] / weights[:2].sum(), weights]
+    return tuple(float(-(p * np.log2(p)).sum()) for p in merged)

@@ -186,6 +186,22 @@ def image_grid(
     sns.despine(ax=axes, left=True, bottom=True)
 
 
+def image_column(axes: Axes, images: Tensor, most: int = 20) -> None:
+    """Images (N, C, H, W) in [-1, 1] as a column without labels, image i at height y = i; of more than ``most``, as many at equal steps.
+
+    For axes that share their y-axis with a plot of one value for each image.
+    """
+    shown = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
+    half = 0.46 * (len(images) - 1) / max(1, len(shown) - 1) if len(images) > 1 else 0.46
+    pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy().squeeze(-1 if images.shape[1] == 1 else ())
+    for i in shown:
+        place = (0.0, 1.0, i - half, i + half)
+        axes.imshow(pixels[i], cmap="gray", vmin=0, vmax=1, extent=place, aspect="auto", interpolation="nearest")
+    axes.set(xlim=(0, 1), xticks=[])
+    axes.grid(False)
+    sns.despine(ax=axes, left=True, bottom=True)
+
+
 def frame_images(axes: Axes, colours: Sequence[Sequence[str | None]], height: int, width: int, gap: int = GAP) -> None:
     """Coloured frames around the images of :func:`image_grid`; ``colours`` [row][column], None for no frame."""
     for r, row in enumerate(colours):
