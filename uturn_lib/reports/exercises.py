@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from scipy.stats import norm
 
 from ..denoisers import GaussianMixtureDenoiser
 from ..measures.correlation import gaussian_correlation
@@ -200,3 +201,9 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
     return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+
+
+@exercise("fig16", of_sigma=True)
+def return_to_one_of_two_stored_numbers(sigma: float) -> float:
+    """P(1 + sigma eps > 0): by symmetry the deterministic path never crosses 0, half way between the two."""
+    return float(norm.cdf(1 / sigma))
