@@ -62,7 +62,7 @@ def _value(number: Number, digits: int) -> str:
         raise TypeError(f"{number!r} is no number; an Estimate, a number or text is needed")
     value = float(value)
     if math.isnan(value):
-        return "not testable here"
+        return "not testable here" if isinstance(number, Estimate) else "not seen"
     if isinstance(number, Estimate) and math.isinf(value):
         return "beyond the grid"
     return f"{value:.{digits}f}"
