@@ -207,3 +207,10 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
 def return_to_one_of_two_stored_numbers(sigma: float) -> float:
     """P(1 + sigma eps > 0): by symmetry the deterministic path never crosses 0, half way between the two."""
     return float(norm.cdf(1 / sigma))
+
+
+@exercise("p2a", of_sigma=True)
+def effect_of_a_step_without_denoiser(sigma: float) -> float:
+    """Euler's step from sigma to sigma / 2 multiplies x by (1 + K) / 2, or by 1/2 without D = K x: moved by K / (1 + K)."""
+    kept = 1 / (1 + sigma**2)
+    return kept / (1 + kept)
