@@ -214,3 +214,9 @@ def effect_of_a_step_without_denoiser(sigma: float) -> float:
     """Euler's step from sigma to sigma / 2 multiplies x by (1 + K) / 2, or by 1/2 without D = K x: moved by K / (1 + K)."""
     kept = 1 / (1 + sigma**2)
     return kept / (1 + kept)
+
+
+@exercise("fig15", of_sigma=True)
+def distance_of_two_deterministic_outputs(sigma: float) -> float:
+    """y_0 = sqrt(K) (x_0 + sigma eps), K = 4 / (4 + sigma^2): with the same eps the difference shrinks by sqrt(K)."""
+    return math.sqrt(4 / (4 + sigma**2))
