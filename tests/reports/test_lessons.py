@@ -16,7 +16,7 @@ from uturn_lib.support.places import ROOT
 
 # Grows with every page that is rewritten.
 WRITTEN = ("00", "fig01", "fig02", "fig03", "fig05", "fig08", "fig09")
-WRITTEN += ("fig15", "fig16", "p2a")
+WRITTEN += ("fig15", "fig16", "p2a", "p2b")
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {"u_turn", "u_turn_sweep", "profile_sweep", "generation_path", "deviation"}
 OF_COMPANIONS = {"effect_map", "run"}  # and what else is computed there
@@ -232,6 +232,7 @@ def test_tables_show_values_intervals_and_what_was_not_seen():
     ]
     rows = curves_table("sigma", (0.5, 2.0), {"C": [Estimate(0.5, 0.4, 0.6)] * 2, "G": [0.25, 0.125]}, digits=1)
     assert rows.splitlines()[2] == "| 0.5 | 0.5 [0.4, 0.6] | 0.2 |"
+    assert curves_table("method", ["sde"], {"calls": ["31"]}).splitlines()[2] == "| sde | 31 |"
 
 
 def test_tables_refuse_what_they_cannot_show():

@@ -220,3 +220,10 @@ def effect_of_a_step_without_denoiser(sigma: float) -> float:
 def distance_of_two_deterministic_outputs(sigma: float) -> float:
     """y_0 = sqrt(K) (x_0 + sigma eps), K = 4 / (4 + sigma^2): with the same eps the difference shrinks by sqrt(K)."""
     return math.sqrt(4 / (4 + sigma**2))
+
+
+@exercise("p2b")
+def saving_of_a_schedule() -> tuple[float, float]:
+    """f w with f = 0.80 x 0.75 of a call and w = 0.45 of the steps; the whole steps of 20 that the rest pays for."""
+    saved = 0.80 * 0.75 * 0.45
+    return saved, math.floor(20 * (1 - saved))
