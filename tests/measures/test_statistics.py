@@ -188,6 +188,21 @@ def test_image_distances():
         quality.unrelated_distance(a[:1])
 
 
+def test_a_difference_of_medians_is_paired():
+    """A common shift is exact whatever the spread; swapping changes the sign; independent noise is covered."""
+    rng = np.random.default_rng(0)
+    a = rng.exponential(2.0, 101)
+    shifted = estimate.median_difference(a + 0.3, a)
+    np.testing.assert_allclose([shifted.value, shifted.low, shifted.high], 0.3)
+    b = a + 0.1 * rng.standard_normal(101)
+    there, back = estimate.median_difference(a, b, seed=1), estimate.median_difference(b, a, seed=1)
+    np.testing.assert_allclose([there.value, there.low, there.high], [-back.value, -back.high, -back.low])
+    apart = bootstrap_median(a)
+    assert there.high - there.low < apart.high - apart.low  # what both share drops out
+    with pytest.raises(ValueError, match="101 values, b has 100"):
+        estimate.median_difference(a, b[:100])
+
+
 def test_the_bootstrap_of_a_median_covers_it():
     rng = np.random.default_rng(0)
     covered = sum(bootstrap_median(rng.exponential(2.0, 101), 2.0, seed).contains(np.log(2)) for seed in range(100))

@@ -31,14 +31,25 @@ WRITTEN = (
     "fig12",
     "fig13",
     "fig14",
+    "fig15",
+    "fig16",
+    "p2a",
+    "p2b",
 )
-FIGURES = [name for name in WRITTEN if name.startswith("fig")]
+FIGURES = [name for name in WRITTEN if name != "00"]
+U_TURNS = {"u_turn", "u_turn_sweep", "profile_sweep", "generation_path", "deviation", "initial_laws"}
+OF_COMPANIONS = {"effect_map", "run"}  # and what else is computed there
 MOST_CODE, LONGEST = 60, 100
 
 
 def page(name):
     (path,) = (ROOT / "notebooks").rglob(f"{name}_*.ipynb")
     return nbformat.read(path, as_version=4)
+
+
+def caption_name(name):
+    """The figure's name in its caption: 8 of fig08, P4a of p4a."""
+    return str(int(name[3:])) if name.startswith("fig") else name.capitalize()
 
 
 def tags(cell):
@@ -97,7 +108,7 @@ def test_prose_stands_in_text_cells(name):
     for part in ("**Question.**", "## Definition", "## What we see", "## Limits", "## Exercise"):
         assert part in text, part
     if name in FIGURES:
-        assert "\n## Claims" in text and f"**Figure {int(name[3:])}.**" in text
+        assert "\n## Claims" in text and f"**Figure {caption_name(name)}.**" in text
         assert "(Written for the committed run, profile `laptop`." in text
 
 
@@ -107,7 +118,7 @@ def test_the_call_that_matters_is_visible(name):
     calls = {
         ast.unparse(node.func).split(".")[-1] for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
     }
-    assert calls & {"u_turn", "u_turn_sweep", "profile_sweep", "generation_path", "deviation", "initial_laws"}
+    assert calls & (U_TURNS | OF_COMPANIONS)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -240,6 +251,7 @@ def test_tables_show_values_intervals_and_what_was_not_seen():
     ]
     rows = curves_table("sigma", (0.5, 2.0), {"C": [Estimate(0.5, 0.4, 0.6)] * 2, "G": [0.25, 0.125]}, digits=1)
     assert rows.splitlines()[2] == "| 0.5 | 0.5 [0.4, 0.6] | 0.2 |"
+    assert curves_table("method", ["sde"], {"calls": ["31"]}).splitlines()[2] == "| sde | 31 |"
 
 
 def test_tables_refuse_what_they_cannot_show():

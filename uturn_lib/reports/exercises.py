@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from scipy.stats import norm
 
 from ..denoisers import GaussianMixtureDenoiser
 from ..measures.correlation import gaussian_correlation
@@ -257,3 +258,29 @@ def entropy_of_merged_clouds() -> tuple[float, ...]:
     weights = np.array([0.4, 0.35, 0.25])
     merged = [weights[:2] / weights[:2].sum(), weights]
     return tuple(float(-(p * np.log2(p)).sum()) for p in merged)
+
+
+@exercise("fig16", of_sigma=True)
+def return_to_one_of_two_stored_numbers(sigma: float) -> float:
+    """P(1 + sigma eps > 0): by symmetry the deterministic path never crosses 0, half way between the two."""
+    return float(norm.cdf(1 / sigma))
+
+
+@exercise("p2a", of_sigma=True)
+def effect_of_a_step_without_denoiser(sigma: float) -> float:
+    """Euler's step from sigma to sigma / 2 multiplies x by (1 + K) / 2, or by 1/2 without D = K x: moved by K / (1 + K)."""
+    kept = 1 / (1 + sigma**2)
+    return kept / (1 + kept)
+
+
+@exercise("fig15", of_sigma=True)
+def distance_of_two_deterministic_outputs(sigma: float) -> float:
+    """y_0 = sqrt(K) (x_0 + sigma eps), K = 4 / (4 + sigma^2): with the same eps the difference shrinks by sqrt(K)."""
+    return math.sqrt(4 / (4 + sigma**2))
+
+
+@exercise("p2b")
+def saving_of_a_schedule() -> tuple[float, float]:
+    """f w with f = 0.80 x 0.75 of a call and w = 0.45 of the steps; the whole steps of 20 that the rest pays for."""
+    saved = 0.80 * 0.75 * 0.45
+    return saved, math.floor(20 * (1 - saved))
