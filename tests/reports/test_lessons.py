@@ -16,13 +16,21 @@ from uturn_lib.support.places import ROOT
 
 # Grows with every page that is rewritten.
 WRITTEN = ("00", "fig01", "fig02", "fig03", "fig05", "fig08", "fig09")
-FIGURES = [name for name in WRITTEN if name.startswith("fig")]
+WRITTEN += ("p3a", "p3b", "p3c", "p4a", "p4b")
+FIGURES = [name for name in WRITTEN if name != "00"]
+U_TURNS = {"u_turn", "u_turn_sweep", "profile_sweep", "generation_path", "deviation"}
+OF_COMPANIONS = {"shapes", "solver_errors", "squared_distances", "auxiliary_starts"}  # and what else is computed there
 MOST_CODE, LONGEST = 60, 100
 
 
 def page(name):
     (path,) = (ROOT / "notebooks").rglob(f"{name}_*.ipynb")
     return nbformat.read(path, as_version=4)
+
+
+def caption_name(name):
+    """The figure's name in its caption: 8 of fig08, P4a of p4a."""
+    return str(int(name[3:])) if name.startswith("fig") else name.capitalize()
 
 
 def tags(cell):
@@ -81,7 +89,7 @@ def test_prose_stands_in_text_cells(name):
     for part in ("**Question.**", "## Definition", "## What we see", "## Limits", "## Exercise"):
         assert part in text, part
     if name in FIGURES:
-        assert "\n## Claims" in text and f"**Figure {int(name[3:])}.**" in text
+        assert "\n## Claims" in text and f"**Figure {caption_name(name)}.**" in text
         assert "(Written for the committed run, profile `laptop`." in text
 
 
@@ -91,7 +99,7 @@ def test_the_call_that_matters_is_visible(name):
     calls = {
         ast.unparse(node.func).split(".")[-1] for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
     }
-    assert calls & {"u_turn", "u_turn_sweep", "profile_sweep", "generation_path", "deviation"}
+    assert calls & (U_TURNS | OF_COMPANIONS)
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -200,3 +200,36 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
     return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+
+
+@exercise("p4a")
+def best_time_of_a_network_that_errs(variance: float = 4.0, believed: float = 10.0) -> float:
+    """Where |K' - K| = K, K = lambda / (lambda + T^2), K' with the believed variance: T^2 = a lambda / (a - 2 lambda)."""
+    return math.sqrt(believed * variance / (believed - 2 * variance))
+
+
+@exercise("p4b")
+def level_at_which_noise_is_enough(variance: float = 4.0, missing: float = 0.01) -> float:
+    """From plain noise at T the outputs have the variance lambda (1 - K^2), K = lambda / (lambda + T^2): K = 0.1."""
+    kept = math.sqrt(missing)
+    return math.sqrt(variance * (1 / kept - 1))
+
+
+@exercise("p3a")
+def half_way_of_the_denoising_trajectory(variance: float = 4.0) -> float:
+    """r = lambda x / (lambda + sigma^2) with x ~ sqrt(lambda + sigma^2): r / r_0 = sqrt(lambda / (lambda + sigma^2)) = 1/2."""
+    return math.sqrt(3 * variance)
+
+
+@exercise("p3b")
+def a_step_of_euler_and_of_heun(variance: float = 1.0, s: float = 2.0, t: float = 1.0) -> tuple[float, float]:
+    """x_t / x_s for D = K x: Euler t/s + (1 - t/s) K_s; Heun adds (s - t) / (2 t) (K_t euler - K_s)."""
+    K_s, K_t = variance / (variance + s**2), variance / (variance + t**2)
+    euler = t / s + (1 - t / s) * K_s
+    return euler, euler + (s - t) / (2 * t) * (K_t * euler - K_s)
+
+
+@exercise("p3c")
+def bandwidth_at_which_two_images_merge(distance: float = 6.0) -> float:
+    """The mean-shift map a tanh(a x / h^2) of images at +-a has slope a^2 / h^2 at 0: one end where h >= a."""
+    return distance / 2
