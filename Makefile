@@ -5,11 +5,12 @@ DEVICE ?= auto
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+UTURN := $(BIN)/python -m uturn_lib
 STAMP := $(VENV)/.ready
 FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb)))
 GROUPS := paper companions p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
-DEVICE_OR_AUTO := $(if $(DEVICE),$(DEVICE),auto)
+SCALE := --profile '$(PROFILE)' --device '$(if $(DEVICE),$(DEVICE),auto)'
 
 # Waiting threads soon go to sleep (uturn_lib/__init__.py says why): here also for Jupyter, whose notebooks import torch first.
 ifndef OMP_WAIT_POLICY
@@ -17,7 +18,7 @@ export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env quick figures $(SHORT) $(GROUPS) test lab train bench cost notebooks reference clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab train bench cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -37,38 +38,41 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Environment ready"
 
 quick: $(STAMP)  ## the method in a minute: 40 digits, their U-Turns, T_m and T_s
-	@$(BIN)/python -m uturn_lib.reports.quick --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(UTURN) quick $(SCALE)
 
 figures: $(STAMP)  ## run all notebooks and write figures/PROFILE/
-	@$(BIN)/python -m uturn_lib.reports.run figures --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(UTURN) figures $(SCALE)
 
 $(SHORT) $(GROUPS): $(STAMP)
-	@$(BIN)/python -m uturn_lib.reports.run figures $@ --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(UTURN) figures $@ $(SCALE)
 
 test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@echo "1/2 pytest: closed forms, orders of convergence, other implementations, bad input"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
-	@echo "2/2 nbval: runs the notebooks and compares the marked outputs (with what 'make figures' has computed, if the same code made it)"
-	@UTURN_PROGRESS=off UTURN_CACHE_CODE=same UTURN_FIGURES=.cache/nbval/figures OMP_NUM_THREADS=1 \
+	@echo "2/2 nbval: runs the notebooks and compares the marked outputs (results that the same code has computed for 'make figures' are read)"
+	@UTURN_PROGRESS=off UTURN_FIGURES=.cache/nbval/figures OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
+
+lint: $(STAMP)  ## style and types: ruff check, ruff format, mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
-train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour)
-	@$(BIN)/python -m uturn_lib.training --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)' $(if $(MINUTES),--minutes '$(MINUTES)')
+train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour, THREADS=2)
+	@$(UTURN) train $(SCALE) $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(THREADS),--threads '$(THREADS)')
 
 bench: $(STAMP)  ## speed as ratios within one run, error against calls beside azula and diffusers; results in benchmarks/
-	@$(BIN)/python benchmarks/bench.py --device '$(DEVICE_OR_AUTO)'
+	@$(BIN)/python benchmarks/bench.py --device '$(if $(DEVICE),$(DEVICE),auto)'
 
 cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, and hours at the speed measured here
-	@$(BIN)/python -m uturn_lib.reports.cost --profile '$(PROFILE)' --device '$(DEVICE_OR_AUTO)'
+	@$(UTURN) cost $(SCALE)
 
 notebooks: $(STAMP)  ## refresh the outputs of the committed notebooks (for maintainers)
-	@$(BIN)/python -m uturn_lib.reports.run refresh
+	@$(UTURN) refresh
 
 reference: $(STAMP)  ## make the figures and claims of the last run the committed ones (for maintainers)
-	@$(BIN)/python -m uturn_lib.reports.run reference --profile '$(PROFILE)'
+	@$(UTURN) reference --profile '$(PROFILE)'
 
 clean:  ## remove cached results and executed copies (keeps .venv and figures)
 	rm -rf .cache .pytest_cache

@@ -10,7 +10,11 @@ LARGEST = 10_000_000  # bytes of a file
 
 class SmallFiles(build_py):
     def find_data_files(self, package, src_dir):
-        return [name for name in super().find_data_files(package, src_dir) if os.path.getsize(name) <= LARGEST]
+        return [
+            name
+            for name in super().find_data_files(package, src_dir)
+            if os.path.getsize(name) <= LARGEST
+        ]
 
 
 setup(cmdclass={"build_py": SmallFiles})

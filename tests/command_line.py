@@ -1,4 +1,4 @@
-"""The commands of the library as a reader starts them: processes of their own."""
+"""The command ``uturn`` as a reader starts it: a process of its own."""
 
 import os
 import subprocess
@@ -8,9 +8,9 @@ from uturn_lib.support.places import ROOT
 
 
 def command(*arguments, **environment):
-    """``python -m uturn_lib.reports.run`` with ``arguments``, finished."""
+    """``python -m uturn_lib`` with ``arguments``, finished."""
     return subprocess.run(
-        [sys.executable, "-m", "uturn_lib.reports.run", *arguments],
+        [sys.executable, "-m", "uturn_lib", *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,

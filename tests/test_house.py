@@ -24,11 +24,14 @@ LAYERS = (
     ("profiles",),
     ("reports.plotting",),
     ("training", "claims"),
+    ("api",),  # the public names
     ("experiments",),
     ("companions.flows",),
     ("companions.p2", "companions.p3", "companions.p4"),
     ("companions",),
     ("reports",),
+    ("cli",),
+    ("__main__",),
 )
 
 

@@ -24,14 +24,13 @@ def test_grid_is_uniform_in_the_power_and_reaches_sigma_min():
     assert sigmas[-2].item() == pytest.approx(0.002, rel=1e-10)
 
 
-def test_an_edited_constant_changes_the_grids_and_what_cached_results_record_of_them():
-    """The module's source with another rho: every default and the cache keys' record follow from the one line."""
+def test_an_edited_constant_changes_the_grids():
+    """The module's source with another rho: every default follows from the one line."""
     source = inspect.getsource(noise)
     assert source.count("\nRHO = 7.0\n") == 1
     edited = types.ModuleType("uturn_lib.edited_noise")
     edited.__package__ = "uturn_lib"
     exec(source.replace("\nRHO = 7.0\n", "\nRHO = 5.0\n"), vars(edited))
-    assert (noise.GRID["rho"], edited.GRID["rho"]) == (7.0, 5.0)
     np.testing.assert_allclose(edited.karras_sigmas(20, 8.0), noise.karras_sigmas(20, 8.0, rho=5.0))
     np.testing.assert_allclose(edited.turn_sigmas(20, 8.0), noise.turn_sigmas(20, 8.0, rho=5.0))
     assert edited.proportional_steps(1.0, 100) == noise.proportional_steps(1.0, 100, rho=5.0)

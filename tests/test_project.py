@@ -25,6 +25,40 @@ NAMES = [
 ]
 
 
+def test_names_are_loaded_when_first_used():
+    """`import uturn_lib` is quick; every name, submodule and `import *` still works after it."""
+    program = """
+import sys, uturn_lib
+assert "torch" not in sys.modules
+import uturn_lib.api as api
+assert all(getattr(uturn_lib, name) is getattr(api, name) for name in api.__all__)
+assert set(api.__all__) <= set(dir(uturn_lib)) and uturn_lib.networks.EDMDenoiser
+assert not hasattr(uturn_lib, "missing") and not hasattr(uturn_lib, "__wrapped__")
+from uturn_lib import *
+assert u_turn is api.u_turn
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "hidden", ["jupyter jupyter_client jupyter_core jupyterlab papermill nbval nbformat ipykernel"]
+)
+def test_the_core_works_without_jupyter(hidden):
+    """A U-Turn in an environment without the extra `notebooks`; `uturn figures` says what is missing."""
+    program = f"""
+import sys
+for name in {hidden!r}.split():
+    sys.modules[name] = None  # importing it raises ImportError
+import torch, uturn_lib as ut
+from uturn_lib import cli, experiments, reports, training
+x0 = torch.zeros(2, 3)
+assert ut.u_turn(ut.GaussianDenoiser(torch.zeros(3), torch.eye(3)), x0, 1.0, steps=4).y0.shape == x0.shape
+assert cli.main(["figures", "fig01"]) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "pip install 'uturn-lib[notebooks]'" in done.stderr, done.stderr
+
+
 def test_names_that_stay_are_importable():
     for name in NAMES:
         assert getattr(uturn_lib, name).__doc__
@@ -92,15 +126,15 @@ def test_conda_builds_the_environment_of_pyproject():
 
 def test_every_direct_dependency_is_pinned():
     project = pyproject()["project"]
-    wanted = (
-        project["dependencies"] + project["optional-dependencies"]["dev"] + project["optional-dependencies"]["bench"]
-    )
+    extras = project["optional-dependencies"]
+    assert "uturn-lib[notebooks]" in extras["dev"]
+    wanted = [*project["dependencies"], *extras["notebooks"], *extras["dev"], *extras["bench"]]
     pinned = {
         re.split(r"[=;]", line)[0].strip().lower().replace("_", "-")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    names = {re.split(r"[>=<;\[ ]", entry)[0].lower().replace("_", "-") for entry in wanted}
+    names = {re.split(r"[>=<;\[ ]", entry)[0].lower().replace("_", "-") for entry in wanted} - {"uturn-lib"}
     assert names <= pinned
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
 

@@ -1,67 +1,47 @@
 """U-Turn diffusion: the library behind the notebooks. docs/house.md shows where everything is.
 
-Threads: OpenMP threads that wait for one another spin by default. On a machine that does other work as well, the cores that they burn make
-every small tensor operation many times slower. So this package sets ``GOMP_SPINCOUNT`` (a waiting thread soon goes to sleep), unless the user
-has set it or ``OMP_WAIT_POLICY``. GNU's OpenMP, which torch uses on Linux, reads it once, when torch is loaded: it has no effect where torch was
-imported before ``uturn_lib``, as in a notebook that was not started by ``make``. Then set it in the shell. Other systems have another OpenMP.
+Public names are listed in ``api.py`` and loaded when first used: ``uturn --help`` does not wait
+for torch.
+
+Threads: an OpenMP thread that waits for another one spins by default. On a busy machine that makes
+small tensor operations many times slower. This package sets ``GOMP_SPINCOUNT``, so that a waiting
+thread soon sleeps, unless ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY`` is set already. GNU's OpenMP
+(torch on Linux) reads it once, when torch is loaded: if torch was imported before ``uturn_lib``,
+set it in the shell.
 """
 
 import os
 import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if "OMP_WAIT_POLICY" not in os.environ:
-    # Seen with two processes of two threads each on two crowded cores: 9 calls of the digits network per second in each, against 0.5 with
-    # 20000 or with libgomp's own 300000. Sleeping at once (0) is faster still there, and costs a tenth to a third of the speed on a quiet machine.
+    # Two processes of two threads on two busy cores: 9 calls of the digits network per second in
+    # each, against 0.5 with 20000 or libgomp's default 300000. With 0 a busy machine is faster
+    # still, but a quiet one is a tenth to a third slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# Libraries that ask tqdm for its notebook widget warn when ipywidgets is absent; the text bar serves as well.
+# tqdm.auto warns when ipywidgets is absent; the text bar serves as well.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
-from . import measures
-from .claims import Ledger
-from .data import ImageSet, load_data
-from .denoisers import (
-    ClassConditional,
-    Denoiser,
-    GaussianDenoiser,
-    GaussianMixtureDenoiser,
-    noise_prediction,
-    score,
-    velocity,
-)
-from .empirical import EmpiricalDenoiser
-from .methods import Churn, Step
-from .networks import load_classifier, load_denoiser
-from .noise import karras_sigmas
-from .profiles import Profile, load_profile
-from .sampling import Sampler, reverse
-from .uturn import UTurn, artificial_start, g_turn, u_turn
-
 __version__ = "0.1.0"
-__all__ = [
-    "Churn",
-    "ClassConditional",
-    "Denoiser",
-    "EmpiricalDenoiser",
-    "GaussianDenoiser",
-    "GaussianMixtureDenoiser",
-    "ImageSet",
-    "Ledger",
-    "Profile",
-    "Sampler",
-    "Step",
-    "UTurn",
-    "artificial_start",
-    "g_turn",
-    "karras_sigmas",
-    "load_classifier",
-    "load_data",
-    "load_denoiser",
-    "load_profile",
-    "measures",
-    "noise_prediction",
-    "reverse",
-    "score",
-    "u_turn",
-    "velocity",
-]
+
+if TYPE_CHECKING:
+    from .api import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """A public name of ``api``, or a submodule (PEP 562)."""
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":  # the submodule exists and lacks a dependency
+            raise
+    # Not `from . import api`: that would ask this function for "api" again.
+    return getattr(import_module(f"{__name__}.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module(f"{__name__}.api").__all__})

@@ -115,6 +115,11 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
+def network_calls(method: str, steps: int) -> int:
+    """Denoiser calls of ``steps`` steps of ``method``."""
+    return METHODS[method].calls_in(steps)
+
+
 def register(*names: str, **properties: Any) -> Callable[[Update], Update]:
     """Decorator: enter an update function under ``names`` with the ``properties`` of a :class:`Method`. ``ValueError`` for a name in use."""
 

@@ -1,4 +1,4 @@
-"""What to run at which scale. A notebook takes a profile's name; everything else follows from it."""
+"""Profiles: data, network and scale of a run, by name."""
 
 from __future__ import annotations
 
@@ -12,68 +12,62 @@ from .support import checks
 
 @dataclass(frozen=True)
 class Profile:
-    """Data, network and scale.
-
-    ``sigmas``: turn levels of the sweeps; ``quality_sigmas``: those at which sets without ground truths are generated as well, a subset;
-    ``ground_truths``: how many held-out images are turned; ``steps``: reverse steps from ``sigma_max`` (shorter legs take
-    proportionally fewer); ``ode_steps``, ``ode_ground_truths``: the same for the deterministic sampler, which asks twice per step;
-    ``ks_samples``: images per Gaussianity test, 256 as the authors', in ``ks_sets`` independent sets of ``ks_steps`` steps;
-    ``repeats`` of each of ``repeated`` ground truths at ``repeat_sigmas``: statistics of single ground truths;
-    ``affinity_fit``, ``affinity_held_out``: images for the affine regressions;
-    ``flow_steps``: Euler steps of the companions' deterministic generations (20 as published by Chen et al.), ``ablated`` of them for every part of the U-Net that is switched off in
-    one window of steps, ``paths`` of them for the shape of trajectories and errors of solvers;
-    ``chunk``: samples per cached piece of work; ``shown``: rows of an image grid.
-    ``features``: where quality distances look, "classifier" or a name of ``networks.features.imagenet_extractor``; ``feature_reference``: training
-    images they are compared with (None: all); ``feature_components``: how many leading ones are used (None: all), since a distance of a few hundred
-    images in a thousand dimensions is nothing but bias. ``second``, ``second_ground_truths``, ``second_steps``: the data set of Figure 16. ``noun``: what one image is called in captions.
-    ``labels``: whether the network is asked with labels and without ("both"), only with them ("always": it met no null label in training) or only without
-    ("never": it has no classes). It decides which figures the profile has (:meth:`shows`); what "always" still does for comparison has labels (``turns`` says so).
-    ``second_checkpoint``: a network for the data of Figure 16, shown beside the memorising score.
-    ``on_cpu``: what is smaller where there is no GPU (:meth:`on`).
-    """
+    """Data, network and scale; see the comments of the fields."""
 
     name: str
     dataset: str
     checkpoint: str
     classifier: str
-    sigmas: tuple[float, ...]
-    quality_sigmas: tuple[float, ...]
-    repeat_sigmas: tuple[float, ...]
-    ground_truths: int
-    steps: int
+    sigmas: tuple[float, ...]  # of the sweeps
+    quality_sigmas: tuple[float, ...]  # a subset: sets without ground truths are generated as well
+    repeat_sigmas: tuple[float, ...]  # of the repeated U-Turns
+    ground_truths: int  # held-out images in a sweep
+    steps: int  # reverse steps from sigma_max; shorter legs take proportionally fewer
+    # Of the deterministic sampler, which makes two network calls per step.
     ode_steps: int = 24
     ode_ground_truths: int = 100
+    # Statistics of single ground truths: so many of them, so many U-Turns of each.
     repeated: int = 20
     repeats: int = 16
+    # Images for the affine regressions.
     affinity_fit: int = 2000
     affinity_held_out: int = 500
+    # Gaussianity tests: images per test (the authors' 256), independent sets, steps.
     ks_samples: int = 256
     ks_sets: int = 4
     ks_steps: int = 32
     sigma_max: float = 80.0
+    # Companions: Euler steps of a deterministic generation (20: Chen et al.), generations per
+    # skipped part of the U-Net, and generations for shapes of trajectories and solver errors.
     flow_steps: int = 20
     ablated: int = 24
     paths: int = 64
-    chunk: int = 80
+    chunk: int = 80  # samples per cached result
     batch_size: int = 80
-    shown: int = 10
+    shown: int = 10  # rows of an image grid
+    # Features of the quality distances: "classifier" or a name of features.imagenet_extractor;
+    # number of training images in the reference set and of leading components (None: all).
+    # A few hundred images in a thousand dimensions give nothing but bias.
     features: str = "classifier"
     feature_reference: int | None = None
     feature_components: int | None = None
-    noun: str = "image"
+    noun: str = "image"  # name of an image in captions
+    # Figure 16: its data set, and a network for it.
     second: str = "digits"
     second_ground_truths: int = 200
     second_steps: int = 64
     second_checkpoint: str | None = None
+    # How the network can be called: with and without labels ("both"), only with them ("always":
+    # no null label in training), or only without ("never": no classes). See `why_not`.
     labels: str = "both"
     description: str = ""
-    on_cpu: Mapping[str, Any] = field(default_factory=dict)
+    on_cpu: Mapping[str, Any] = field(default_factory=dict)  # replaced where there is no GPU
 
     def on(self, device: str) -> Profile:
-        """The profile at the scale of a kind of device, "cuda" or "cpu"; the figures of a CPU run say so.
+        """The profile at the scale of ``device``, "cuda" or "cpu"; the figures of a CPU run say so.
 
-        ``$UTURN_SCALE`` = "smoke" makes it as small as the notebooks bear: to see in minutes whether files, networks and machine are in order before
-        hours are spent. Its numbers mean nothing.
+        ``$UTURN_SCALE`` = "smoke" shrinks it to the minimum, to check files, networks and machine
+        in minutes. The numbers of such a run mean nothing.
         """
         scale = os.environ.get("UTURN_SCALE") or "full"
         checks.one_of("UTURN_SCALE", scale, ("full", "smoke"))
@@ -83,15 +77,22 @@ class Profile:
     @property
     def turns(self) -> str:
         """How captions call the U-Turns that T_m and T_s are read from."""
-        return "with labels (this network knows no others)" if self.labels == "always" else "without labels (Figure 9)"
+        return (
+            "with labels (this network knows no others)"
+            if self.labels == "always"
+            else "without labels (Figure 9)"
+        )
 
     def shows(self, figure: str) -> bool:
         """Whether ``figure`` ("fig08", "p3a") can be made: :meth:`why_not` has no answer."""
         return self.why_not(figure) is None
 
     def why_not(self, figure: str) -> str | None:
-        """What the profile's network lacks for ``figure``: classes for the class-conditional ones, a score without labels for those of the single score and the companions,
-        the parts of a diffusers ``UNet2DModel`` for the study of its dynamics; None where it lacks nothing."""
+        """What the profile's network lacks for ``figure``, in words; None if nothing.
+
+        Class-conditional figures need classes, those of the single score and the companions a score
+        without labels, p2 a diffusers ``UNet2DModel``.
+        """
         if self.labels == "never" and figure in CLASS_CONDITIONAL:
             return "no classes"
         if self.labels == "always" and (figure in SINGLE_SCORE or not figure.startswith("fig")):
@@ -103,18 +104,23 @@ class Profile:
     def scale(self) -> str:
         """The scale in words, to be printed with a run."""
         return (
-            f"{self.ground_truths:,} ground truths at {len(self.sigmas)} levels, {self.steps} reverse steps; {self.repeated} x {self.repeats} repeats at "
-            f"{len(self.repeat_sigmas)} levels; {self.ks_sets} x {self.ks_samples} generations of {self.ks_steps} steps; "
+            f"{self.ground_truths:,} ground truths at {len(self.sigmas)} levels, {self.steps} "
+            f"reverse steps; {self.repeated} x {self.repeats} repeats at "
+            f"{len(self.repeat_sigmas)} levels; {self.ks_sets} x {self.ks_samples} generations of "
+            f"{self.ks_steps} steps; "
             f"{self.ode_ground_truths:,} by the ODE, {self.ode_steps} steps; quality against "
-            f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} training images; "
-            f"companions: {self.flow_steps} Euler steps, {self.ablated} images for each part switched off, {self.paths} trajectories"
+            f"{'all' if self.feature_reference is None else f'{self.feature_reference:,}'} "
+            "training images; "
+            f"companions: {self.flow_steps} Euler steps, {self.ablated} images for each part "
+            f"switched off, {self.paths} trajectories"
         )
 
 
 CLASS_CONDITIONAL = ("fig02", "fig03", "fig05", "fig06", "fig07", "fig08")
 SINGLE_SCORE = ("fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "fig15")
 
-# Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that curves can be laid over each other.
+# Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that
+# curves can be laid over each other.
 LEVELS = (0.1, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 14.0, 30.0, 80.0)
 QUALITY_LEVELS = (1.0, 2.0, 4.0, 8.0, 14.0, 30.0, 80.0)
 FEW_QUALITY_LEVELS = (1.0, 2.0, 4.0, 8.0, 80.0)  # on a CPU
@@ -139,7 +145,8 @@ PROFILES = {
         ablated=10,
         paths=48,
         noun="digit",
-        description="5,000 MNIST digits, a network of 2 million parameters: minutes on a laptop's CPU",
+        description="5,000 MNIST digits, a network of 2 million parameters: "
+        "minutes on a laptop's CPU",
     ),
     "cifar10": Profile(
         name="cifar10",
@@ -166,7 +173,10 @@ PROFILES = {
         features="imagenet",
         second="cifar10",
         second_ground_truths=400,
-        description="CIFAR-10 as in the paper; thousands of samples per point on a GPU, a smaller scale on a CPU",
+        description=(
+            "CIFAR-10 as in the paper; thousands of samples per point on a GPU, a smaller scale "
+            "on a CPU"
+        ),
         on_cpu={
             "quality_sigmas": FEW_QUALITY_LEVELS,
             "ground_truths": 160,
@@ -191,7 +201,8 @@ PROFILES = {
     ),
 }
 
-# Figures 1 to 8 of the paper have a class-conditional network, 9 to 15 a single score of all classes.
+# Figures 1 to 8 of the paper have a class-conditional network, 9 to 15 a single score of all
+# classes.
 PROFILES["imagenet64"] = replace(
     PROFILES["cifar10"],
     name="imagenet64",
@@ -207,7 +218,7 @@ PROFILES["imagenet64"] = replace(
     second="ffhq64",
     second_checkpoint="edm-ffhq-64x64-uncond-vp.pkl",
     description="ImageNet at 64 x 64, NVIDIA's class-conditional EDM network: a GPU's work",
-    on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 20, "chunk": 20},
+    on_cpu={**PROFILES["cifar10"].on_cpu, "batch_size": 20, "chunk": 20},
 )
 PROFILES["cifar10-edm"] = replace(
     PROFILES["cifar10"],
@@ -215,12 +226,12 @@ PROFILES["cifar10-edm"] = replace(
     checkpoint="edm-cifar10-32x32-uncond-vp.pkl",
     labels="never",
     description="CIFAR-10, NVIDIA's unconditional EDM network: a GPU's work",
-    on_cpu=PROFILES["cifar10"].on_cpu | {"batch_size": 40, "chunk": 40},
+    on_cpu={**PROFILES["cifar10"].on_cpu, "batch_size": 40, "chunk": 40},
     steps=256,
     ode_steps=128,
 )
 
-SMOKE = dict(
+SMOKE: dict[str, Any] = dict(
     ground_truths=40,
     steps=24,
     ode_steps=8,
@@ -247,33 +258,49 @@ SMOKE = dict(
 
 @dataclass(frozen=True)
 class Composite:
-    """Several profiles whose figures go into one folder: ``parts`` maps a figure ("fig08"), or a companion study ("p3"), to the
-    profile that computes it."""
+    """Profiles whose figures share a folder: ``parts`` maps a figure or study to its profile."""
 
     parts: Mapping[str, str]
     description: str
 
 
-_PAPER = {f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm" for number in range(1, 17)}
+_PAPER = {
+    f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
+    for number in range(1, 17)
+}
 _PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4")}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,
-        "the paper's own networks: ImageNet-64 (EDM, class-conditional) in Figures 1 to 8, CIFAR-10 (EDM) in 9 to 15 and in the companion studies, FFHQ-64 (EDM) in 16",
+        "the paper's own networks: ImageNet-64 (EDM, class-conditional) in Figures 1 to 8, "
+        "CIFAR-10 (EDM) in 9 to 15 and in the companion studies, FFHQ-64 (EDM) in 16",
     )
 }
 
 
 def load_profile(name: str) -> Profile:
-    """The profile called ``name``, or the part of a composite called "paper/imagenet64"; ``ValueError`` lists the known ones."""
+    """The profile ``name``, or a part of a composite ("paper/imagenet64").
+
+    Raises ``ValueError`` with the known names.
+    """
     group, _, part = name.rpartition("/")
     if group in COMPOSITES and part in COMPOSITES[group].parts.values():
         return replace(PROFILES[part], name=name)
     if name in COMPOSITES:
-        known = ", ".join(f"{name}/{part}" for part in dict.fromkeys(COMPOSITES[name].parts.values()))
-        raise ValueError(f"profile = {name!r} is made of several; a single notebook needs one of {known}")
+        known = ", ".join(
+            f"{name}/{part}" for part in dict.fromkeys(COMPOSITES[name].parts.values())
+        )
+        raise ValueError(
+            f"profile = {name!r} is made of several; a single notebook needs one of {known}"
+        )
     checks.one_of("profile", name, PROFILES)
     return PROFILES[name]
+
+
+def check_profile(name: str) -> None:
+    """Raise ``ValueError`` unless ``name`` is a profile, a composite or a part of one."""
+    if name not in COMPOSITES:
+        load_profile(name)
 
 
 def profile_of(name: str, figure: str) -> str:
@@ -282,7 +309,9 @@ def profile_of(name: str, figure: str) -> str:
         parts = COMPOSITES[name].parts
         found = parts.get(figure) or parts.get(figure[:2])
         if found is None:
-            raise ValueError(f"figure = {figure!r} is not known to profile {name}; allowed: {', '.join(parts)}")
+            raise ValueError(
+                f"figure = {figure!r} is not known to profile {name}; allowed: {', '.join(parts)}"
+            )
         return f"{name}/{found}"
     return load_profile(name).name
 

@@ -19,7 +19,7 @@ from .denoisers import Denoiser, GaussianDenoiser, sigma_range
 from .empirical import EmpiricalDenoiser
 from .methods import Churn
 from .sampling import Sampler, guarded, reverse, sampling_grid
-from .seeding import NoiseStream, sample_seeds
+from .seeding import NoiseStream, sample_seeds, starting_noise
 from .support import checks
 
 
@@ -116,7 +116,7 @@ def artificial_start(
     shape = sample_shape or getattr(denoiser, "sample_shape", None)
     if shape is None:
         raise ValueError("sample_shape is needed: the denoiser does not know the shape of its samples")
-    x_u = sigma_u * NoiseStream(sample_seeds(seed, indices, "start"), shape).normal()
+    x_u = starting_noise(shape, indices, sigma_u, seed)
     denoised, y0 = _reverse_leg(denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels)
     return UTurn(None, x_u.float(), denoised.float(), y0.float(), sigma_u)
 

@@ -1,6 +1,7 @@
 """The companion studies on cases whose answers are known: resumed ablations, schedules and their cost, modes of mean shift, auxiliary laws, the KL divergence as an integral."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,10 +18,11 @@ from uturn_lib.companions.p2.ablation import AblatedDenoiser, components
 from uturn_lib.companions.p3 import geometry, solvers
 from uturn_lib.companions.p4 import diffusion_time, duration
 from uturn_lib.companions.p4.auxiliary import SubspaceMixture, fit_mixture
-from uturn_lib.experiments import Workbench
+from uturn_lib.experiments import Study, Workbench
+from uturn_lib.experiments.study import same
 from uturn_lib.measures.estimate import Estimate, bootstrap_mean
 from uturn_lib.sampling import final, sampling_grid
-from uturn_lib.seeding import NoiseStream, sample_seeds
+from uturn_lib.seeding import NoiseStream, sample_seeds, starting_noise
 
 # ------------------------------------------------------------------------------------------------ P2
 
@@ -34,9 +36,7 @@ def study():
     network = make_tiny_network()
     network.fingerprint = "tiny"
     profile = SimpleNamespace(flow_steps=8, sigma_max=80.0, ablated=8)
-    return SimpleNamespace(
-        denoiser=network, fingerprint="tiny", device=torch.device("cpu"), batch_size=16, profile=profile
-    )
+    return Study(partial(same, network), "tiny", batch_size=16, profile=profile)
 
 
 def test_every_step_lies_in_one_window():
@@ -55,7 +55,7 @@ def test_resumed_runs_are_whole_runs(study):
     """The map is computed from the states of the untouched run; here each cell again, from the start."""
     found = dynamics.effect_map(study)
     grid = sampling_grid(study.denoiser, 8, 80.0)
-    start = flows.starts((1, 8, 8), range(8), 80.0, dynamics.MAP_SEEDS)
+    start = starting_noise((1, 8, 8), range(8), 80.0, dynamics.MAP_SEEDS)
     torch.testing.assert_close(found.base, final(solvers.solve(study.denoiser, start, grid)).float())
     parts = components(study.denoiser.unet)
     assert found.parts == parts and found.outputs.shape[:3] == (len(parts), WINDOWS, 8)
@@ -156,7 +156,7 @@ def test_flows_do_not_depend_on_how_they_are_cut(gaussian):
 def test_shapes_of_gaussian_trajectories(gaussian):
     """From the closed form x - mu = sqrt((lambda + sigma^2) / (lambda + 80^2)) (start - mu)."""
     found = geometry.shapes(Workbench.around(gaussian), 40, steps=80, method="heun")
-    start = flows.starts((6,), range(40), 80.0, 0)
+    start = starting_noise((6,), range(40), 80.0, 0)
     sigmas = torch.cat([torch.tensor(found.sigmas), torch.zeros(1)])
     modes = (start - gaussian.mean) @ gaussian.eigenvectors
     scale = ((gaussian.eigenvalues + sigmas[:, None] ** 2) / (gaussian.eigenvalues + 6400)).sqrt()
@@ -197,7 +197,7 @@ def test_solver_errors_fall_and_euler_is_the_worst(gaussian):
 
 @pytest.mark.parametrize("method", list(solvers.ORDERS))
 def test_convergence_has_the_announced_order(method, mixture):
-    x = flows.starts((2,), range(100), 5.0, 0)
+    x = starting_noise((2,), range(100), 5.0, 0)
     errors = geometry.convergence(mixture, x, [method], [32, 64, 128], 5.0, 0.1)[method]
     assert abs(math.log2(errors[1] / errors[2]) - solvers.ORDERS[method]) < 0.3
 
@@ -216,7 +216,7 @@ def test_the_deviation_on_optimal_paths_is_that_of_the_two_denoisers_there():
     memory = EmpiricalDenoiser(images)
     walk = [
         step
-        for step in reverse(memory, flows.starts((4,), range(6), 80.0, 0), karras_sigmas(10, 80.0), "ode")
+        for step in reverse(memory, starting_noise((4,), range(6), 80.0, 0), karras_sigmas(10, 80.0), "ode")
         if step.sigma
     ]
     assert found.sigmas == pytest.approx([step.sigma for step in walk])
@@ -397,7 +397,7 @@ def test_the_likelihood_through_the_flow_is_the_density(gaussian):
 def test_the_perfect_auxiliary_gives_the_data_at_every_time(subspace):
     small, full = subspace
     profile = SimpleNamespace(ground_truths=4000, chunk=4000, quality_sigmas=(0.7, 3.0), steps=60, sigma_max=80.0)
-    study = SimpleNamespace(denoiser=small, fingerprint="small", device=torch.device("cpu"), profile=profile)
+    study = Study(partial(same, small), "small", profile=profile)
     outputs = duration.auxiliary_starts(study, small).double()
     mean = (full.weights[:, None] * full.means).sum(0)
     reference = small.sample(range(50_000, 70_000))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from local_server import Server
 
-from uturn_lib import load_denoiser
+from uturn_lib import cli, load_denoiser
 from uturn_lib.data.downloads import fetch, offline_file
 from uturn_lib.networks.edm import pretrained
 
@@ -105,7 +105,7 @@ def test_an_edm_file_is_downloaded_by_its_published_name(server, tmp_path, monke
     monkeypatch.setattr("uturn_lib.data.downloads.kept_folder", lambda: tmp_path / "kept")
     found = load_denoiser(name, "cpu")
     assert found.sample_shape == (3, 16, 16) and (tmp_path / "kept" / name).is_file()
-    assert pretrained.main(["fetch", name]) == 0
+    assert cli.main(["fetch", name]) == 0
     assert len(server.asked) == 1
     # A file that was put into the data folder by hand comes first.
     (tmp_path / "data" / "edm").mkdir(parents=True)
@@ -122,5 +122,5 @@ def test_offline_the_error_names_file_size_and_place(tmp_path, monkeypatch, caps
         RuntimeError, match=r"edm-imagenet-64x64-cond-adm.pkl \(1184 MB, CC BY-NC-SA 4.0\).*UTURN_DATA/edm/"
     ):
         load_denoiser("edm-imagenet-64x64-cond-adm.pkl", "cpu")
-    assert pretrained.main(["fetch", "edm-ffhq-64x64-uncond-vp.pkl"]) == 2
+    assert cli.main(["fetch", "edm-ffhq-64x64-uncond-vp.pkl"]) == 2
     assert "UTURN_DATA/edm/" in capsys.readouterr().err

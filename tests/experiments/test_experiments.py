@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -12,9 +13,8 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import Churn, EmpiricalDenoiser, experiments, load_data, noise
+from uturn_lib import Churn, EmpiricalDenoiser, experiments, load_data
 from uturn_lib.claims.verdicts import OPEN
-from uturn_lib.companions import flows
 from uturn_lib.data import ImageSet
 from uturn_lib.experiments import engine
 from uturn_lib.measures import correlation
@@ -91,32 +91,6 @@ def test_every_input_is_in_the_key(gaussian, mixture, change):
     assert counted.calls > calls
 
 
-@pytest.mark.parametrize("constant", ["rho", "sigma_min"])
-def test_the_constants_of_the_grid_are_in_the_key(gaussian, monkeypatch, constant):
-    """There is one copy of them, in ``noise``: sweeps of the library and of the companions see a change there."""
-    counted = Counted(gaussian)
-    bench = experiments.Workbench.around(counted)
-
-    def run():
-        experiments.u_turn_sweep(bench, starts_from(gaussian), (0.5,), steps=10)
-        flows.run(bench, 4, 6)
-
-    run()
-    calls = counted.calls
-    run()
-    assert counted.calls == calls
-    monkeypatch.setitem(noise.GRID, constant, 2 * noise.GRID[constant])
-    run()
-    assert counted.calls == 2 * calls
-
-
-def test_the_version_of_the_computation_is_in_the_key(monkeypatch):
-    chunk = engine.Chunk("u_turn", {"seed": 0})
-    before = chunk.path
-    monkeypatch.setitem(engine.VERSIONS, "u_turn", engine.VERSIONS["u_turn"] + 1)
-    assert chunk.path != before
-
-
 @pytest.mark.parametrize("kind", ["truncated", "empty", "other inputs"])
 def test_a_damaged_result_is_computed_again(gaussian, kind):
     counted = Counted(gaussian)
@@ -141,7 +115,7 @@ def test_results_are_readable_without_us(gaussian):
     with np.load(file, allow_pickle=False) as stored:
         parameters = json.loads(str(stored["parameters"]))
         assert stored["y0"].shape == (3, 6)
-    assert parameters["sigma_u"] == 0.5 and parameters["denoiser"] == gaussian.fingerprint
+    assert parameters["sigma_u"] == 0.5 and parameters["bench"] == gaussian.fingerprint
 
 
 def test_nothing_is_left_when_a_chunk_fails(gaussian):
@@ -168,7 +142,7 @@ def test_a_killed_sweep_continues(gaussian, tmp_path):
     script = tmp_path / "sweep.py"
     script.write_text(f"""
 import sys, time, torch
-sys.path[:0] = [{str(ROOT / "tests")!r}, {str(ROOT / "tests" / "experiments")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests" / "experiments")!r}]
 from test_experiments import Counted, starts_from
 from uturn_lib import GaussianDenoiser, experiments
 class Slow(Counted):
@@ -201,6 +175,25 @@ def test_an_executor_changes_nothing(gaussian, monkeypatch, tmp_path):
     torch.testing.assert_close(serial.y0, spread.y0, atol=1e-6, rtol=0)
 
 
+def test_chunks_travel_to_other_processes(monkeypatch, tmp_path):
+    """Workers that know nothing but what is sent to them; the data of a study stay at home."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    study = experiments.prepare("laptop", "cpu")
+    starts = study.test.take(4)
+    settings = {"steps": 4, "chunk": 2}
+    plan = experiments.u_turn_sweep.plan(study, starts, (0.5, 2.0), **settings)
+    assert len(pickle.dumps(plan.chunks)) < 200_000 and "denoiser" not in vars(study)
+    serial = plan.run()
+    assert len(pickle.dumps(plan.chunks)) < 200_000  # the network that was loaded stays at home as well
+    monkeypatch.setenv("UTURN_CACHE", str(tmp_path / "second"))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        spread = experiments.u_turn_sweep(study, starts, (0.5, 2.0), executor=executor, **settings)
+    torch.testing.assert_close(serial.y0, spread.y0, atol=1e-5, rtol=0)
+    assert {chunk.path for chunk in plan.chunks} == set(cache_folder().rglob("*.npz"))  # the same keys there
+
+
 def test_two_processes_share_a_sweep(tmp_path):
     """Each piece is computed once, by one of them, and both end with the same results."""
     program = """
@@ -222,7 +215,7 @@ print(slow.calls, float(sweep.y0.sum()))
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=120)[0].split() for process in both]
-    alone = next(iter(cache_folder().parent.glob("shared/u_turn")))
+    alone = next(iter(cache_folder().parent.glob("shared/u_turns")))
     assert len(list(alone.glob("[!.]*.npz"))) == 20
     from uturn_lib.noise import proportional_steps
 
@@ -232,18 +225,73 @@ print(slow.calls, float(sweep.y0.sum()))
 
 def test_what_another_process_computes_is_left_for_last(monkeypatch):
     """A locked chunk is not waited for while there is other work."""
-    chunks = [engine.Chunk("paths", {"number": number}) for number in range(3)]
-    order, lock = [], chunks[0].lock
-    lock.acquire()
+    order, chunks = [], numbered.chunks([{"number": number} for number in range(3)])
 
-    def compute(chunk):
-        order.append(chunk.inputs["number"])
+    def compute(number):
+        order.append(number)
         if len(order) == 2:
             lock.release()
-        return {"value": np.array(chunk.inputs["number"])}
+        return {"value": np.array(number)}
 
-    results = engine.run_chunks(compute, chunks, "test")
+    monkeypatch.setattr(numbered, "function", compute)
+    lock = chunks[0].lock
+    lock.acquire()
+    results = engine.run_chunks(chunks, "test")
     assert order == [1, 2, 0] and [int(result["value"]) for result in results] == [0, 1, 2]
+
+
+@engine.experiment("value", calls=lambda number: 10 * number)
+def numbered(number):
+    """Its number."""
+    return {"value": np.array(number)}
+
+
+@engine.experiment("value")
+def doubled(other, factor=2):
+    """A multiple of another experiment's number."""
+    return {"value": factor * other["value"]}
+
+
+def test_a_chunk_can_need_another_one():
+    (one,) = numbered.chunks([{"number": 3}])
+    (two,) = doubled.chunks([{}], other=one)
+    assert two.inputs == {"other": one.name, "factor": 2} and (one.calls, two.calls) == (30, 0)
+    assert int(engine.run_chunk(two)["value"]) == 6 and one.path.is_file()
+    assert int(doubled(one, factor=5)["value"]) == 15
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    with pytest.raises(ValueError, match=r"numbered: number is a object without a fingerprint"):
+        numbered.chunks([{"number": object()}])
+    with pytest.raises(ValueError, match=r"doubled: other\['x'\]\[1\] is a function"):
+        doubled.chunks([{"other": {"x": [1, lambda: 0]}}])
+    with pytest.raises(TypeError, match="colour"):
+        numbered.chunks([{"number": 1, "colour": 2}])
+    with pytest.raises(ValueError, match="two experiments are called u_turns"):
+        exec("def u_turns(): pass\nexperiment()(u_turns)", {"experiment": engine.experiment, "__name__": "elsewhere"})
+
+
+def test_arrays_other_than_the_declared_ones_are_refused(monkeypatch):
+    monkeypatch.setattr(numbered, "function", lambda number: {"values": np.array(number)})
+    with pytest.raises(ValueError, match="numbered gave values; declared: value"):
+        numbered(1)
+
+
+def test_tensors_of_other_shape_or_type_have_other_keys():
+    x = torch.zeros(2, 3)
+    keys = {numbered.chunks([{"number": y}])[0].name for y in (x, x.T, x.flatten(), x.long(), x.double(), x + 1)}
+    assert len(keys) == 6
+
+
+def test_a_plan_computes_nothing_and_its_chunks_are_those_of_the_run(gaussian):
+    counted = Counted(gaussian)
+    bench, starts = experiments.Workbench.around(counted), starts_from(gaussian)
+    plan = experiments.u_turn_sweep.plan(bench, starts, (0.5, 2.0), steps=20, chunk=5)
+    assert counted.calls == 0 and not any(cache_folder().rglob("*.npz")) and len(plan.chunks) == 6
+    made = experiments.u_turn_sweep(bench, starts, (0.5, 2.0), steps=20, chunk=5)
+    assert {chunk.path for chunk in plan.chunks} == set(cache_folder().rglob("*.npz"))
+    assert sum(chunk.calls for chunk in plan.chunks) == 12 * sum(proportional_steps(s, 20) for s in (0.5, 2.0))
+    assert torch.equal(plan.run().y0, made.y0)
 
 
 def test_independent_levels_have_their_own_noise(gaussian):
@@ -518,8 +566,6 @@ def test_leading_components_keep_most_of_the_variance_of_real_features():
 
 
 def test_a_study_can_be_sent_to_another_process_and_keeps_its_names():
-    import pickle
-
     study = experiments.prepare("laptop", "cpu")
     again = pickle.loads(pickle.dumps(study))
     assert again.fingerprint == study.fingerprint

@@ -167,7 +167,7 @@ def test_the_fast_box_filter_is_the_general_one():
 
 def test_a_late_convolution_is_convolution_then_filter_then_every_second_pixel():
     torch.manual_seed(0)
-    layer = edm.Conv(1, 1, 3, "down", (1, 3, 3, 1), late=True)
+    layer = edm.Conv(1, 1, 3, "down", (1, 3, 3, 1), fused=True)
     x = torch.randn(1, 1, 8, 8)
     # Zeros around the image, as far as both filters reach; correlation (torch) is convolution with the kernel turned round.
     padded = np.pad(x[0, 0].numpy(), 2)

@@ -16,7 +16,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from edm_stand_in import SOURCE, TINY_ADM, TINY_NCSN, TINY_SONG, edm_modules, random_network, write_edm_pickle
 from torch import nn
 
-from uturn_lib import GaussianDenoiser, load_denoiser, u_turn
+from uturn_lib import GaussianDenoiser, cli, load_denoiser, u_turn
 from uturn_lib.networks import shipped_fingerprint
 from uturn_lib.networks.checkpoints import UnsafeFile
 from uturn_lib.networks.diffusers_format import DiscreteDenoiser, alphas_cumprod
@@ -78,7 +78,7 @@ def test_a_fingerprint_is_kept_by_the_content_of_the_file(tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", TINY)
 def test_the_converted_file_gives_exactly_the_same(name, tmp_path, capsys):
     path = write_edm_pickle(tmp_path / "tiny.pkl", random_network(*TINY[name]))
-    assert pretrained.main(["convert", str(path), str(tmp_path / "converted")]) == 0
+    assert cli.main(["convert", str(path), str(tmp_path / "converted")]) == 0
     assert sorted(file.name for file in (tmp_path / "converted").iterdir()) == [
         "config.json",
         "diffusion_pytorch_model.safetensors",
@@ -304,7 +304,7 @@ def test_unsound_networks_are_a_value_error_that_names_the_file(name, tmp_path):
     path = dump(tmp_path / "unsound.pkl", {"ema": unsound()[name]})
     with pytest.raises(ValueError, match="unsound.pkl"):
         load_denoiser(path, "cpu")
-    assert pretrained.main(["convert", str(path), str(tmp_path / "converted")]) == 2
+    assert cli.main(["convert", str(path), str(tmp_path / "converted")]) == 2
     assert not (tmp_path / "converted" / "config.json").exists()
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import io
 import json
 import math
 import re
@@ -12,13 +11,15 @@ from functools import cache
 import pytest
 from safetensors import safe_open
 
-from uturn_lib import profiles
+from uturn_lib import cli, profiles
 from uturn_lib.claims import read_ledger
 from uturn_lib.reports import pages
 from uturn_lib.support.places import ROOT, reference_folder
 
 PAGES = [*pages.documents(), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 
 
 def read(page):
@@ -66,7 +67,9 @@ def test_nothing_private_on_a_page(page):
 def anchors(page):
     """The anchors that GitHub gives to the headings of a page."""
     titles = re.findall(r"^#+ (.+)$", without_code(read(page)), re.MULTILINE)
-    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)|[`*$]", r"\1", title).strip().lower() for title in titles]
+    plain = [
+        re.sub(r"\[([^]]*)\]\([^)]*\)|[`*$]", r"\1", title).strip().lower() for title in titles
+    ]
     return [re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in plain]
 
 
@@ -88,14 +91,19 @@ def test_anchors_are_unique(page):
 
 def test_every_page_is_on_the_map():
     shown = re.findall(r"\]\(([\w.]+)\)", read(ROOT / "docs" / "README.md"))
-    assert sorted(shown) == sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md")
+    assert sorted(shown) == sorted(
+        path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"
+    )
     linked = set(re.findall(r"\]\(docs/([\w.]+)", read(ROOT / "README.md")))
     assert linked == set(shown)
 
 
 def test_every_figure_is_shown_with_its_notebook():
     text = read(ROOT / "docs" / "figures.md")
-    for notebook in [*(ROOT / "notebooks").glob("fig*.ipynb"), *(ROOT / "notebooks").glob("companions/*.ipynb")]:
+    for notebook in [
+        *(ROOT / "notebooks").glob("fig*.ipynb"),
+        *(ROOT / "notebooks").glob("companions/*.ipynb"),
+    ]:
         assert f"(../{notebook.relative_to(ROOT).as_posix()})" in text
         assert f"(../figures/reference/laptop/{notebook.stem}.png)" in text
 
@@ -103,7 +111,9 @@ def test_every_figure_is_shown_with_its_notebook():
 def test_the_papers_are_cited_by_number():
     text = read(ROOT / "README.md")
     for number in ("10.3390/e27040343", "10.3390/e25040633"):
-        assert f"https://doi.org/{number}" in text and f"doi: {number}" in read(ROOT / "CITATION.cff")
+        assert f"https://doi.org/{number}" in text and f"doi: {number}" in read(
+            ROOT / "CITATION.cff"
+        )
     for number in ("2308.07421", "2312.14965", "2305.19947", "2206.05173"):
         assert f"https://arxiv.org/abs/{number}" in text
 
@@ -126,7 +136,9 @@ def test_make_knows_the_targets_and_variables_that_are_named(page):
             name, is_variable, value = word.partition("=")
             if is_variable:
                 assert f"$({name})" in makefile, line
-                assert name != "PROFILE" or value in {*profiles.PROFILES, *profiles.COMPOSITES}, line
+                assert name != "PROFILE" or value in {*profiles.PROFILES, *profiles.COMPOSITES}, (
+                    line
+                )
             else:
                 targets.add(word)
     if targets:
@@ -139,39 +151,33 @@ def test_make_knows_the_targets_and_variables_that_are_named(page):
         assert done.returncode == 0, done.stderr
 
 
-def command_line(module):
-    """The module that ``python -m module`` runs."""
-    found = importlib.import_module(module)
-    return importlib.import_module(f"{module}.__main__") if hasattr(found, "__path__") else found
-
-
-@cache
-def options_of(module):
-    """The help of a command line of the library."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
-        command_line(module).main(["--help"])
-    assert end.value.code == 0
-    return said.getvalue()
-
-
 @every_page
 def test_command_lines_of_the_library_parse(page):
+    """Every quoted ``uturn ...`` names a subcommand and options that it has."""
+    _, parsers = cli.make_parsers()
     for line in commands(page):
-        found = re.search(r"python3? -m (uturn_lib\S*)(.*)", line.split("#")[0])
-        if not found:
+        found = re.search(r"(?:\buturn|python3? -m uturn_lib)((?: [\w.-]+)+)", line.split("#")[0])
+        if not found or found[1].split()[0] not in parsers and "/uturn" not in line:
+            assert not re.search(r"-m uturn_lib\.", line), f"{line}: the command is uturn"
             continue
-        text = options_of(found[1])
-        words = found[2].split()
-        if words and not words[0].startswith("-"):
-            assert re.search(rf"[{{,\s]{re.escape(words[0])}[}},\s]", text), line
+        name, *words = found[1].split()
+        assert name in parsers, line
+        options = parsers[name].format_help()
         for word in words:
-            assert not word.startswith("-") or f"{word} " in text or f"{word}," in text, line
+            assert not word.startswith("-") or re.search(rf"{re.escape(word)}[ ,\n]", options), line
 
 
 def test_the_variables_of_the_environment_are_in_the_table():
-    sources = [*(ROOT / "uturn_lib").rglob("*.py"), ROOT / "tests" / "reports" / "test_run.py", ROOT / "Makefile"]
-    used = set(re.findall(r"UTURN_[A-Z_]+\b", "".join(path.read_text(encoding="utf-8") for path in sources)))
+    sources = [
+        *(ROOT / "uturn_lib").rglob("*.py"),
+        ROOT / "tests" / "reports" / "test_run.py",
+        ROOT / "Makefile",
+    ]
+    used = set(
+        re.findall(
+            r"UTURN_[A-Z_]+\b", "".join(path.read_text(encoding="utf-8") for path in sources)
+        )
+    )
     table = set(re.findall(r"^\| `(UTURN_[A-Z_]+)`", read(ROOT / "docs" / "data.md"), re.MULTILINE))
     assert table == used
     for page in PAGES:
@@ -199,7 +205,10 @@ def resolve(dotted):
 
 
 def test_the_functions_behind_the_figures_exist():
-    names = re.findall(r"`((?:uturn|measures|sampling|companions)(?:\.[a-z]\w*)+)`", read(ROOT / "docs" / "house.md"))
+    names = re.findall(
+        r"`((?:uturn|measures|sampling|companions)(?:\.[a-z]\w*)+)`",
+        read(ROOT / "docs" / "house.md"),
+    )
     names = [name for name in names if not name.endswith(".py")]
     assert len(names) > 15
     for name in names:
@@ -207,7 +216,9 @@ def test_the_functions_behind_the_figures_exist():
 
 
 def test_the_map_shows_the_tree():
-    (tree,) = [block for block in code(ROOT / "docs" / "house.md", "") if block.startswith("notebooks/")]
+    (tree,) = [
+        block for block in code(ROOT / "docs" / "house.md", "") if block.startswith("notebooks/")
+    ]
     folders = []
     for line in tree.splitlines():
         indent, name = re.match(r"( *)(\S+)", line).groups()
@@ -221,10 +232,12 @@ def test_the_map_shows_the_tree():
 # ----------------------------------------------------------------------------------------------- numbers and verdicts
 
 
-@pytest.mark.parametrize("page", pages.documents(), ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", pages.documents(), ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_quoted_claims_are_the_committed_ones(page):
     text = read(page)
-    assert pages.with_claims(text) == text, "run: python -m uturn_lib.reports.run readme"
+    assert pages.with_claims(text) == text, "run: uturn readme"
     assert list(pages.stale_verdicts(text)) == []
 
 
@@ -241,7 +254,9 @@ def test_the_pages_quote_claims():
 def measured(claim, figure):
     """How the committed ledger of the digits words a result."""
     entries = read_ledger("laptop", reference_folder)
-    return next(entry["measured"] for entry in entries if (entry["id"], entry["figure"]) == (claim, figure))
+    return next(
+        entry["measured"] for entry in entries if (entry["id"], entry["figure"]) == (claim, figure)
+    )
 
 
 def test_the_readme_compares_the_calls_of_figure_10():
@@ -254,17 +269,27 @@ def test_the_readme_compares_the_calls_of_figure_10():
 
 def test_sizes_of_networks_and_samples_are_those_of_the_code():
     readme, on_cifar10 = read(ROOT / "README.md"), read(ROOT / "docs" / "cifar10.md")
-    for data, turned in (("mnist", profiles.PROFILES["laptop"]), ("cifar10", profiles.PROFILES["cifar10"])):
+    for data, turned in (
+        ("mnist", profiles.PROFILES["laptop"]),
+        ("cifar10", profiles.PROFILES["cifar10"]),
+    ):
         folder = ROOT / "checkpoints" / data
         with safe_open(folder / "diffusion_pytorch_model.safetensors", "pt") as weights:
             shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]
         millions = sum(math.prod(shape) for shape in shapes) / 1e6
         images = turned.on("cpu").ground_truths
         assert f"a network of {millions:.0f} million parameters, {images} images turned" in readme
-        assert f"| `{data}` | denoiser, {millions:.2f} million" in read(ROOT / "docs" / "networks.md")
+        assert f"| `{data}` | denoiser, {millions:.2f} million" in read(
+            ROOT / "docs" / "networks.md"
+        )
         if data == "cifar10":
-            seen = json.loads((folder / "config.json").read_text())["uturn"]["training"]["images_seen"]
-            assert f"{millions:.0f} million parameters and has seen {seen / 1e6:.1f} million images" in on_cifar10
+            seen = json.loads((folder / "config.json").read_text())["uturn"]["training"][
+                "images_seen"
+            ]
+            assert (
+                f"{millions:.0f} million parameters and has seen {seen / 1e6:.1f} million images"
+                in on_cifar10
+            )
 
 
 def test_a_number_that_has_changed_is_rewritten_and_a_verdict_is_named(monkeypatch):
@@ -277,7 +302,9 @@ def test_a_number_that_has_changed_is_rewritten_and_a_verdict_is_named(monkeypat
         }
     ]
     monkeypatch.setattr("uturn_lib.reports.pages.ledger.read_ledger", lambda profile, place: ledger)
-    monkeypatch.setattr("uturn_lib.reports.pages.ledger.overall_verdicts", lambda profile, place: {"C1": "holds"})
+    monkeypatch.setattr(
+        "uturn_lib.reports.pages.ledger.overall_verdicts", lambda profile, place: {"C1": "holds"}
+    )
     old = "T_m = <!-- laptop fig09 C1.T_m -->9 [8, 10]<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
     new = "T_m = <!-- laptop fig09 C1.T_m -->1.50 [1.25, 1.75]<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
     assert pages.with_claims(old) == new
@@ -289,9 +316,13 @@ def test_a_number_that_has_changed_is_rewritten_and_a_verdict_is_named(monkeypat
 
 def test_forms_of_numbers():
     logarithm = next(
-        entry["values"]["log_gap"] for entry in read_ledger("laptop", reference_folder) if entry["id"] == "C2"
+        entry["values"]["log_gap"]
+        for entry in read_ledger("laptop", reference_folder)
+        if entry["id"] == "C2"
     )
-    value, low, high = map(float, re.findall(r"[\d.]+", pages.number("laptop", "fig09", "C2", "log_gap", "exp")))
+    value, low, high = map(
+        float, re.findall(r"[\d.]+", pages.number("laptop", "fig09", "C2", "log_gap", "exp"))
+    )
     for shown, exact in ((value, "value"), (low, "low"), (high, "high")):
         assert shown == pytest.approx(2.718281828 ** logarithm[exact], abs=0.006)
     plain = re.findall(r"[\d.]+", pages.number("laptop", "fig04", "C5", "moved"))
@@ -304,7 +335,10 @@ def test_forms_of_numbers():
 # ------------------------------------------------------------------------------------------------------ snippets
 
 
-SNIPPETS = [(page, text) for page in PAGES for text in code(page, "python") if "PixelDenoiser" not in text]
+OWN_TESTS = re.compile("PixelDenoiser|@register")
+SNIPPETS = [
+    (page, text) for page in PAGES for text in code(page, "python") if not OWN_TESTS.search(text)
+]
 
 
 @pytest.mark.parametrize("page, text", SNIPPETS, ids=[page.stem for page, _ in SNIPPETS])
@@ -314,7 +348,9 @@ def test_snippets_run(page, text):
 
 def test_the_own_denoiser_forgets_sooner_than_the_network():
     """What docs/house.md says of its example: T_m of pixels alone lies below that of the network."""
-    (text,) = [text for text in code(ROOT / "docs" / "house.md", "python") if "PixelDenoiser" in text]
+    (text,) = [
+        text for text in code(ROOT / "docs" / "house.md", "python") if "PixelDenoiser" in text
+    ]
     space = {"__name__": "snippet"}
     exec(text, space)
     network = next(
@@ -324,28 +360,35 @@ def test_the_own_denoiser_forgets_sooner_than_the_network():
     )
     assert 0 < space["times"].t_m.high < network["low"]
     notebook = read(ROOT / "notebooks" / "fig09_multiclass_uturns.ipynb")
-    assert "study = experiments.prepare(profile, device)" in notebook  # the line that a reader is told to replace
+    assert (
+        "study = experiments.prepare(profile, device)" in notebook
+    )  # the line that a reader is told to replace
     assert "takes no labels" in space["experiments"].class_gate(space["study"]).closed
 
 
 def test_the_example_of_a_sampler_has_order_one():
-    """CONTRIBUTING.md: halving the steps of Euler's method halves the error; y_0 = sqrt(K) x_u for a centred Gaussian."""
+    """CONTRIBUTING.md: halving the steps halves the error; y_0 = sqrt(K) x_u for a centred Gaussian."""
     import torch
 
-    from uturn_lib import GaussianDenoiser, karras_sigmas
+    from uturn_lib import GaussianDenoiser, karras_sigmas, methods
+    from uturn_lib.sampling import final, reverse
 
-    (text,) = [text for text in code(ROOT / "CONTRIBUTING.md", "python") if "def euler" in text]
-    space = {"__name__": "snippet"}
-    exec(text, space)
-    values = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    denoiser = GaussianDenoiser(torch.zeros(3), torch.diag(values))
-    x_u = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
-    exact = (values / (values + 9)).sqrt() * x_u
-    errors = []
-    for steps in (40, 80):
-        *_, last = space["euler"](denoiser, x_u, karras_sigmas(steps, 3.0).tolist())
-        errors.append(float((last.x - exact).norm()))
-    assert 1.7 < errors[0] / errors[1] < 2.3
+    (text,) = [text for text in code(ROOT / "CONTRIBUTING.md", "python") if "@register" in text]
+    try:
+        exec(text, {"__name__": "snippet"})
+        values = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+        denoiser = GaussianDenoiser(torch.zeros(3), torch.diag(values))
+        x_u = (
+            torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+        )
+        exact = (values / (values + 9)).sqrt() * x_u
+        errors = []
+        for steps in (80, 160):
+            y0 = final(reverse(denoiser, x_u, karras_sigmas(steps, 3.0), "log-euler"))
+            errors.append(float((y0 - exact).norm()))
+        assert 1.7 < errors[0] / errors[1] < 2.3
+    finally:
+        methods.METHODS.pop("log-euler", None)
 
 
 def test_the_workflow_runs_the_readmes_test_command():
@@ -354,7 +397,10 @@ def test_the_workflow_runs_the_readmes_test_command():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
     job = workflow["jobs"]["test"]
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
-    assert any(step.get("run") == ".ci/run" for step in job["steps"]) and "make test" in (ROOT / ".ci/run").read_text()
+    assert (
+        any(step.get("run") == ".ci/run" for step in job["steps"])
+        and "make test" in (ROOT / ".ci/run").read_text()
+    )
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     (ruff,) = [repo["rev"] for repo in hooks["repos"] if "ruff" in repo["repo"]]
     assert f"ruff=={ruff.removeprefix('v')}\n" in (ROOT / "constraints.txt").read_text()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from uturn_lib import cli
 from uturn_lib.reports import quick
 from uturn_lib.support.places import figure_folder
 
@@ -9,7 +10,7 @@ from uturn_lib.support.places import figure_folder
 def test_quick_draws_a_picture_and_says_where_image_and_class_are_lost(monkeypatch, capsys):
     monkeypatch.setattr(quick, "COUNT", 12)
     monkeypatch.setattr(quick, "open_picture", lambda path: False)
-    assert quick.main([]) == 0
+    assert cli.main(["quick"]) == 0
     said = capsys.readouterr().out
     picture = figure_folder("laptop") / "quick.png"
     assert picture.stat().st_size > 10_000 and str(picture) in said
@@ -29,5 +30,5 @@ def test_no_desktop_no_viewer(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--profile", "desktop"], ["--device", "gpu"]])
 def test_bad_input_ends_with_one_line(arguments, capsys):
-    assert quick.main(arguments) == 2
+    assert cli.main(["quick", *arguments]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -1,4 +1,4 @@
-"""The command line and the notebooks as documents; bad input ends with one clear line and a status that is not 0."""
+"""The notebooks as documents, and how they are found and run."""
 
 import os
 
@@ -9,32 +9,8 @@ from command_line import command
 from uturn_lib.reports import run
 from uturn_lib.support import progress
 from uturn_lib.support.places import ROOT, figure_folder
-from uturn_lib.training.__main__ import main as train
 
 NOTEBOOKS = run.find_notebooks([])
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["figures", "--profile", "desktop"], "profile = 'desktop' is not known; choose one of 'laptop'"),
-        (["figures", "fig99"], "figure = 'fig99' is not known; choose among fig01"),
-        (["figures", "fig08", "-p", "sede", "3"], "parameter of fig08_autocorrelation = 'sede' is not known"),
-        (["figures", "fig08", "--device", "gpu"], "device = 'gpu'"),
-        (["figures", "fig01", "-p", "seed", "abc"], "seed = 'abc'"),
-        (["figures", "p2", "--profile", "cifar10-edm"], "figure = 'p2': none of them can be made with profile"),
-    ],
-)
-def test_bad_input_ends_with_one_line_and_a_status(arguments, message):
-    done = command(*arguments)
-    assert done.returncode in (1, 2) and message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not figure_folder("laptop").exists()  # nothing half-written
-
-
-def test_training_refuses_unknown_profiles(capsys):
-    assert train(["--profile", "desktop"]) == 2
-    assert "profile = 'desktop'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

@@ -36,7 +36,7 @@ for name in modules:
     importlib.import_module(name)
 digits = load_data("mnist", "test").images[:2]
 turned = u_turn(load_denoiser("mnist", "cpu"), digits, 0.3, steps=4).y0
-engine.remember("u_turn", {"of": "this test"}, lambda: {"y0": turned.numpy()})
+engine.experiment("y0")(lambda of: {"y0": turned.numpy()})("this test")
 print(json.dumps({
     "file": uturn_lib.__file__, "modules": modules, "moved": float((turned - digits).square().mean().sqrt()),
     "curves": len(published.load_curves("chen2023_cifar10")["sigma"]), "cached": [str(f) for f in places.cache_folder().rglob("*.npz")],
@@ -109,7 +109,7 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
     assert listing(packages) == before and not any(empty.iterdir())
 
     refused = subprocess.run(
-        [str(python), "-m", "uturn_lib.reports.run", "figures", "fig08"],
+        [str(python), "-m", "uturn_lib", "figures", "fig08"],
         cwd=empty,
         env=settings,
         capture_output=True,
@@ -121,6 +121,9 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
 def test_the_wheel_holds_the_shipped_files_and_no_large_ones(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {item.filename: item.file_size for item in archive.infolist()}
+        (points,) = [name for name in sizes if name.endswith("entry_points.txt")]
+        assert "uturn = uturn_lib.cli:main" in archive.read(points).decode()
+    assert "uturn_lib/py.typed" in sizes
     for folder, inside in ((places.CHECKPOINTS, "checkpoints"), (places.PUBLISHED, "published")):
         for path in folder.rglob("*"):
             if path.suffix in (".safetensors", ".json", ".csv"):

@@ -220,3 +220,28 @@ def test_an_autocast_around_the_network_reaches_it(tiny_network):
     finally:
         hook.remove()
     assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_the_saved_state_has_the_keys_that_running_trainings_wrote(tmp_path):
+    """A state of an earlier version can be resumed: names in the file do not change."""
+    Trainer(TINY, tmp_path / "a", torch.device("cpu")).save()
+    state = torch.load(tmp_path / "a" / "state.pt", weights_only=True)
+    assert set(state) == {"recipe", "step", "seconds", "log", "denoiser", "averages", "optimizer"}
+    assert state["recipe"] == TINY.fixed
+    training.ClassifierTrainer(SMALL, tmp_path / "b", torch.device("cpu")).save()
+    state = torch.load(tmp_path / "b" / "state.pt", weights_only=True)
+    assert set(state) == {"recipe", "seconds", "epoch", "classifier", "optimizer", "schedule"}
+    assert state["recipe"] == repr(SMALL.record())
+
+
+def test_the_clock_counts_work_and_not_suspension(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(training.resumable.time, "monotonic", lambda: now[0])
+    trainer = training.ClassifierTrainer(SMALL, tmp_path, torch.device("cpu"))
+    now[0] += 50.0  # before the start
+    trainer.start_clock()
+    for passed in (3.0, 9000.0, 4.0):  # two steps around one during which the process was suspended
+        now[0] += passed
+        trainer.tick()
+    assert trainer.seconds == 3.0 + training.STOPPED + 4.0
+    assert trainer.record()["minutes"] == round((7.0 + training.STOPPED) / 60, 1)

@@ -1,7 +1,10 @@
-"""Image sets that come as one zip archive: the layout of NVIDIA's ``dataset_tool.py``, or folders per class.
+"""Image sets that come as one zip archive: the layout of NVIDIA's ``dataset_tool.py``, or folders
+per class.
 
-``imagenet-64x64.zip``, ``ffhq-64x64.zip``: images of one size in numbered folders, and ``dataset.json`` with ``{"labels": [[name, class], ...]}`` (or null). The EDM
-networks were trained on archives of exactly this kind. ``images.zip``: ``train/<class>/<image>`` and ``val/<class>/<image>``.
+``imagenet-64x64.zip``, ``ffhq-64x64.zip``: images of one size in numbered folders, and
+``dataset.json`` with ``{"labels": [[name, class], ...]}`` (or null). The EDM networks were trained
+on archives of exactly this kind. ``images.zip``: ``train/<class>/<image>`` and
+``val/<class>/<image>``.
 """
 
 from __future__ import annotations
@@ -19,12 +22,17 @@ from ..support.progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_CLASSES = 100_000
-HELD_OUT = 26  # without images of their own to hold out: every 26th of a class, some 50 of ImageNet's 1,300
+# archives without a validation set: every 26th image of a class is held out, 50 of 1,300
+HELD_OUT = 26
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Members of an archive with their classes, numbered from 0; ``class_names`` in that order; ``seen``: held-out images were part of the published training set."""
+    """Members of an archive with their classes, numbered from 0.
+
+    ``class_names`` in that order; ``seen``: held-out images were part of the published training
+    set.
+    """
 
     path: Path
     members: tuple[str, ...]
@@ -34,9 +42,10 @@ class Listing:
 
 
 def list_split(folder: Path, name: str, split: str, remedy: str) -> Listing:
-    """What belongs to ``split`` ("train" or "test") of the set whose archives lie in ``folder``: ``<name>.zip`` and perhaps ``<name>-val.zip``, else ``images.zip``.
+    """Members of ``split`` ("train" or "test") of the set whose archives lie in ``folder``.
 
-    Raises ``FileNotFoundError`` with ``remedy`` when there is none, ``ValueError`` for an archive of another layout.
+    The archives are ``<name>.zip`` and, if present, ``<name>-val.zip``; else ``images.zip``. Raises
+    ``FileNotFoundError`` with ``remedy`` if there is none, ``ValueError`` for another layout.
     """
     whole, apart, tree = folder / f"{name}.zip", folder / f"{name}-val.zip", folder / "images.zip"
     if whole.is_file():
@@ -58,7 +67,9 @@ def _open(path: Path) -> zipfile.ZipFile:
 def _images(names: list[str]) -> list[str]:
     found = (name for name in names if name.lower().endswith(SUFFIXES))
     return sorted(
-        name for name in found if not name.startswith("__MACOSX/") and not PurePosixPath(name).name.startswith("._")
+        name
+        for name in found
+        if not name.startswith("__MACOSX/") and not PurePosixPath(name).name.startswith("._")
     )
 
 
@@ -69,7 +80,10 @@ def _numbered(path: Path) -> Listing:
     listed = bool(classes)
     missing = [name for name in members if listed and name not in classes]
     if missing or not members:
-        raise ValueError(f"{path}: {f'dataset.json has no class for {missing[0]}' if missing else 'no images in it'}")
+        raise ValueError(
+            f"{path}: "
+            f"{f'dataset.json has no class for {missing[0]}' if missing else 'no images in it'}"
+        )
     labels = tuple(classes.get(name, 0) for name in members)
     names = tuple(f"class {k}" for k in range(max(labels) + 1)) if listed else ("image",)
     return Listing(path, tuple(members), labels, names)
@@ -82,9 +96,21 @@ def _listed_classes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
     try:
         listed = json.loads(archive.read("dataset.json"))["labels"] or []
         pairs = [(name, label) for name, label in listed]
-        if not all(isinstance(name, str) and type(label) is int and 0 <= label < MOST_CLASSES for name, label in pairs):
-            raise ValueError(f"labels must be pairs of a name and a number from 0 to {MOST_CLASSES - 1}")
-    except (ValueError, TypeError, LookupError, RecursionError, RuntimeError, NotImplementedError) as error:
+        if not all(
+            isinstance(name, str) and type(label) is int and 0 <= label < MOST_CLASSES
+            for name, label in pairs
+        ):
+            raise ValueError(
+                f"labels must be pairs of a name and a number from 0 to {MOST_CLASSES - 1}"
+            )
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise ValueError(f"{path}: dataset.json is damaged: {error}") from error
     return dict(pairs)
 
@@ -98,8 +124,11 @@ def _divided(listing: Listing, split: str) -> Listing:
         if (turn[label] % HELD_OUT == 0) == (split == "test"):
             chosen.append(index)
     if not chosen:
-        raise ValueError(f"{listing.path}: fewer than {HELD_OUT} images of each class, none can be held out")
-    members, labels = (tuple(values[i] for i in chosen) for values in (listing.members, listing.labels))
+        raise ValueError(
+            f"{listing.path}: fewer than {HELD_OUT} images of each class, none can be held out"
+        )
+    members = tuple(listing.members[i] for i in chosen)
+    labels = tuple(listing.labels[i] for i in chosen)
     return Listing(listing.path, members, labels, listing.class_names, seen=True)
 
 
@@ -116,11 +145,13 @@ def _by_class(path: Path, split: str) -> Listing:
     if not isinstance(names, dict):
         raise ValueError(f"{beside} must map folders to the names of their classes")
     labels = tuple(order.index(folder) for folder in folders)
-    return Listing(path, tuple(members), labels, tuple(str(names.get(folder, folder)) for folder in order))
+    return Listing(
+        path, tuple(members), labels, tuple(str(names.get(folder, folder)) for folder in order)
+    )
 
 
 def choose(listing: Listing, most: int) -> np.ndarray:
-    """Indices of at most ``most`` members, classes as equal as can be, in an order fixed by the members' names."""
+    """Indices of at most ``most`` members, classes balanced, ordered by a hash of their names."""
     keys = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in listing.members]
     shuffled = sorted(range(len(keys)), key=keys.__getitem__)
     turn, ranked = [0] * len(listing.class_names), []
@@ -131,7 +162,10 @@ def choose(listing: Listing, most: int) -> np.ndarray:
 
 
 def read_images(listing: Listing, indices: np.ndarray, size: int) -> np.ndarray:
-    """Pixels (N, size, size, 3) uint8 of the members at ``indices``. Raises ``ValueError`` for an image of another size or one that is damaged."""
+    """Pixels (N, size, size, 3), uint8, of the members at ``indices``.
+
+    Raises ``ValueError`` for a damaged image or one of another size.
+    """
     from PIL import Image, UnidentifiedImageError
 
     pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
@@ -152,14 +186,18 @@ def read_images(listing: Listing, indices: np.ndarray, size: int) -> np.ndarray:
                 SyntaxError,
                 ValueError,
             ) as error:
-                raise ValueError(f"{listing.path}: {name} is damaged or cannot be read: {error}") from error
+                raise ValueError(
+                    f"{listing.path}: {name} is damaged or cannot be read: {error}"
+                ) from error
             if found != (size, size):
-                raise ValueError(f"{listing.path}: {name} is {found[0]} x {found[1]}, {size} x {size} is needed")
+                raise ValueError(
+                    f"{listing.path}: {name} is {found[0]} x {found[1]}, {size} x {size} is needed"
+                )
     return pixels
 
 
 def digest(pixels: np.ndarray, labels: np.ndarray) -> str:
     """SHA-256 over pixels and labels in their order."""
-    found = hashlib.sha256(np.ascontiguousarray(pixels))
-    found.update(np.ascontiguousarray(labels, dtype="<i8"))
+    found = hashlib.sha256(np.ascontiguousarray(pixels).data)
+    found.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return found.hexdigest()

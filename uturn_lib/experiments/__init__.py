@@ -1,9 +1,10 @@
 """The sweeps that several figures share: each in independent chunks, cached on disk (``engine``) and computed once.
 
-A chunk is a block of samples at one noise level. It is named by all its inputs, so the same sweep can be interrupted,
-continued, extended, or spread over processes.
+A chunk is a block of samples at one noise level. It is named by all its inputs and by the code that computes it, so the same sweep can be interrupted,
+continued, extended, or spread over processes. A sweep's ``.plan`` gives its chunks without running them.
 
 ==========  ==================================================================================================
+engine      experiments, their chunks and the cache; ``code``: which code a result depends on
 study       what an experiment needs: the data, the denoiser and the judges of a profile
 sweeps      the same ground truths turned at every level; ``multi_class``, ``conditional``, ``repeated`` are the
             profile's
@@ -20,7 +21,7 @@ from .affine import Affinity, affinity
 from .exact import class_mixture, class_spectra, empirical_retention, mixture_bench, mixture_retention
 from .paths import GenerationPath, generation_path, profile_generation, return_paths
 from .retention import Transitions, class_gate, transitions
-from .scores import Deviation, deviation, three_scores
+from .scores import Deviation, deviation, three_scores, training_sweep
 from .starts import initial_laws, late_levels, shortened_runs, start_sweep
 from .study import Study, Workbench, prepare, second_bench
 from .sweeps import (
@@ -68,6 +69,7 @@ __all__ = [
     "shortened_runs",
     "start_sweep",
     "three_scores",
+    "training_sweep",
     "transitions",
     "u_turn_sweep",
 ]

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..denoisers import GaussianDenoiser
 from ..measures import affinity as affinity_measure
 from ..seeding import NoiseStream, sample_seeds
-from .engine import Arrays, Chunk
-from .study import Workbench, register, run_sweep
+from .engine import Arrays, Plan, experiment, planned
+from .study import Workbench
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,32 @@ class Affinity:
     eigenvalues: np.ndarray = field(repr=False)
 
 
+@experiment(
+    *affinity_measure.BASES, "total", "slopes", calls=lambda fit_images, held_out: len(fit_images) + len(held_out)
+)
+def affine_residuals(
+    bench: Workbench,
+    gaussian: GaussianDenoiser,
+    fit_images: Tensor,
+    held_out: Tensor,
+    sigma: float,
+    seed: int,
+    ridge_components: int,
+) -> Arrays:
+    """What three affine guesses leave of D(x, sigma), x = x_0 + sigma eps, at one level."""
+    x0 = torch.cat([fit_images, held_out])
+    eps = NoiseStream(sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32).normal()
+    x = x0 + sigma * eps
+    with torch.no_grad():
+        denoised = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+    count = len(fit_images)
+    found = affinity_measure.affine_residuals(
+        x[:count], denoised[:count], x[count:], denoised[count:], gaussian, sigma, ridge_components
+    )
+    return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+@planned
 def affinity(
     bench: Workbench,
     gaussian: GaussianDenoiser,
@@ -40,41 +66,21 @@ def affinity(
     sigmas: Sequence[float],
     seed: int = 0,
     ridge_components: int = 200,
-) -> Affinity:
+) -> Plan[Affinity]:
     """Regress D(x, sigma) on x = x_0 + sigma eps at every level: fitted on ``fit_images``, judged on ``held_out`` (``measures.affinity``)."""
-    common = {
-        "denoiser": bench.fingerprint,
-        "gaussian": gaussian.fingerprint,
-        "images": register(bench, fit_images, held_out),
-        "fit": len(fit_images),
-        "seed": seed,
-        "ridge_components": ridge_components,
-    }
-    bench.sources[gaussian.fingerprint] = gaussian
-    chunks = [Chunk("affinity", {**common, "sigma": float(sigma)}) for sigma in sigmas]
-    results = run_sweep(bench, _compute_affinity, chunks, "score affinity")
-    residuals = {name: np.stack([r[name] for r in results]) for name in affinity_measure.BASES}
-    total, slopes = (np.stack([r[name] for r in results]) for name in ("total", "slopes"))
-    return Affinity(tuple(sigmas), residuals, total, slopes, gaussian.eigenvalues.numpy())
 
+    def gather(results: list[Arrays]) -> Affinity:
+        stacked = {name: np.stack([result[name] for result in results]) for name in affine_residuals.results}
+        residuals = {name: stacked[name] for name in affinity_measure.BASES}
+        return Affinity(tuple(sigmas), residuals, stacked["total"], stacked["slopes"], gaussian.eigenvalues.numpy())
 
-def _compute_affinity(
-    bench: Workbench,
-    gaussian: str,
-    images: str,
-    sigma: float,
-    seed: int,
-    ridge_components: int,
-    **_only_in_the_key: object,
-) -> Arrays:
-    fit_images, held_out = bench.sources[images]
-    x0 = torch.cat([fit_images, held_out])
-    eps = NoiseStream(sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32).normal()
-    x = x0 + sigma * eps
-    with torch.no_grad():
-        denoised = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
-    count = len(fit_images)
-    found = affinity_measure.affine_residuals(
-        x[:count], denoised[:count], x[count:], denoised[count:], bench.sources[gaussian], sigma, ridge_components
+    chunks = affine_residuals.chunks(
+        [{"sigma": float(sigma)} for sigma in sigmas],
+        bench=bench.bench,
+        gaussian=gaussian,
+        fit_images=fit_images,
+        held_out=held_out,
+        seed=seed,
+        ridge_components=ridge_components,
     )
-    return {name: value.astype(np.float32) for name, value in found.items()}
+    return Plan(chunks, "score affinity", gather)

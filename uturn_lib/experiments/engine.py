@@ -1,29 +1,33 @@
-"""Pieces of work, each kept on disk by everything it depends on, and shared between processes.
+"""Experiments: pure functions whose results are kept on disk, by their inputs and by the code that made them, and shared between processes.
 
-A cache file is an npz that holds the result arrays and, as the JSON text ``parameters``, all inputs: data and network
-fingerprints, noise level, steps, method, seed, sample indices, and the version of the computation. The file's name is the hash
-of that text, so a changed input can never meet an old result. It also says how long the work took (``seconds``) and which state of the
-library made it (``code``): with ``UTURN_CACHE_CODE=same`` only results of the present code are taken, as tests need it.
+    @experiment("y0", calls=lambda bench, images, steps: len(images) * steps)
+    def turned(bench, images, sigma_u, steps): ...
+        return {"y0": ...}
 
-Several processes may work on the same list of pieces (two notebooks that need the same sweep, or the tasks of a cluster): a
-piece that another one is computing is left for last, and then read.
+declares one. Its name is the function's, its inputs are the bound arguments, its results the named arrays. ``turned.chunks`` says what is to be computed without
+computing it; :func:`run_chunks` finds every chunk in the cache or computes it, here or in the workers of an executor.
+
+A cache file is an npz that holds the result arrays, the ``seconds`` and denoiser ``calls`` they took, and as the JSON text ``parameters`` all inputs and the digest of the code
+(:mod:`code`). Its name is the hash of that text: a changed input or formula can never meet an old result.
+
+Several processes may work on the same list of chunks (two notebooks that need the same sweep, or the tasks of a cluster): a chunk that another one is computing is left
+for last, and then read.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import inspect
 import json
-import os
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -32,118 +36,183 @@ from torch import Tensor
 
 from ..support import checks
 from ..support.files import atomic_path
-from ..support.places import PACKAGE, cache_folder
+from ..support.hashes import content_hash
+from ..support.places import cache_folder
 from ..support.progress import track
-
-# Raise the number when a computation changes its meaning: results cached under the old one are then left alone.
-VERSIONS = {
-    "affinity": 2,
-    "auxiliary_mixture": 2,
-    "auxiliary_start": 2,
-    "class_spectra": 1,
-    "deviation": 2,
-    "effect_map": 1,
-    "empirical_retention": 1,
-    "features": 2,
-    "flow": 1,
-    "flow_likelihood": 2,
-    "from_start": 2,
-    "generation_path": 1,
-    "image_features": 1,
-    "initial_laws": 2,
-    "mixture_retention": 1,
-    "paths": 2,
-    "shapes": 1,
-    "solver_errors": 1,
-    "squared_distances": 2,
-    "three_scores": 1,
-    "transitions": 1,
-    "u_turn": 2,
-    "wall_times": 2,
-}
+from . import code
 
 Arrays = dict[str, np.ndarray]
+T = TypeVar("T")
+
+EXPERIMENTS: dict[str, Experiment] = {}
+BESIDE = ("parameters", "seconds", "calls")  # stored with the arrays
+
+
+class Experiment:
+    """A pure function with results that are kept; made by :func:`experiment`. Calling it gives the arrays, from the cache or computed."""
+
+    def __init__(self, function: Callable[..., Arrays], results: tuple[str, ...], calls: Callable[..., int] | None):
+        update_wrapper(self, function)
+        self.name, self.function, self.results, self.calls = function.__name__, function, results, calls
+        self.signature = inspect.signature(function)
+
+    def __call__(self, *values: Any, **arguments: Any) -> Arrays:
+        (chunk,) = self.chunks([self.signature.bind(*values, **arguments).arguments])
+        return run_chunk(chunk)
+
+    def __reduce__(self) -> str:
+        return self.name  # a pickle names it, as it names a function
+
+    def chunks(self, rows: Iterable[Mapping[str, Any]], **common: Any) -> list[Chunk]:
+        """One chunk for every row of arguments, each with the ``common`` ones as well.
+
+        Raises ``TypeError`` for arguments that the function does not take, ``ValueError`` for those that have no name in a key.
+        """
+        inputs_of: dict[int, Any] = {}  # what many chunks share is hashed once
+        made = []
+        for row in rows:
+            bound = self.signature.bind(**common, **row)
+            bound.apply_defaults()
+            arguments = dict(bound.arguments)
+            for name, value in arguments.items():
+                if id(value) not in inputs_of:
+                    inputs_of[id(value)] = described(f"{self.name}: {name}", value), value  # kept: ids are used again
+            made.append(Chunk(self, arguments, {name: inputs_of[id(value)][0] for name, value in arguments.items()}))
+        return made
+
+    def code(self, arguments: Mapping[str, Any]) -> str:
+        """Digest of the code of the function and of the denoisers among its arguments."""
+        return code.digest(*dict.fromkeys([self.function, *code_behind(arguments)]))
+
+
+def experiment(*results: str, calls: Callable[..., int] | None = None) -> Callable[[Callable[..., Arrays]], Experiment]:
+    """Declare a function as an experiment with ``results``, the names of its arrays.
+
+    ``calls``: how often it asks its denoiser, times the images of each call, from those of its arguments that it names; None: not at all.
+    Raises ``ValueError`` for a result that is called as what is stored beside them (:data:`BESIDE`), or a second experiment of the same name.
+    """
+    for name in results:
+        if name in BESIDE:
+            raise ValueError(f"results: the name {name!r} is taken; other names than {', '.join(BESIDE)} are allowed")
+
+    def declare(function: Callable[..., Arrays]) -> Experiment:
+        made = Experiment(function, results, calls)
+        known = EXPERIMENTS.setdefault(made.name, made)
+        if known.function.__module__ != function.__module__:
+            raise ValueError(f"two experiments are called {made.name}, in {known.__module__} and {function.__module__}")
+        EXPERIMENTS[made.name] = made
+        return made
+
+    return declare
+
+
+def described(name: str, value: Any) -> Any:
+    """``value`` as JSON for a key: numbers and text as they are, tensors by their content, what has a ``fingerprint`` by that, other chunks by their names,
+    dataclasses by their fields.
+
+    Raises ``ValueError`` for anything else: results could not be told apart.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (np.integer, np.floating)):
+        return value.item()
+    if isinstance(value, Tensor):
+        return f"{content_hash(value)} {tuple(value.shape)} {value.dtype}"
+    if isinstance(value, Chunk):
+        return value.name
+    if getattr(value, "fingerprint", None):
+        return value.fingerprint
+    if isinstance(value, Mapping):
+        return {str(key): described(f"{name}[{key!r}]", inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [described(f"{name}[{number}]", inner) for number, inner in enumerate(value)]
+    if is_dataclass(value):
+        return {item.name: described(f"{name}.{item.name}", getattr(value, item.name)) for item in fields(value)}
+    raise ValueError(
+        f"{name} is a {type(value).__name__} without a fingerprint: cached results could not be told apart; "
+        "numbers, text, tensors, dataclasses, and what has a fingerprint are allowed"
+    )
+
+
+def code_behind(value: Any) -> Iterator[Callable]:
+    """The functions and classes by which denoisers are made, wherever they stand among arguments."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from code_behind(inner)
+    elif getattr(value, "fingerprint", None):
+        yield from code.makers(value)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One piece of work: the name of the experiment and its inputs (JSON types only)."""
+    """One piece of work: an experiment and its arguments; ``inputs`` are these as JSON. It can be pickled.
 
-    experiment: str
+    An argument that is a chunk stands for its results: it is run first, or read.
+    """
+
+    experiment: Experiment
+    arguments: dict[str, Any] = field(repr=False)
     inputs: dict[str, Any]
 
     @property
     def text(self) -> str:
         """Canonical JSON of everything the result depends on."""
-        return json.dumps(
-            {"experiment": self.experiment, "version": VERSIONS[self.experiment], **self.inputs}, sort_keys=True
-        )
+        known = {"experiment": self.experiment.name, "code": self.experiment.code(self.arguments)}
+        return json.dumps(known | self.inputs, sort_keys=True)
 
     @property
     def name(self) -> str:
-        """Hash of the inputs."""
+        """Hash of :attr:`text`."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
 
     @property
     def path(self) -> Path:
         """Where the result is kept."""
-        return cache_folder() / self.experiment / f"{self.name}.npz"
+        return cache_folder() / self.experiment.name / f"{self.name}.npz"
 
     @property
     def lock(self) -> FileLock:
         """Held by the process that computes the chunk; the system releases it when that process dies."""
         folder = cache_folder() / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{self.experiment}-{self.name}.lock")
+        return FileLock(folder / f"{self.experiment.name}-{self.name}.lock")
 
+    @property
+    def calls(self) -> int:
+        """Calls of the denoiser, times the images of each."""
+        count = self.experiment.calls
+        return 0 if count is None else count(*(self.arguments[name] for name in inspect.signature(count).parameters))
 
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """SHA-256 of what the library computes: its source as syntax trees, in which comments, docstrings and layout do not appear."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [statement for statement in body if not _is_text(statement)]
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {ast.dump(tree)}".encode())
-    return digest.hexdigest()
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a mere string: a docstring."""
-    value = getattr(statement, "value", None)
-    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
-def _same_code_only() -> bool:
-    """Whether results that another state of the library made must not be taken (``UTURN_CACHE_CODE`` = "same")."""
-    wanted = os.environ.get("UTURN_CACHE_CODE") or "any"
-    checks.one_of("UTURN_CACHE_CODE", wanted, ("any", "same"))
-    return wanted == "same"
+    def compute(self) -> Arrays:
+        """The arrays, computed now; ``ValueError`` unless they are those that the experiment has declared."""
+        arguments = {k: run_chunk(value) if isinstance(value, Chunk) else value for k, value in self.arguments.items()}
+        arrays = self.experiment.function(**arguments)
+        if set(arrays) != set(self.experiment.results):
+            raise ValueError(
+                f"{self.experiment.name} gave {', '.join(arrays)}; declared: {', '.join(self.experiment.results)}"
+            )
+        return arrays
 
 
 def read_cached(chunk: Chunk) -> Arrays | None:
     """The stored result, or None. A damaged file is removed and counts as missing."""
-    same = _same_code_only()
-    if not chunk.path.is_file():
+    path, text = chunk.path, chunk.text
+    if not path.is_file():
         return None
     try:
-        with np.load(chunk.path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        if str(arrays.pop("parameters")) != chunk.text:
-            raise ValueError("it was computed from other inputs")
-        arrays.pop("seconds", None)
-        code = str(arrays.pop("code", ""))
-        return None if same and code != code_digest() else arrays
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["parameters"]) != text:
+                raise ValueError("it was computed from other inputs")
+            return {name: stored[name] for name in chunk.experiment.results}
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
-        warnings.warn(f"{chunk.path} is damaged and will be computed again: {error}", stacklevel=2)
-        chunk.path.unlink(missing_ok=True)
+        warnings.warn(f"{path} is damaged and will be computed again: {error}", stacklevel=2)
+        path.unlink(missing_ok=True)
         return None
 
 
-def run_chunk(compute: Callable[[Chunk], Arrays], chunk: Chunk, wait: bool = True) -> Arrays | None:
+def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
     """The result of a chunk, from the cache or computed and stored.
 
     With ``wait=False`` a chunk that another process is computing gives None instead.
@@ -156,7 +225,7 @@ def run_chunk(compute: Callable[[Chunk], Arrays], chunk: Chunk, wait: bool = Tru
             arrays = read_cached(chunk)  # it may have been stored while we waited
             if arrays is None:
                 begun = time.monotonic()
-                arrays = compute(chunk)
+                arrays = chunk.compute()
                 _store(chunk, arrays, time.monotonic() - begun)
             return arrays
     except Timeout:
@@ -164,39 +233,56 @@ def run_chunk(compute: Callable[[Chunk], Arrays], chunk: Chunk, wait: bool = Tru
 
 
 def _store(chunk: Chunk, arrays: Arrays, seconds: float) -> None:
-    about = {"parameters": chunk.text, "code": code_digest(), "seconds": seconds}
     with atomic_path(chunk.path) as temporary:
+        about = dict(zip(BESIDE, (chunk.text, seconds, chunk.calls), strict=True))
         np.savez(temporary, **{name: np.array(value) for name, value in about.items()}, **arrays)
 
 
-def run_chunks(
-    compute: Callable[[Chunk], Arrays], chunks: list[Chunk], description: str, executor: Executor | None = None
-) -> list[Arrays]:
+def run_chunks(chunks: Sequence[Chunk], description: str, executor: Executor | None = None) -> list[Arrays]:
     """All results in order. ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers."""
     if executor is not None:
-        return list(track(executor.map(partial(run_chunk, compute), chunks), description, total=len(chunks)))
+        return list(track(executor.map(run_chunk, chunks), description, total=len(chunks)))
     results: dict[int, Arrays] = {}
-    for number, arrays in track(_in_any_order(compute, chunks), description, total=len(chunks)):
+    for number, arrays in track(_in_any_order(chunks), description, total=len(chunks)):
         results[number] = arrays
     return [results[number] for number in range(len(chunks))]
 
 
-def _in_any_order(compute: Callable[[Chunk], Arrays], chunks: list[Chunk]) -> Iterator[tuple[int, Arrays]]:
+def _in_any_order(chunks: Sequence[Chunk]) -> Iterator[tuple[int, Arrays]]:
     """Number and result of every chunk; those that other processes are computing come last."""
     elsewhere = []
     for number, chunk in enumerate(chunks):
-        arrays = run_chunk(compute, chunk, wait=False)
+        arrays = run_chunk(chunk, wait=False)
         if arrays is None:
             elsewhere.append(number)
         else:
             yield number, arrays
     for number in elsewhere:
-        yield number, run_chunk(compute, chunks[number])
+        yield number, run_chunk(chunks[number])
 
 
-def remember(experiment: str, inputs: dict[str, Any], compute: Callable[[], Arrays]) -> Arrays:
-    """The result of a single computation, from the cache or made by ``compute`` and stored under ``inputs``."""
-    return run_chunk(lambda chunk: compute(), Chunk(experiment, inputs))
+@dataclass(frozen=True)
+class Plan(Generic[T]):
+    """A sweep that is not run yet: its chunks, and what is made of their results."""
+
+    chunks: list[Chunk]
+    description: str
+    gather: Callable[[list[Arrays]], T]
+
+    def run(self, executor: Executor | None = None) -> T:
+        """What the sweep gives, computed where it is not known."""
+        return self.gather(run_chunks(self.chunks, self.description, executor))
+
+
+class planned(Generic[T]):  # noqa: N801  a decorator
+    """Decorator of a function that returns a :class:`Plan`: calling it runs the plan (``executor=`` spreads the chunks); ``.plan`` gives it without running it."""
+
+    def __init__(self, function: Callable[..., Plan[T]]):
+        update_wrapper(self, function)
+        self.plan = function
+
+    def __call__(self, *values: Any, executor: Executor | None = None, **arguments: Any) -> T:
+        return self.plan(*values, **arguments).run(executor)
 
 
 def block_ranges(count: int, size: int) -> list[range]:

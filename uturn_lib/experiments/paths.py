@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,16 +10,34 @@ from torch import Tensor
 
 from ..denoisers import sigma_range
 from ..measures.gaussianity import ks_statistic
-from ..methods import Churn
-from ..noise import GRID
+from ..methods import Churn, network_calls
 from ..sampling import reverse, sampling_grid
 from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
-from ..support.hashes import content_hash
-from .engine import Arrays, Chunk, remember
-from .study import Study, Workbench, run_sweep
+from .engine import Arrays, Plan, experiment, planned
+from .study import Study, Workbench
 
 
+@experiment("denoised", "y0", calls=lambda x_u, steps: len(x_u) * steps)
+def paths(
+    bench: Workbench, x_u: Tensor, labels: Tensor | None, sigma_u: float, steps: int, shown: int, seed: int
+) -> Arrays:
+    """D at ``shown`` of the steps back from ``x_u``, and the outputs."""
+    states = list(
+        reverse(
+            bench.denoiser,
+            x_u.double().to(bench.device),
+            sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
+            "sde",
+            sample_seeds(seed, range(len(x_u))),
+            None if labels is None else labels.to(bench.device),
+        )
+    )
+    chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
+    return {"denoised": torch.stack(chosen).float().cpu().numpy(), "y0": states[-1].x.float().cpu().numpy()}
+
+
+@planned
 def return_paths(
     bench: Workbench,
     x_u: Tensor,
@@ -28,31 +46,15 @@ def return_paths(
     shown: int = 4,
     seed: int = 0,
     labels: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> Plan[tuple[Tensor, Tensor]]:
     """What the denoiser believes on the way back from ``x_u`` (B, *sample): D at ``shown`` equally spaced steps
     (shown, B, *sample), and the outputs y_0 (B, *sample). ``labels`` (B,) or None."""
-    inputs = {"denoiser": bench.fingerprint, "grid": GRID, "x_u": content_hash(x_u), "sigma_u": sigma_u, "steps": steps}
-    if labels is not None:
-        inputs["labels"] = labels.tolist()
-
-    def compute() -> Arrays:
-        seeds = sample_seeds(seed, range(len(x_u)))
-        classes = None if labels is None else labels.to(bench.device)
-        states = list(
-            reverse(
-                bench.denoiser,
-                x_u.double().to(bench.device),
-                sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
-                "sde",
-                seeds,
-                classes,
-            )
-        )
-        chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
-        return {"denoised": torch.stack(chosen).float().cpu().numpy(), "y0": states[-1].x.float().cpu().numpy()}
-
-    stored = remember("paths", inputs | {"shown": shown, "seed": seed}, compute)
-    return torch.from_numpy(stored["denoised"]), torch.from_numpy(stored["y0"])
+    settings = {"x_u": x_u, "labels": labels, "sigma_u": sigma_u, "steps": steps, "shown": shown, "seed": seed}
+    return Plan(
+        paths.chunks([settings], bench=bench.bench),
+        "the way back",
+        lambda results: (torch.from_numpy(results[0]["denoised"]), torch.from_numpy(results[0]["y0"])),
+    )
 
 
 @dataclass(frozen=True)
@@ -73,87 +75,40 @@ class GenerationPath:
     with_last: np.ndarray = field(repr=False)
 
 
-def generation_path(
+PER_IMAGE = ("ks", "score_norm", "denoised_norm", "with_first", "with_last")
+
+
+@experiment("sigmas", "raised", *PER_IMAGE, calls=lambda count, steps: count * network_calls("edm", steps))
+def generations(
     bench: Workbench,
-    count: int,
-    steps: int,
-    sets: int = 4,
-    sigma_max: float = 80.0,
-    labels: Tensor | None = None,
-    churn: Churn | None = None,
-    seed: int = 0,
-    mask: Tensor | None = None,
-) -> GenerationPath:
-    """Follow full generations by the "edm" sampler, as in the authors' scripts.
-
-    ``sets`` independent sets of ``count`` images are generated, so that the spread between sets says how sure a fraction is.
-    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default.
-    """
-    churn = churn or Churn()
-    common = {
-        "denoiser": bench.fingerprint,
-        "grid": GRID,
-        "count": count,
-        "steps": steps,
-        "sigma_max": sigma_max,
-        "seed": seed,
-        "labels": None if labels is None else labels.tolist(),
-        "churn": asdict(churn),
-        "mask": None if mask is None else mask.flatten().nonzero().flatten().tolist(),
-    }
-    chunks = [
-        Chunk("generation_path", {**common, "first": number * count})
-        for number in range(checks.positive_int("sets", sets))
-    ]
-    results = run_sweep(bench, _compute_generation_path, chunks, "generation by the authors' sampler")
-    per_image = ("ks", "score_norm", "denoised_norm", "with_first", "with_last")
-    stacked = {name: np.stack([result[name] for result in results]) for name in per_image}
-    return GenerationPath(results[0]["sigmas"], results[0]["raised"], **stacked)
-
-
-def profile_generation(study: Study, seed: int = 0) -> tuple[GenerationPath, Tensor]:
-    """:func:`generation_path` at the profile's scale, classes in turn; with the mask of the pixels that vary in the data.
-
-    Pixels that (nearly) never change, such as the border of digits, say nothing about the model: below 5 % of half the range.
-    """
-    profile = study.profile
-    alive = study.train.images.std(0) > 0.05
-    labels = torch.arange(profile.ks_samples) % len(study.train.class_names)
-    settings = (profile.ks_samples, profile.ks_steps, profile.ks_sets, profile.sigma_max, labels)
-    return generation_path(study, *settings, seed=seed, mask=alive), alive
-
-
-def _compute_generation_path(
-    bench: Workbench,
-    first: int,
+    labels: Tensor | None,
+    churn: Churn,
+    mask: Tensor | None,
     count: int,
     steps: int,
     sigma_max: float,
     seed: int,
-    labels: list[int] | None,
-    churn: dict[str, float],
-    mask: list[int] | None,
-    **_only_in_the_key: object,
+    first: int,
 ) -> Arrays:
+    """The arrays of one set of a :class:`GenerationPath`: samples ``first``, ``first`` + 1, ..., whatever is read off at each step."""
     indices = range(first, first + count)
     checks.noise_level("sigma_max", sigma_max, highest=sigma_range(bench.denoiser)[1])
     noise = NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device)
-    classes = None if labels is None else torch.tensor(labels, device=bench.device)
     path = reverse(
         bench.denoiser,
         sigma_max * noise.normal(),
         sampling_grid(bench.denoiser, steps, sigma_max),
         "edm",
         sample_seeds(seed, indices),
-        classes,
-        Churn(**churn),
+        None if labels is None else labels.to(bench.device),
+        churn,
     )
     found: dict[str, list] = {name: [] for name in ("sigmas", "raised", "ks", "score_norm", "denoised_norm", "x")}
     for step in path:
         flat = step.x.flatten(1)
         found["sigmas"].append(step.sigma)
         found["raised"].append(step.asked_sigma)
-        found["ks"].append(ks_statistic(flat if mask is None else flat[:, mask]).cpu())
+        found["ks"].append(ks_statistic(flat if mask is None else flat[:, mask.flatten()]).cpu())
         slope = (step.asked_x - step.denoised) / max(step.asked_sigma, 1e-300)  # -sigma * score
         found["score_norm"].append(slope.flatten(1).norm(dim=1).cpu())
         found["denoised_norm"].append(step.denoised.flatten(1).norm(dim=1).cpu())
@@ -164,3 +119,45 @@ def _compute_generation_path(
     for name, state in (("with_first", states[0]), ("with_last", states[-1])):
         arrays[name] = torch.einsum("sbd,bd->sb", states, state).float().numpy()
     return arrays
+
+
+@planned
+def generation_path(
+    bench: Workbench,
+    count: int,
+    steps: int,
+    sets: int = 4,
+    sigma_max: float = 80.0,
+    labels: Tensor | None = None,
+    churn: Churn | None = None,
+    seed: int = 0,
+    mask: Tensor | None = None,
+) -> Plan[GenerationPath]:
+    """Follow full generations by the "edm" sampler, as in the authors' scripts.
+
+    ``sets`` independent sets of ``count`` images are generated, so that the spread between sets says how sure a fraction is.
+    ``labels`` (count,) classes or None; ``mask`` (*sample) booleans: the pixels to test, all by default.
+    """
+    rows = [{"first": number * count} for number in range(checks.positive_int("sets", sets))]
+    settings = {"count": count, "steps": steps, "sigma_max": sigma_max, "seed": seed}
+    chunks = generations.chunks(rows, bench=bench.bench, labels=labels, churn=churn or Churn(), mask=mask, **settings)
+
+    def gather(results: list[Arrays]) -> GenerationPath:
+        stacked = {name: np.stack([result[name] for result in results]) for name in PER_IMAGE}
+        return GenerationPath(results[0]["sigmas"], results[0]["raised"], **stacked)
+
+    return Plan(chunks, "generation by the authors' sampler", gather)
+
+
+@planned
+def profile_generation(study: Study, seed: int = 0) -> Plan[tuple[GenerationPath, Tensor]]:
+    """:func:`generation_path` at the profile's scale, classes in turn; with the mask of the pixels that vary in the data.
+
+    Pixels that (nearly) never change, such as the border of digits, say nothing about the model: below 5 % of half the range.
+    """
+    profile = study.profile
+    alive = study.train.images.std(0) > 0.05
+    labels = torch.arange(profile.ks_samples) % len(study.train.class_names)
+    settings = (profile.ks_samples, profile.ks_steps, profile.ks_sets, profile.sigma_max, labels)
+    plan = generation_path.plan(study, *settings, seed=seed, mask=alive)
+    return Plan(plan.chunks, plan.description, lambda results: (plan.gather(results), alive))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,17 +10,19 @@ import torch
 from torch import Tensor
 
 from ..data.sets import ImageSet
+from ..denoisers import GaussianDenoiser
 from ..empirical import EmpiricalDenoiser
 from ..measures import retention
-from ..noise import GRID
+from ..methods import network_calls
 from ..sampling import reverse, sampling_grid
-from ..seeding import NoiseStream, sample_seeds
+from ..seeding import starting_noise
 from ..support import checks
-from ..support.hashes import content_hash
 from ..uturn import posterior_draws
-from .engine import Arrays, remember
+from .engine import Arrays, Plan, experiment, planned
 from .study import Study, Workbench
-from .sweeps import profile_sweep
+from .sweeps import Sweep, profile_sweep
+
+NORMS = ("network", "memorising", "apart", "from_mean")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,56 @@ class Deviation:
     from_mean: np.ndarray = field(repr=False)
 
 
+def deviation_calls(count: int, steps: int, path: str) -> int:
+    """Calls of the network: those of Heun's method on its own paths, one at each level of the memorising score's."""
+    return count * (network_calls("ode", steps) if path == "model" else steps)
+
+
+@experiment("sigmas", *NORMS, calls=deviation_calls)
+def deviations(
+    bench: Workbench,
+    stored: ImageSet,
+    labels: Tensor | None,
+    count: int,
+    steps: int,
+    sigma_max: float,
+    seed: int,
+    path: str,
+) -> Arrays:
+    """The arrays of :class:`Deviation`, along the paths of the network ("model") or of the memorising score ("optimal")."""
+    if labels is None:
+        memories = [(slice(None), EmpiricalDenoiser(stored.images))]
+    else:
+        memories = [(labels == k, EmpiricalDenoiser(stored.images[stored.labels == k])) for k in labels.unique()]
+    start = starting_noise(stored.images.shape[1:], range(count), sigma_max, seed)
+    walked = reverse(
+        bench.denoiser if path == "model" else memories[0][1],
+        start.to(bench.device),
+        sampling_grid(bench.denoiser, steps, sigma_max),
+        "ode",
+        labels=None if labels is None else labels.to(bench.device),
+    )
+    found: dict[str, list] = {name: [] for name in ("sigmas", *NORMS)}
+    mean = sum(part.sum(0) for part in stored.images.split(4096)) / len(stored.images)
+    for step in walked:
+        if step.sigma == 0:  # there D is x itself
+            break
+        state, believed = step.x.float().cpu(), step.denoised.float().cpu()
+        if path == "model":
+            remembered = torch.empty_like(believed)
+            for rows, memory in memories:
+                remembered[rows] = memory(state[rows], step.sigma)
+        else:
+            remembered = believed
+            with torch.no_grad():
+                believed = bench.denoiser(step.x, step.sigma).float().cpu()
+        found["sigmas"].append(step.sigma)
+        for name, images in zip(NORMS, (believed, remembered, believed - remembered, remembered - mean), strict=True):
+            found[name].append(images.flatten(1).norm(dim=1).numpy())
+    return {name: np.array(values) for name, values in found.items()}
+
+
+@planned
 def deviation(
     bench: Workbench,
     stored: ImageSet,
@@ -46,66 +99,45 @@ def deviation(
     seed: int = 0,
     labels: Tensor | None = None,
     path: str = "model",
-) -> Deviation:
+) -> Plan[Deviation]:
     """How far the score is from the one that memorises ``stored``, along probability-flow paths ("ode", from noise at ``sigma_max``).
 
     What Chen et al. (2023, arXiv 2305.19947) call the score deviation; they step with Euler's method, this with Heun's. ``path``: "model", the network's own paths, or
     "optimal", those of the memorising score from the same starts.
     With ``labels`` (count,) each path is of one class, and is compared with the score that memorises the images of that class.
     """
-    names = ("network", "memorising", "apart", "from_mean")
-    inputs = {"denoiser": bench.fingerprint, "grid": GRID, "stored": stored.fingerprint, "count": count, "steps": steps}
     checks.one_of("path", path, ("model", "optimal"))
-    if path == "optimal":
-        inputs["path"] = path
-        if labels is not None:
-            raise ValueError("labels: the paths of the memorising score of all images have no class")
     if labels is not None:
+        if path == "optimal":
+            raise ValueError("labels: the paths of the memorising score of all images have no class")
         labels = checks.labels(labels, count, len(stored.class_names))
-        inputs["labels"] = labels.tolist()
+    settings = {"stored": stored, "labels": labels, "count": count, "steps": steps, "sigma_max": sigma_max}
+    chunks = deviations.chunks([settings], bench=bench.bench, seed=seed, path=path)
+    return Plan(chunks, "score deviation", lambda results: Deviation(**results[0]))
 
-    def compute() -> Arrays:
-        seeds = sample_seeds(seed, range(count))
-        classes = None if labels is None else labels.to(bench.device)
-        if labels is None:
-            memories = [(slice(None), EmpiricalDenoiser(stored.images))]
-        else:
-            memories = [(labels == k, EmpiricalDenoiser(stored.images[stored.labels == k])) for k in labels.unique()]
-        start = sigma_max * NoiseStream(sample_seeds(seed, range(count), "start"), stored.sample_shape).normal()
-        guide = bench.denoiser if path == "model" else memories[0][1]
-        walked = reverse(
-            guide,
-            start.to(bench.device),
-            sampling_grid(bench.denoiser, steps, sigma_max),
-            "ode",
-            seeds,
-            classes,
-        )
-        found: dict[str, list] = {name: [] for name in ("sigmas", *names)}
-        mean = sum(part.sum(0) for part in stored.images.split(4096)) / len(stored)
-        for step in walked:
-            if step.sigma == 0:  # there D is x itself
-                break
-            state = step.x.float().cpu()
-            if path == "model":
-                believed = step.denoised.float().cpu()
-            else:
-                with torch.no_grad():
-                    believed = bench.denoiser(step.x, step.sigma).float().cpu()
-            remembered = torch.empty_like(believed)
-            for rows, memory in memories if path == "model" else ():
-                remembered[rows] = memory(state[rows], step.sigma)
-            if path == "optimal":
-                remembered = step.denoised.float().cpu()
-            found["sigmas"].append(step.sigma)
-            for name, images in zip(
-                names, (believed, remembered, believed - remembered, remembered - mean), strict=True
-            ):
-                found[name].append(images.flatten(1).norm(dim=1).numpy())
-        return {name: np.array(values) for name, values in found.items()}
 
-    stored_arrays = remember("deviation", inputs | {"sigma_max": sigma_max, "seed": seed}, compute)
-    return Deviation(**{name: stored_arrays[name] for name in ("sigmas", *names)})
+@experiment("network", "empirical", "gaussian")
+def identities(
+    outputs: Tensor,
+    starts: Tensor,
+    reference: Tensor,
+    data: ImageSet,
+    gaussian: GaussianDenoiser,
+    levels: Sequence[float],
+    seed: int,
+) -> Arrays:
+    """Which outputs (S, N) are their ``starts`` among the ``reference``: of the network's ``outputs``, and of draws from the empirical and the Gaussian posterior of ``data``."""
+    own = retention.nearest_index(starts, reference)
+    empirical = EmpiricalDenoiser(data.images)
+    made = {
+        "network": outputs,
+        "empirical": [posterior_draws(empirical, starts, s, seed) for s in levels],
+        "gaussian": [posterior_draws(gaussian, starts, s, seed) for s in levels],
+    }
+    return {
+        kind: torch.stack([retention.identity_retained(y0, reference, own) for y0 in rows]).numpy()
+        for kind, rows in made.items()
+    }
 
 
 def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
@@ -114,35 +146,16 @@ def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
     Keys: ("network" | "empirical" | "gaussian", "training" | "held out"). The network's outputs are U-Turns; those of the empirical and
     the Gaussian score of the training images are exact draws from their posterior, without a sampler.
     """
-    profile, reference = study.profile, study.reference
-    starts = {"training": study.train.take(profile.ground_truths), "held out": study.ground_truths}
-    levels = profile.repeat_sigmas
-    kept = {}
-    for name, images in starts.items():
-        turned = profile_sweep(study, images, profile.sigmas if name == "held out" else levels, seed=seed)
+    levels, kept = study.profile.repeat_sigmas, {}
+    for name, turned in (("training", training_sweep(study, seed)), ("held out", profile_sweep(study, seed=seed))):
         outputs = torch.stack([turned.y0[turned.sigmas.index(s)] for s in levels])
-        inputs = {
-            "outputs": content_hash(outputs),
-            "starts": content_hash(images.images),
-            "reference": content_hash(reference),
-            "data": study.train.fingerprint,
-            "levels": list(levels),
-            "seed": seed,
-        }
-
-        def judge(images: ImageSet = images, outputs: Tensor = outputs) -> Arrays:
-            own = retention.nearest_index(images.images, reference)
-            empirical = EmpiricalDenoiser(study.train.images)
-            made = {
-                "network": outputs,
-                "empirical": [posterior_draws(empirical, images.images, s, seed) for s in levels],
-                "gaussian": [posterior_draws(study.gaussian, images.images, s, seed) for s in levels],
-            }
-            return {
-                kind: torch.stack([retention.identity_retained(y0, reference, own) for y0 in rows]).numpy()
-                for kind, rows in made.items()
-            }
-
-        stored = remember("three_scores", inputs, judge)
+        stored = identities(outputs, turned.x0, study.reference, study.train, study.gaussian, levels, seed)
         kept |= {(kind, name): torch.from_numpy(stored[kind]) for kind in stored}
     return kept
+
+
+@planned
+def training_sweep(study: Study, seed: int = 0) -> Plan[Sweep]:
+    """U-Turns of as many training images as there are ground truths, at ``repeat_sigmas``."""
+    profile = study.profile
+    return profile_sweep.plan(study, study.train.take(profile.ground_truths), profile.repeat_sigmas, seed=seed)

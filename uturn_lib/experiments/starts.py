@@ -8,15 +8,44 @@ import torch
 from torch import Tensor
 
 from ..claims.verdicts import margin
-from ..noise import GRID, proportional_steps
+from ..denoisers import GaussianDenoiser
+from ..methods import network_calls
+from ..noise import proportional_steps
 from ..sampling import final, reverse, sampling_grid
 from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
 from ..uturn import INITIAL_LAWS, artificial_start, g_turn, initial_state
-from .engine import Arrays, Chunk, block_ranges, stack_levels
-from .study import Study, register, run_sweep
+from .engine import Arrays, Plan, block_ranges, experiment, planned, stack_levels
+from .study import Study, Workbench
 
 
+@experiment("y0", calls=lambda count, steps: count * steps)
+def from_start(
+    bench: Workbench,
+    gaussian: GaussianDenoiser | None,
+    labels: Tensor | None,
+    sigma_u: float,
+    steps: int,
+    seed: int,
+    first: int,
+    count: int,
+) -> Arrays:
+    """Samples ``first``, ``first`` + 1, ... begun at ``sigma_u``: G-Turns of the ``gaussian``, or artificial starts without one."""
+    options = {
+        "steps": steps,
+        "seed": seed,
+        "labels": labels,
+        "indices": range(first, first + count),
+        "batch_size": bench.batch_size,
+    }
+    if gaussian is None:
+        turned = artificial_start(bench.denoiser, count, sigma_u, **options)
+    else:
+        turned = g_turn(bench.denoiser, gaussian, count, sigma_u, **options)
+    return {"y0": turned.y0.cpu().numpy()}
+
+
+@planned
 def start_sweep(
     study: Study,
     kind: str,
@@ -25,7 +54,7 @@ def start_sweep(
     count: int | None = None,
     seed: int = 0,
     steps: Sequence[int] | None = None,
-) -> Tensor:
+) -> Plan[Tensor]:
     """Outputs (S, N, *sample) of ``kind`` "artificial" (N(0, sigma_u^2)) or "gaussian" (G-Turn) starts at every level.
 
     ``labels`` (N,) for class-conditional samples. By default as many as there are ground truths, at ``profile.quality_sigmas``, with
@@ -45,57 +74,33 @@ def start_sweep(
         raise ValueError(
             f"steps: {len(steps)} numbers for {len(sigmas)} noise levels; at least one, and one of each, is needed"
         )
-    chunks = []
-    for sigma, number in zip(sigmas, steps, strict=True):
-        for block in blocks:
-            inputs = {
-                "denoiser": study.fingerprint,
-                "grid": GRID,
-                "gaussian": study.gaussian.fingerprint if kind == "gaussian" else None,
-                "sigma_u": float(sigma),
-                "steps": number,
-                "seed": seed,
-                "labels": None if labels is None else labels[block.start : block.stop].tolist(),
-                "first": block.start,
-                "count": len(block),
-            }
-            chunks.append(Chunk("from_start", inputs))
-    what = "class-conditional" if labels is not None else "multi-class"
-    results = run_sweep(
-        study, _compute_from_start, chunks, f"{'G-Turns' if kind == 'gaussian' else 'artificial starts'} ({what})"
+    rows = [
+        {
+            "sigma_u": sigma,
+            "steps": number,
+            "labels": None if labels is None else labels[block.start : block.stop],
+            "first": block.start,
+            "count": len(block),
+        }
+        for sigma, number in zip(sigmas, steps, strict=True)
+        for block in blocks
+    ]
+    chunks = from_start.chunks(
+        rows, bench=study.bench, gaussian=study.gaussian if kind == "gaussian" else None, seed=seed
     )
-    return stack_levels(results, len(blocks), ("y0",))["y0"]
+    what = "class-conditional" if labels is not None else "multi-class"
+    return Plan(
+        chunks,
+        f"{'G-Turns' if kind == 'gaussian' else 'artificial starts'} ({what})",
+        lambda results: stack_levels(results, len(blocks), ("y0",))["y0"],
+    )
 
 
-def _compute_from_start(
-    study: Study,
-    gaussian: str | None,
-    sigma_u: float,
-    steps: int,
-    seed: int,
-    labels: list[int] | None,
-    first: int,
-    count: int,
-    **_only_in_the_key: object,
-) -> Arrays:
-    options = {
-        "steps": steps,
-        "seed": seed,
-        "labels": None if labels is None else torch.tensor(labels),
-        "indices": range(first, first + count),
-        "batch_size": study.batch_size,
-    }
-    if gaussian is None:
-        turned = artificial_start(study.denoiser, count, sigma_u, **options)
-    else:
-        turned = g_turn(study.denoiser, study.gaussian, count, sigma_u, **options)
-    return {"y0": turned.y0.cpu().numpy()}
-
-
-def shortened_runs(study: Study, steps: Sequence[int], labels: Tensor | None = None, seed: int = 0) -> Tensor:
+@planned
+def shortened_runs(study: Study, steps: Sequence[int], labels: Tensor | None = None, seed: int = 0) -> Plan[Tensor]:
     """Full runs from sigma_max with fewer steps, (len(steps), N, *sample): what the same number of calls gives without a late start."""
     levels = [study.profile.sigma_max] * len(steps)
-    return start_sweep(study, "artificial", levels, labels, seed=seed, steps=list(steps))
+    return start_sweep.plan(study, "artificial", levels, labels, seed=seed, steps=list(steps))
 
 
 def late_levels(study: Study, t_m: float, count: int = 3) -> dict[float, int]:
@@ -113,69 +118,62 @@ def late_levels(study: Study, t_m: float, count: int = 3) -> dict[float, int]:
     return dict(list(beyond.items())[:count])
 
 
-def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: int = 0) -> Tensor:
-    """Full runs from sigma_max that differ in the law of their start only: outputs (laws, N, *sample), paired by their seeds.
-
-    ``laws``: names of ``uturn.INITIAL_LAWS``; "data" uses training images. N is the profile's number of ground truths.
-    """
-    profile, starts = study.profile, study.train.take(study.profile.ground_truths)
-    images, labels = starts.images, starts.labels if profile.labels == "always" else None
-    for law in laws:
-        checks.one_of("law", law, INITIAL_LAWS)
-    name, blocks = register(study, images), block_ranges(len(images), profile.chunk)
-    others = [law for law in laws if law != "noise" or method != "sde"]
-    chunks = [
-        Chunk(
-            "initial_laws",
-            {
-                "denoiser": study.fingerprint,
-                "grid": GRID,
-                "law": law,
-                "gaussian": study.gaussian.fingerprint,
-                "images": name,
-                "sigma_max": profile.sigma_max,
-                "steps": profile.steps,
-                "method": method,
-                "seed": seed,
-                "first": block.start,
-                "count": len(block),
-            }
-            | ({} if labels is None else {"labels": labels[block.start : block.stop].tolist()}),
-        )
-        for law in others
-        for block in blocks
-    ]
-    results = run_sweep(study, _compute_initial_laws, chunks, f"full runs from {len(laws)} laws ({method})")
-    outputs = dict(zip(others, stack_levels(results, len(blocks), ("y0",))["y0"], strict=True)) if others else {}
-    if len(others) < len(laws):  # the usual start is the full run that other figures show as well
-        outputs["noise"] = start_sweep(study, "artificial", [profile.sigma_max], labels, len(images), seed)[0]
-    return torch.stack([outputs[law] for law in laws])
-
-
-def _compute_initial_laws(
-    study: Study,
+@experiment("y0", calls=lambda images, steps, method: len(images) * network_calls(method, steps))
+def from_law(
+    bench: Workbench,
+    gaussian: GaussianDenoiser,
+    images: Tensor,
+    labels: Tensor | None,
     law: str,
-    images: str,
     sigma_max: float,
     steps: int,
     method: str,
     seed: int,
     first: int,
-    count: int,
-    labels: list[int] | None = None,
-    **_only_in_the_key: object,
 ) -> Arrays:
-    indices = range(first, first + count)
-    classes = None if labels is None else torch.tensor(labels, device=study.device)
-    x0 = study.sources[images][0][first : first + count]
-    eps = NoiseStream(sample_seeds(seed, indices, "start"), x0.shape[1:]).normal()
-    start = initial_state(law, eps, sigma_max, study.gaussian, x0).to(study.device)
+    """Full runs of the samples ``first``, ``first`` + 1, ... from one of ``uturn.INITIAL_LAWS``; ``images`` are those of the law "data"."""
+    indices = range(first, first + len(images))
+    eps = NoiseStream(sample_seeds(seed, indices, "start"), images.shape[1:]).normal()
     path = reverse(
-        study.denoiser,
-        start,
-        sampling_grid(study.denoiser, steps, sigma_max, method),
+        bench.denoiser,
+        initial_state(law, eps, sigma_max, gaussian, images).to(bench.device),
+        sampling_grid(bench.denoiser, steps, sigma_max, method),
         method,
         sample_seeds(seed, indices),
-        classes,
+        None if labels is None else labels.to(bench.device),
     )
     return {"y0": final(path).float().cpu().numpy()}
+
+
+@planned
+def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: int = 0) -> Plan[Tensor]:
+    """Full runs from sigma_max that differ in the law of their start only: outputs (laws, N, *sample), paired by their seeds.
+
+    ``laws``: names of ``uturn.INITIAL_LAWS``; "data" uses training images. N is the profile's number of ground truths.
+    """
+    profile, starts = study.profile, study.train.take(study.profile.ground_truths)
+    labels = starts.labels if profile.labels == "always" else None
+    for law in laws:
+        checks.one_of("law", law, INITIAL_LAWS)
+    blocks = block_ranges(len(starts), profile.chunk)
+    # The usual start by the usual sampler is the full run that other figures show as well.
+    usual = start_sweep.plan(study, "artificial", [profile.sigma_max], labels, len(starts), seed).chunks
+    shared = {"bench": study.bench, "gaussian": study.gaussian, "method": method, "seed": seed}
+    shared |= {"sigma_max": profile.sigma_max, "steps": profile.steps}
+    chunks = []
+    for law in laws:
+        rows = [
+            {
+                "law": law,
+                "images": starts.images[block.start : block.stop],
+                "labels": None if labels is None else labels[block.start : block.stop],
+                "first": block.start,
+            }
+            for block in blocks
+        ]
+        chunks += usual if law == "noise" and method == "sde" else from_law.chunks(rows, **shared)
+    return Plan(
+        chunks,
+        f"full runs from {len(laws)} laws ({method})",
+        lambda results: stack_levels(results, len(blocks), ("y0",))["y0"],
+    )

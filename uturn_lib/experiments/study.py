@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,40 +21,49 @@ from ..networks.base import accelerate, accelerated_fingerprint
 from ..networks.checkpoints import find_checkpoint
 from ..networks.classifier import load_classifier
 from ..networks.features import (
-    FeatureExtractor,
     ImageNetClassifier,
     Naming,
     extractor_fingerprint,
     feature_naming,
     imagenet_extractor,
 )
-from ..networks.loader import load_denoiser, shipped_fingerprint
+from ..networks.loader import loader_of, shipped_fingerprint
 from ..profiles import Profile, load_profile
 from ..support import checks
 from ..support.files import read_json
-from ..support.hashes import content_hash
-from .engine import Arrays, Chunk, remember, run_chunks
+from .engine import Arrays, experiment, run_chunks
 
 
 @dataclass
 class Workbench:
-    """What an experiment needs: data and a score. Made by :func:`prepare` from a profile, or by hand for exact cases.
+    """What an experiment needs: a score, and how it is run here. Made by :func:`prepare` from a profile, or by hand for exact cases.
 
     ``make_denoiser`` is called when the first chunk has to be computed: a warm run draws its figures without a network.
-    ``fingerprint`` identifies the denoiser in the cache keys.
+    ``fingerprint`` identifies the denoiser in the cache keys, beside the code that makes it; device and batch size are not in the keys.
     """
 
     make_denoiser: Callable[[], Denoiser]
     fingerprint: str
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64
-    # Chunks name images and Gaussians by fingerprint; the things themselves are kept here.
-    sources: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def denoiser(self) -> Denoiser:
         """The denoiser, made once."""
         return self.make_denoiser()
+
+    @property
+    def made_by(self) -> Callable[[], Denoiser]:
+        """Whose code decides what the denoiser is (``code.makers``)."""
+        return self.make_denoiser
+
+    @property
+    def bench(self) -> Workbench:
+        """Without the data of a study: what chunks carry to other processes."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("denoiser", "bench")}
 
     @classmethod
     def around(cls, denoiser: Denoiser, **options: Any) -> Workbench:
@@ -63,11 +72,43 @@ class Workbench:
             raise ValueError(
                 "denoiser has no fingerprint: cached results could not be told apart from another denoiser's"
             )
-        return cls(partial(_same, denoiser), denoiser.fingerprint, **options)
+        return cls(partial(same, denoiser), denoiser.fingerprint, **options)
 
 
-def _same(value: Any) -> Any:
+def same(value: Any) -> Any:
+    """``value``: a maker of what is at hand already, which can be pickled."""
     return value
+
+
+@dataclass
+class Judge:
+    """A classifier or feature extractor that is made when it is first asked; ``fingerprint`` identifies it in the cache keys."""
+
+    made_by: Callable[[], Any]
+    fingerprint: str
+
+    @cached_property
+    def network(self) -> Any:
+        """What was made, once."""
+        return self.made_by()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"made_by": self.made_by, "fingerprint": self.fingerprint}
+
+
+@experiment("features", "predicted")
+def judged(judge: Judge, images: Tensor) -> Arrays:
+    """A classifier's features (N, F) and classes (N,) of ``images`` (N, C, H, W)."""
+    return {"features": judge.network.extract(images).numpy(), "predicted": judge.network.predict(images).numpy()}
+
+
+@experiment("features")
+def image_features(judge: Judge, images: Tensor) -> Arrays:
+    """An extractor's features (N, F) of ``images`` (N, C, H, W)."""
+    return {"features": judge.network.extract(images).numpy()}
+
+
+FEATURE_BLOCK = 1000  # images whose features are kept together
 
 
 @dataclass
@@ -79,12 +120,34 @@ class Study(Workbench):
     test: ImageSet = None
 
     @cached_property
-    def classifier(self):
-        """The classifier of the profile."""
+    def bench(self) -> Workbench:
+        """Without the data: what chunks carry to other processes."""
+        return Workbench(self.make_denoiser, self.fingerprint, self.device, self.batch_size)
 
-        if self.profile.classifier == ImageNetClassifier.name:
-            return ImageNetClassifier(self.device)
-        return load_classifier(self.profile.classifier, self.device)
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The denoiser, made once; the one of :attr:`bench`."""
+        return self.bench.denoiser
+
+    @cached_property
+    def classifier(self):
+        """The classifier of the profile; another one may be set by hand."""
+        return self._profile_judge.network
+
+    @property
+    def judge(self) -> Judge:
+        """The classifier as an input of experiments: built when it is first asked."""
+        usual, at_hand = self._profile_judge, vars(self).get("classifier")
+        if at_hand is None or at_hand is vars(usual).get("network"):
+            return usual
+        return Judge(partial(same, at_hand), at_hand.fingerprint)
+
+    @cached_property
+    def _profile_judge(self) -> Judge:
+        name = self.profile.classifier
+        if name == ImageNetClassifier.name:
+            return Judge(partial(ImageNetClassifier, self.device), ImageNetClassifier().fingerprint)
+        return Judge(partial(load_classifier, name, self.device), shipped_fingerprint(name))
 
     def features(self, images: Tensor) -> Tensor:
         """The features (..., F) of ``images`` (..., C, H, W) in which the profile measures quality, remembered by content."""
@@ -94,17 +157,17 @@ class Study(Workbench):
     def _all_features(self, images: Tensor) -> Tensor:
         flat = images.reshape(-1, *images.shape[-3:])
         if self.profile.features == "classifier":
-            found = self._judged(flat)["features"]
-        else:
-            inputs = {"images": content_hash(flat), "extractor": extractor_fingerprint(self.profile.features)}
-            made = remember("image_features", inputs, lambda: {"features": self.extractor.extract(flat).numpy()})
-            found = made["features"]
-        return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
+            return self.classifier_features(images)
+        rows = [{"images": block} for block in flat.split(FEATURE_BLOCK)]
+        found = run_chunks(image_features.chunks(rows, judge=self.extractor), f"features ({self.profile.features})")
+        features = torch.cat([torch.from_numpy(part["features"]) for part in found])
+        return features.reshape(*images.shape[:-3], -1)
 
     @cached_property
-    def extractor(self) -> FeatureExtractor:
+    def extractor(self) -> Judge:
         """The network behind :meth:`features`, where it is not the classifier."""
-        return imagenet_extractor(self.profile.features, self.device)
+        name = self.profile.features
+        return Judge(partial(imagenet_extractor, name, self.device), extractor_fingerprint(name))
 
     @property
     def naming(self) -> Naming:
@@ -138,22 +201,13 @@ class Study(Workbench):
 
     def predict(self, images: Tensor) -> Tensor:
         """The classifier's classes (...) of ``images`` (..., C, H, W), remembered by content."""
-        flat = images.reshape(-1, *images.shape[-3:])
-        return torch.from_numpy(self._judged(flat)["predicted"]).reshape(images.shape[:-3])
+        found = judged(self.judge, images.reshape(-1, *images.shape[-3:]))["predicted"]
+        return torch.from_numpy(found).reshape(images.shape[:-3])
 
     def classifier_features(self, images: Tensor) -> Tensor:
         """The classifier's features (..., F) of ``images`` (..., C, H, W), remembered by content; :meth:`features` may look elsewhere."""
-        found = self._judged(images.reshape(-1, *images.shape[-3:]))["features"]
+        found = judged(self.judge, images.reshape(-1, *images.shape[-3:]))["features"]
         return torch.from_numpy(found).reshape(*images.shape[:-3], -1)
-
-    def _judged(self, flat: Tensor) -> Arrays:
-        def judge() -> Arrays:
-            return {
-                "features": self.classifier.extract(flat).numpy(),
-                "predicted": self.classifier.predict(flat).numpy(),
-            }
-
-        return remember("features", {"images": content_hash(flat), "classifier": self.classifier_fingerprint}, judge)
 
     def balanced(self, images: Tensor, per_class: int) -> Tensor:
         """Indices of ``per_class`` of ``images`` (N, C, H, W) from each class (the classifier's), classes in turn, first come first served.
@@ -176,11 +230,7 @@ class Study(Workbench):
     @property
     def classifier_fingerprint(self) -> str:
         """Of the profile's classifier, from its configuration alone; or of the one that was set by hand."""
-
-        if self.profile.classifier == ImageNetClassifier.name:
-            return ImageNetClassifier().fingerprint
-        at_hand = self.__dict__.get("classifier")
-        return at_hand.fingerprint if at_hand is not None else shipped_fingerprint(self.profile.classifier)
+        return self.judge.fingerprint
 
     @property
     def classifier_score(self) -> tuple[int, int]:
@@ -214,8 +264,7 @@ def prepare(profile: str, device: str = "auto") -> Study:
     """
     where = checks.pick_device(device)
     chosen = load_profile(profile).on(where.type)
-    fast = where.type == "cuda"
-    fingerprint = shipped_fingerprint(chosen.checkpoint)
+    fingerprint = network_fingerprint(chosen.checkpoint, where)
     train, test = load_data(chosen.dataset, "train"), load_data(chosen.dataset, "test")
     classes = len(train.class_names)
     if len(test.class_names) != classes:
@@ -223,12 +272,10 @@ def prepare(profile: str, device: str = "auto") -> Study:
             f"{chosen.dataset} has {classes} classes of training and {len(test.class_names)} of held-out images"
         )
     return Study(
-        make_denoiser=partial(
-            build_denoiser, chosen.checkpoint, where, fast, 0 if chosen.labels == "never" else classes
-        ),
-        fingerprint=accelerated_fingerprint(fingerprint) if fast else fingerprint,
-        device=where,
-        batch_size=chosen.batch_size,
+        network_maker(chosen.checkpoint, where, 0 if chosen.labels == "never" else classes),
+        fingerprint,
+        where,
+        chosen.batch_size,
         profile=chosen,
         train=train,
         test=test,
@@ -237,55 +284,38 @@ def prepare(profile: str, device: str = "auto") -> Study:
 
 def second_bench(study: Study) -> Workbench:
     """The network of the profile's second data set (Figure 16). Raises ``ValueError`` where the profile has none."""
-    name, fast = study.profile.second_checkpoint, study.device.type == "cuda"
+    name, device = study.profile.second_checkpoint, study.device
     if name is None:
         raise ValueError(f"profile {study.profile.name} has no second_checkpoint")
-    fingerprint = shipped_fingerprint(name)
-    return Workbench(
-        partial(build_denoiser, name, study.device, fast),
-        accelerated_fingerprint(fingerprint) if fast else fingerprint,
-        study.device,
-        study.profile.batch_size,
-    )
+    return Workbench(network_maker(name, device), network_fingerprint(name, device), device, study.profile.batch_size)
 
 
-def build_denoiser(checkpoint: str, device: torch.device, fast: bool, classes: int = 0) -> Denoiser:
-    """The network of ``checkpoint`` on ``device``, compiled where it is to be ``fast``; ``ValueError`` where it knows other than ``classes`` (0: not asked)."""
-    denoiser = _load_network(checkpoint, device, fast)
+def network_fingerprint(checkpoint: str, device: torch.device) -> str:
+    """The fingerprint of what :func:`network_maker` makes, without making it."""
+    fingerprint = shipped_fingerprint(checkpoint)
+    return accelerated_fingerprint(fingerprint) if device.type == "cuda" else fingerprint
+
+
+def network_maker(checkpoint: str, device: torch.device, classes: int = 0) -> Callable[[], Denoiser]:
+    """What makes the network of ``checkpoint`` on ``device``, compiled on a GPU: the code of its own kind of network is what its results depend on."""
+    load, place = loader_of(checkpoint)
+    return partial(build_denoiser, load, place, device, device.type == "cuda", classes)
+
+
+@lru_cache(maxsize=2)  # a worker that computes many chunks loads the network once
+def build_denoiser(
+    load: Callable[..., Denoiser], place: str | Path, device: torch.device, fast: bool, classes: int = 0
+) -> Denoiser:
+    """The network that ``load`` reads from ``place``, compiled where it is to be ``fast``; ``ValueError`` where it knows other than ``classes`` (0: not asked)."""
+    denoiser = load(place, device)
     if classes and denoiser.num_classes != classes:  # its labels would mean something else
-        raise ValueError(f"checkpoint {checkpoint} knows {denoiser.num_classes} classes, the data have {classes}")
-    return denoiser
-
-
-def _load_network(checkpoint: str, device: torch.device, fast: bool) -> Denoiser:
+        raise ValueError(f"checkpoint {Path(place).name} knows {denoiser.num_classes} classes, the data have {classes}")
     if not fast:
-        return load_denoiser(checkpoint, device)
-    denoiser = accelerate(load_denoiser(checkpoint, device))
+        return denoiser
+    accelerate(denoiser)
     try:  # compilation happens at the first call, and needs a compiler that not every machine has
         denoiser(torch.zeros(2, *denoiser.sample_shape, device=device), 1.0)
     except Exception as error:  # whatever the compiler raises; what the network itself raises comes again without it
         warnings.warn(f"the network is not compiled ({type(error).__name__}): slower, same results", stacklevel=2)
-        denoiser = accelerate(load_denoiser(checkpoint, device), compiled=False)
+        denoiser = accelerate(load(place, device), compiled=False)
     return denoiser
-
-
-def register(bench: Workbench, *tensors: Tensor) -> str:
-    """Keep tensors where chunks find them, under a hash of their content: a longer list of images reuses the same blocks."""
-    name = content_hash(*tensors)
-    bench.sources[name] = tensors
-    return name
-
-
-def run_sweep(
-    bench: Workbench,
-    compute: Callable[..., Arrays],
-    chunks: list[Chunk],
-    description: str,
-    executor: Executor | None = None,
-) -> list[Arrays]:
-    """``compute(bench, **inputs)`` of every chunk, in order, each from the cache where it is known."""
-    return run_chunks(partial(_apply, compute, bench), chunks, description, executor)
-
-
-def _apply(compute: Callable[..., Arrays], bench: Workbench, chunk: Chunk) -> Arrays:
-    return compute(bench, **chunk.inputs)

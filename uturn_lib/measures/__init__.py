@@ -1,6 +1,16 @@
 """What is read off samples. Everything here takes plain tensors and knows nothing of networks."""
 
-from . import affinity, correlation, estimate, exchangeability, gaussianity, norms, quality, retention, theory
+from . import (
+    affinity,
+    correlation,
+    estimate,
+    exchangeability,
+    gaussianity,
+    norms,
+    quality,
+    retention,
+    theory,
+)
 
 __all__ = [
     "affinity",

@@ -1,22 +1,21 @@
-"""How affine is a denoiser? Held-out regression of D(x, sigma) on x at a fixed noise level (claim C4).
+"""How affine is a denoiser? Held-out regression of D(x, sigma) on x at one noise level (claim C4).
 
-For data of mean mu and covariance Sigma the best affine guess of D from x = x_0 + sigma eps is known without any fit: D is the
-conditional mean of x_0, so Cov(D, x) = Cov(x_0, x) = Sigma, and the least-squares matrix is
+For data of mean mu and covariance Sigma the best affine predictor of D from x = x_0 + sigma eps
+follows without a fit: D is the conditional mean of x_0, so Cov(D, x) = Cov(x_0, x) = Sigma and
 
     A = Cov(D, x) Cov(x)^-1 = Sigma (Sigma + sigma^2)^-1,
 
-the affine score of the fitted Gaussian, whatever the data are (our derivation). It is diagonal in the principal components of the
-data. Hence three guesses, from stiff to free:
+the affine denoiser of the fitted Gaussian, for any data (our derivation). It is diagonal in the
+principal components of the data. Three predictors, from fixed to flexible:
 
-==========  =====================================================================================================
-gaussian    D_G of the Gaussian fitted to the data: no regression at all
-components  one slope and one offset per principal component, least squares: 2 numbers each, nothing to regularise
-ridge       a full matrix from the leading components to D, ridge penalty chosen by leave-one-out (scikit-learn):
-            sees linear couplings between components, which an exact D cannot have but a network might
-==========  =====================================================================================================
+* gaussian: D_G of the fitted Gaussian, no regression;
+* components: slope and offset per principal component by least squares, no regularisation;
+* ridge: a full matrix from the leading components to D, penalty by leave-one-out (scikit-learn).
+  It finds linear couplings between components: an exact D has none, a network may.
 
-And what no affine guess can reach is the correlation's excess over its Gaussian approximation, for an exact denoiser:
-``1 - R^2 = (C - C_Gauss) / C`` (C centred): the two halves of claim C4 are one measurement (our derivation).
+The part of D that no affine function explains is the excess of the U-Turn correlation over its
+Gaussian value: for an exact denoiser ``1 - R^2 = (C - C_Gauss) / C``, C centred. So the two halves
+of claim C4 are one measurement (our derivation).
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ PENALTIES = np.logspace(-2, 7, 10)  # relative to the mean variance of x along a
 
 
 class Spectrum(Protocol):
-    """Principal components of the data, as a fitted Gaussian has them: ``mean`` (*sample), ``eigenvalues`` (P,) ascending, ``eigenvectors`` (P, P) in columns."""
+    """Principal components of the data, as a fitted Gaussian has them: ``mean`` (*sample),
+    ``eigenvalues`` (P,) ascending, ``eigenvectors`` (P, P) in columns."""
 
     mean: Tensor
     eigenvalues: Tensor
@@ -54,14 +54,20 @@ def affine_residuals(
 ) -> dict[str, np.ndarray]:
     """Squared residuals of D on held-out samples after each of the three affine guesses.
 
-    ``x``, ``denoised`` (N, *sample) are fitted on, ``x_test``, ``denoised_test`` (M, *sample) judged on; the principal components
-    are those of ``gaussian``. Returns per held-out sample (M,) "gaussian", "components", "ridge" and "total" (squared distance of D from its mean
-    over the held-out samples), and the "slopes" (P,) of the components. 1 - R^2 is sum(residual) / sum(total).
-    Raises ``ValueError`` for fewer than 3 samples or shapes that do not match.
+    ``x``, ``denoised`` (N, *sample) are fitted on, ``x_test``, ``denoised_test`` (M, *sample)
+    judged on; the principal components are those of ``gaussian``. Returns per held-out sample (M,)
+    "gaussian", "components", "ridge" and "total" (squared distance of D from its mean over the
+    held-out samples), and the "slopes" (P,) of the components. 1 - R^2 is sum(residual) /
+    sum(total). Raises ``ValueError`` for fewer than 3 samples or shapes that do not match.
     """
-    if x.shape != denoised.shape or x_test.shape != denoised_test.shape or x.shape[1:] != x_test.shape[1:]:
+    if (
+        x.shape != denoised.shape
+        or x_test.shape != denoised_test.shape
+        or x.shape[1:] != x_test.shape[1:]
+    ):
         raise ValueError(
-            f"x {tuple(x.shape)}, denoised {tuple(denoised.shape)}, x_test {tuple(x_test.shape)} and denoised_test "
+            f"x {tuple(x.shape)}, denoised {tuple(denoised.shape)}, x_test {tuple(x_test.shape)} "
+            "and denoised_test "
             f"{tuple(denoised_test.shape)} do not belong together"
         )
     checks.noise_level("sigma", sigma)
@@ -69,50 +75,73 @@ def affine_residuals(
     if not all(torch.isfinite(value).all() for value in (x, denoised, x_test, denoised_test)):
         raise ValueError("x or denoised holds NaN or infinite values")
     if len(x) < 3 or len(x_test) < 3:
-        raise ValueError(f"{len(x)} samples to fit and {len(x_test)} to judge; at least 3 each are needed")
+        raise ValueError(
+            f"{len(x)} samples to fit and {len(x_test)} to judge; at least 3 each are needed"
+        )
     from sklearn.linear_model import RidgeCV
 
-    # Components in descending order; float32 is enough for regressions, and rotations keep squared lengths.
+    # Components in descending order; float32 is enough for regressions, and rotations keep squared
+    # lengths.
     turn = gaussian.eigenvectors.flip(1).float()
     mean = gaussian.mean.float()
     to_modes = lambda value: ((value.float() - mean).flatten(1) @ turn).numpy().astype(np.float64)  # noqa: E731
     a, b, a_test, b_test = (to_modes(value) for value in (x, denoised, x_test, denoised_test))
     slopes, offsets = component_regression(a, b)
-    shrink = (gaussian.eigenvalues.flip(0) / (gaussian.eigenvalues.flip(0) + sigma**2).clamp(min=1e-300)).numpy()
+    shrink = (
+        gaussian.eigenvalues.flip(0) / (gaussian.eigenvalues.flip(0) + sigma**2).clamp(min=1e-300)
+    ).numpy()
     leading = min(ridge_components, a.shape[1])
     ridge = RidgeCV(alphas=PENALTIES * a[:, :leading].var(0).mean()).fit(a[:, :leading], b)
     guesses = {
         "gaussian": shrink * a_test,
         "components": slopes * a_test + offsets,
-        "ridge": ridge.predict(a_test[:, :leading]).reshape(b_test.shape),  # one target comes back flat
+        # one target comes back flat
+        "ridge": ridge.predict(a_test[:, :leading]).reshape(b_test.shape),
     }
     residuals = {name: ((b_test - guess) ** 2).sum(1) for name, guess in guesses.items()}
-    return residuals | {"total": ((b_test - b_test.mean(0)) ** 2).sum(1), "slopes": slopes[::-1].copy()}
+    return residuals | {
+        "total": ((b_test - b_test.mean(0)) ** 2).sum(1),
+        "slopes": slopes[::-1].copy(),
+    }
 
 
 def component_regression(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares of each column of ``b`` (N, P) on the same column of ``a`` (N, P): slopes and offsets (P,)."""
+    """Least squares of each column of ``b`` (N, P) on the same column of ``a`` (N, P): slopes and
+    offsets (P,)."""
     centred = a - a.mean(0)
     slopes = (centred * b).sum(0) / (centred**2).sum(0).clip(min=1e-300)
     return slopes, b.mean(0) - slopes * a.mean(0)
 
 
-def unexplained(residual: np.ndarray, total: np.ndarray, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
-    """Held-out ``1 - R^2 = sum residual / sum total`` (each (M,)), with its bootstrap interval over the held-out samples."""
+def unexplained(
+    residual: np.ndarray, total: np.ndarray, seed: int = 0, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Held-out ``1 - R^2 = sum residual / sum total`` (each (M,)), with its bootstrap interval over
+    the held-out samples."""
     return bootstrap_ratio(residual, total, seed, confidence)
 
 
 def affine_scale(
-    sigmas: Sequence[float], residual: np.ndarray, total: np.ndarray, tolerance: float = 0.02, seed: int = 0
+    sigmas: Sequence[float] | np.ndarray,
+    residual: np.ndarray,
+    total: np.ndarray,
+    tolerance: float = 0.02,
+    seed: int = 0,
 ) -> Estimate:
-    """The noise level above which 1 - R^2 stays below ``tolerance``, with a 95 % interval by bootstrap over held-out samples.
+    """The noise level above which 1 - R^2 stays below ``tolerance``, with a 95 % interval by
+    bootstrap over held-out samples.
 
-    ``residual``, ``total`` (S, M) at increasing ``sigmas``. log(1 - R^2) is interpolated in log sigma at its last crossing; inf when
-    the last level is still above the tolerance, 0 when every level is below. Raises ``ValueError`` for shapes that do not match.
+    ``residual``, ``total`` (S, M) at increasing ``sigmas``. log(1 - R^2) is interpolated in log
+    sigma at its last crossing; inf when the last level is still above the tolerance, 0 when every
+    level is below. Raises ``ValueError`` for shapes that do not match.
     """
-    sigmas, residual, total = (np.asarray(value, dtype=float) for value in (sigmas, residual, total))
+    sigmas = np.asarray(sigmas, dtype=float)
+    residual, total = np.asarray(residual, dtype=float), np.asarray(total, dtype=float)
     fits = (
-        residual.ndim == 2 and residual.shape == total.shape and len(residual) == len(sigmas) and residual.shape[1] > 0
+        residual.ndim == 2
+        and residual.shape == total.shape
+        and len(residual) == len(sigmas)
+        and residual.shape[1] > 0
     )
     if fits and not (np.isfinite(residual).all() and np.isfinite(total).all()):
         raise ValueError("residual or total holds NaN or infinite values")
@@ -120,11 +149,18 @@ def affine_scale(
         raise ValueError(f"sigmas must be positive and increase, got {sigmas.tolist()}")
     if not fits or not 0 < tolerance < 1:
         raise ValueError(
-            f"residual {residual.shape} and total {total.shape} must be (S, M) with S = {len(sigmas)}, tolerance in (0, 1)"
+            f"residual {residual.shape} and total {total.shape} must be (S, M) with S = "
+            f"{len(sigmas)}, tolerance in (0, 1)"
         )
     sums = resampled_sums(np.stack([residual.T, total.T], axis=1), seed)  # (R, 2, S)
-    curves = np.concatenate([[residual.sum(1) / total.sum(1)], sums[:, 0] / sums[:, 1]])  # (1 + R, S)
-    scales = np.array([_last_crossing(np.log(sigmas), np.log(curve.clip(min=1e-12) / tolerance)) for curve in curves])
+    # (1 + R, S)
+    curves = np.concatenate([[residual.sum(1) / total.sum(1)], sums[:, 0] / sums[:, 1]])
+    scales = np.array(
+        [
+            _last_crossing(np.log(sigmas), np.log(curve.clip(min=1e-12) / tolerance))
+            for curve in curves
+        ]
+    )
     return Estimate(float(scales[0]), *interval(scales[1:]))
 
 

@@ -1,4 +1,4 @@
-"""A number and how sure we are of it: value with a 95 % interval, by bootstrap over samples or from replicates."""
+"""Estimates: a value with its 95 % interval, by bootstrap over samples or from replicates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 
-# Memory of the bootstrap in bytes: 4 kept sets of draws of at most 10 MB each, or one block of new ones, and its copy in float64.
+# Memory of the bootstrap in bytes: 4 kept sets of draws of at most 10 MB each, or one block of new
+# ones, and its copy in float64.
 KEPT, BLOCK = 10_000_000, 8_000_000
 
 
@@ -38,37 +39,44 @@ class Estimate:
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
-    """``a - b`` of two independent estimates, with its interval from theirs.
+    """``a - b`` of two independent estimates.
 
-    The ends are as far away as the root of the summed squares of the two half-intervals that point there (Zou and Donner 2008): exact for
-    normal errors, and right for unequal halves.
+    Half-intervals are combined in quadrature on each side (Zou and Donner 2008): exact for normal
+    errors, valid for asymmetric intervals.
     """
     value = a.value - b.value
-    down, up = np.hypot(a.value - a.low, b.high - b.value), np.hypot(a.high - a.value, b.value - b.low)
+    down, up = (
+        np.hypot(a.value - a.low, b.high - b.value),
+        np.hypot(a.high - a.value, b.value - b.low),
+    )
     return Estimate(value, float(value - down), float(value + up))
 
 
 def _finite(name: str, values: Tensor | np.ndarray) -> np.ndarray:
-    """``values`` as a 1-D float array; ``ValueError`` when it is empty, of another shape, or holds NaN or infinity."""
+    """``values`` as a 1-D float array; ``ValueError`` if empty, of another shape, or not finite."""
     array = np.asarray(values, dtype=float)
     if array.ndim != 1 or len(array) == 0 or not np.isfinite(array).all():
-        raise ValueError(f"{name} has shape {array.shape}; a non-empty row of finite numbers is needed")
+        raise ValueError(
+            f"{name} has shape {array.shape}; a non-empty row of finite numbers is needed"
+        )
     return array
 
 
 def interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The central part ``confidence`` of bootstrap ``values`` (R,); infinite values are kept where they fall."""
+    """Central interval of bootstrap ``values`` (R,) at ``confidence``; infinite values allowed."""
     tail = (1 - confidence) / 2
     ordered = np.sort(values)
     low, high = int(np.floor(tail * len(ordered))), int(np.ceil((1 - tail) * len(ordered))) - 1
     return float(ordered[low]), float(ordered[high])
 
 
-def resampled_sums(values: Tensor | np.ndarray, seed: int = 0, resamples: int | None = None) -> np.ndarray:
-    """Sums (R, ...) over bootstrap resamples of the N samples of ``values`` (N, ...); R is ``RESAMPLES`` unless given.
+def resampled_sums(
+    values: Tensor | np.ndarray, seed: int = 0, resamples: int | None = None
+) -> np.ndarray:
+    """Sums (R, ...) over bootstrap resamples of ``values`` (N, ...); R defaults to ``RESAMPLES``.
 
-    The same ``seed`` and N draw the same samples, whatever the values: quantities of the same samples are resampled together.
-    The memory does not grow with R x N.
+    The same ``seed`` and N draw the same samples: quantities of the same samples are resampled
+    together. Memory does not grow with R x N.
     """
     values = np.asarray(values, dtype=float)
     blocks = resample_counts(len(values), seed, RESAMPLES if resamples is None else resamples)
@@ -77,7 +85,7 @@ def resampled_sums(values: Tensor | np.ndarray, seed: int = 0, resamples: int | 
 
 
 def resample_counts(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each of ``count`` samples occurs in each bootstrap resample: blocks (r, count) of the rows, in order."""
+    """Multiplicity of each sample in each bootstrap resample: blocks (r, count) of the R rows."""
     rows = max(1, BLOCK // (8 * count))
     if count * resamples > KEPT:
         yield from _draw(count, seed, resamples, rows)
@@ -92,9 +100,9 @@ def _draw(count: int, seed: int, resamples: int, rows: int) -> Iterator[np.ndarr
         yield rng.multinomial(count, even, size=min(rows, resamples - start))
 
 
-@lru_cache(maxsize=4)  # many quantities of the same samples are resampled alike
+@lru_cache(maxsize=4)  # many quantities share N and seed
 def _kept_counts(count: int, seed: int, resamples: int) -> np.ndarray:
-    """All rows, a byte each: that one sample is drawn more than 255 times has a probability below 1e-500."""
+    """All rows, one byte each: a multiplicity above 255 has probability below 1e-500."""
     kept = np.empty((resamples, count), dtype=np.uint8)
     rows = max(1, BLOCK // (8 * count))
     for number, block in enumerate(_draw(count, seed, resamples, rows)):
@@ -104,33 +112,48 @@ def _kept_counts(count: int, seed: int, resamples: int) -> np.ndarray:
 
 
 def replicate_mean(values: Tensor | np.ndarray) -> Estimate:
-    """Mean of a few independent replicates (K,) of a whole experiment, with Student's t interval.
+    """Mean of independent replicates (K,) with Student's t interval.
 
-    For quantities that a bootstrap over samples would distort, such as the fraction of pixels beyond a threshold.
+    For quantities that a bootstrap over samples biases, such as the fraction of pixels beyond a
+    threshold.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"values has shape {values.shape}; at least 2 replicates are needed for an interval")
-    half = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        raise ValueError(
+            f"values has shape {values.shape}; at least 2 replicates are needed for an interval"
+        )
+    half = (
+        student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+        * values.std(ddof=1)
+        / np.sqrt(len(values))
+    )
     return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
 
 
-def bootstrap_mean(values: Tensor | np.ndarray, seed: int = 0, confidence: float = CONFIDENCE) -> Estimate:
+def bootstrap_mean(
+    values: Tensor | np.ndarray, seed: int = 0, confidence: float = CONFIDENCE
+) -> Estimate:
     """Mean of ``values`` (N,) with its interval."""
     values = _finite("values", values)
     return bootstrap_ratio(values, np.ones(len(values)), seed, confidence)
 
 
 def bootstrap_ratio(
-    numerator: Tensor | np.ndarray, denominator: Tensor | np.ndarray, seed: int = 0, confidence: float = CONFIDENCE
+    numerator: Tensor | np.ndarray,
+    denominator: Tensor | np.ndarray,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> Estimate:
     """``sum numerator / sum denominator`` (each (N,), paired) with its interval.
 
-    For a ``confidence`` above 95 % (several comparisons at once) more resamples are drawn, so that the tails are filled.
+    A ``confidence`` above 95 % (multiple comparisons) draws more resamples, to fill the tails.
     """
     numerator, denominator = _finite("numerator", numerator), _finite("denominator", denominator)
     if len(numerator) != len(denominator):
-        raise ValueError(f"numerator has {len(numerator)} values, denominator {len(denominator)}; they must be paired")
+        raise ValueError(
+            f"numerator has {len(numerator)} values, denominator {len(denominator)}; they must be "
+            "paired"
+        )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence} must lie between 0 and 1")
     resamples = int(RESAMPLES * max(1.0, (1 - CONFIDENCE) / (1 - confidence)))
@@ -140,7 +163,7 @@ def bootstrap_ratio(
 
 
 def bootstrap_median(values: Tensor | np.ndarray, scale: float = 1.0, seed: int = 0) -> Estimate:
-    """Median of ``values`` (N,) divided by ``scale`` (a fixed unit), with its interval."""
+    """Median of ``values`` (N,) in units of ``scale``, with its interval."""
     if not scale > 0:
         raise ValueError(f"scale = {scale} must be positive")
     values = _finite("values", values) / scale
@@ -151,7 +174,8 @@ def bootstrap_median(values: Tensor | np.ndarray, scale: float = 1.0, seed: int 
 def resample_rows(
     count: int, seed: int | np.random.Generator = 0, resamples: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Indices of the samples in each bootstrap resample, for what is not a sum: blocks (r, count) of the R rows, in order."""
+    """Sample indices of each bootstrap resample: blocks (r, count), for statistics that are no
+    sums."""
     rng, rows = np.random.default_rng(seed), max(1, BLOCK // (8 * count))
     resamples = RESAMPLES if resamples is None else resamples
     for start in range(0, resamples, rows):

@@ -1,4 +1,4 @@
-"""Detailed balance: under the exact reverse SDE, (x_0, y_0) and (y_0, x_0) have the same law."""
+"""Test of detailed balance: is (x_0, y_0) distributed as (y_0, x_0)?"""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from torch import Tensor
 
 
 def exchangeability_p_value(x0: Tensor, y0: Tensor, features: int = 4) -> float:
-    """p-value of the hypothesis that the pairs (x_0, y_0) are exchangeable, from N independent pairs (N, *sample).
+    """p-value of the hypothesis that the pairs (x_0, y_0) are exchangeable, from N independent
+    pairs (N, *sample).
 
-    Every antisymmetric function ``phi_i(x) phi_j(y) - phi_j(x) phi_i(y)`` then has mean zero; their sample means are tested
-    together (Hotelling's T^2 in its chi-square limit). The phi are 1, the leading ``features`` principal coordinates of the pooled
-    samples, and their products in pairs. The means of x_0 and y_0, their covariances and the cross moments are all compared.
-    Our construction. Raises ``ValueError`` for different shapes or fewer than 100 pairs.
+    Every antisymmetric function ``phi_i(x) phi_j(y) - phi_j(x) phi_i(y)`` then has mean zero; their
+    sample means are tested together (Hotelling's T^2 in its chi-square limit). The phi are 1, the
+    leading ``features`` principal coordinates of the pooled samples, and their products in pairs.
+    The means of x_0 and y_0, their covariances and the cross moments are all compared. Our
+    construction. Raises ``ValueError`` for different shapes or fewer than 100 pairs.
     """
     if x0.shape != y0.shape or len(x0) < 100:
-        raise ValueError(f"x0 {tuple(x0.shape)} and y0 {tuple(y0.shape)} must be at least 100 pairs of the same shape")
+        raise ValueError(
+            f"x0 {tuple(x0.shape)} and y0 {tuple(y0.shape)} must be at least 100 pairs of the "
+            "same shape"
+        )
     pooled = torch.cat([x0, y0]).double().flatten(1)
     centred = pooled - pooled.mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False).Vh[:features]

@@ -1,4 +1,4 @@
-"""What a U-Turn keeps: the identity of its ground truth (T_m) and its class (T_s), on average and for each ground truth."""
+"""What a U-Turn keeps: identity (T_m) and class (T_s), on average and per ground truth."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ PAIRS = 2**24  # entries of a block of image pairs: bounds the memory
 
 
 def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tensor:
-    """Index (N,) of the image of ``reference`` (M, *sample) nearest in Euclidean distance to each of ``samples`` (N, *sample).
+    """Index (N,) of the image of ``reference`` (M, *sample) nearest in Euclidean distance to each
+    of ``samples`` (N, *sample).
 
-    A product in float32 selects the candidates within its rounding error; their distances are summed in float64. The reference is read in
-    pieces of ``chunk`` images, so that it need not fit a second time.
-    Raises ``ValueError`` for other shapes, an empty reference, or values that are not finite.
+    A product in float32 selects the candidates within its rounding error; their distances are
+    summed in float64. The reference is read in pieces of ``chunk`` images, so that it need not fit
+    a second time. Raises ``ValueError`` for other shapes, an empty reference, or values that are
+    not finite.
     """
     checks.positive_int("chunk", chunk)
     if len(reference) == 0 or samples.shape[1:] != reference.shape[1:]:
         raise ValueError(
-            f"reference has shape {tuple(reference.shape)}, samples {tuple(samples.shape)}; images of one shape are needed"
+            f"reference has shape {tuple(reference.shape)}, samples {tuple(samples.shape)}; "
+            "images of one shape are needed"
         )
     for name, images in (("samples", samples), ("reference", reference)):
         if not torch.isfinite(images).all():
@@ -39,27 +42,39 @@ def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tens
     for first in range(0, len(reference), chunk):
         part = reference[first : first + chunk].flatten(1)
         row, image = _candidates(wide, part)
-        for r, i in zip(row.split(PAIRS // wide.shape[1] + 1), image.split(PAIRS // wide.shape[1] + 1), strict=True):
+        for r, i in zip(
+            row.split(PAIRS // wide.shape[1] + 1),
+            image.split(PAIRS // wide.shape[1] + 1),
+            strict=True,
+        ):
             distance = (wide[r] - part[i].double()).square().sum(1)
             nearest = best.scatter_reduce(0, r, distance, "amin")
             closer = (distance == nearest[r]) & (distance < best[r])
             # Of images at the same distance the first one.
-            winner = torch.full_like(index, len(reference)).scatter_reduce(0, r[closer], i[closer] + first, "amin")
+            winner = torch.full_like(index, len(reference)).scatter_reduce(
+                0, r[closer], i[closer] + first, "amin"
+            )
             index, best = torch.where(winner < len(reference), winner, index), nearest
     return index
 
 
 def _candidates(samples: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs (row, image) of which ``image`` may be nearest to ``row``, by |y|^2 - 2 x.y in float32 and a bound on its rounding error."""
+    """Pairs (row, image) that may be nearest: |y|^2 - 2 x.y in float32 with an error bound."""
     norms = reference.double().square().sum(1)
     distance = torch.addmm(norms.float(), samples.float(), reference.float().T, alpha=-2)
-    # Rounding of a blocked matrix product: at most 1.4 eps (|x||y| + |y|^2) was seen in 3,072 dimensions; twice that.
-    error = 3 * torch.finfo(torch.float32).eps * (samples.norm(dim=1, keepdim=True) * norms.max().sqrt() + norms.max())
+    # Rounding of a blocked matrix product: at most 1.4 eps (|x||y| + |y|^2) was seen in 3,072
+    # dimensions; twice that.
+    error = (
+        3
+        * torch.finfo(torch.float32).eps
+        * (samples.norm(dim=1, keepdim=True) * norms.max().sqrt() + norms.max())
+    )
     return (distance <= distance.amin(1, keepdim=True) + 2 * error.float()).nonzero(as_tuple=True)
 
 
 def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
-    """Distance (N,) from each of ``samples`` (N, *sample), which are in ``reference`` (M, *sample), to the nearest *other* image of it."""
+    """Distance (N,) of ``samples`` (N, *sample), part of ``reference``, to its nearest *other*
+    image."""
     flat, nearest = samples.flatten(1).double(), torch.zeros(len(samples), 0, dtype=torch.float64)
     for part in reference.split(4096):  # the whole reference need not fit a second time
         distances = torch.cat([nearest, torch.cdist(flat, part.flatten(1).double())], dim=1)
@@ -68,68 +83,82 @@ def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
 
 
 def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tensor:
-    """Is the image of the whole reference set nearest to ``y0`` its own ground truth? (N,) booleans.
+    """Whether the image of ``reference`` nearest to ``y0`` is its ground truth: (N,) booleans.
 
-    ``reference`` (M, *sample) must contain the ground truths; ``own_index`` (N,) says where. Definition: ours.
+    ``reference`` (M, *sample) must contain the ground truths, at ``own_index`` (N,). Definition:
+    ours.
     """
     own_index = torch.as_tensor(own_index).to(y0.device)
     if own_index.shape != (len(y0),) or (
         len(y0) and not 0 <= int(own_index.min()) <= int(own_index.max()) < len(reference)
     ):
         raise ValueError(
-            f"own_index has shape {tuple(own_index.shape)}; one index into the {len(reference)} reference images per sample, ({len(y0)},), is needed"
+            f"own_index has shape {tuple(own_index.shape)}; one index into the {len(reference)} "
+            f"reference images per sample, ({len(y0)},), is needed"
         )
     return nearest_index(y0, reference) == own_index
 
 
 def class_retained(predicted: Tensor, labels: Tensor) -> Tensor:
-    """Does the classifier give ``y0`` the class of its ground truth? (N,) booleans. Definition: ours; equals the cloning
-    probability of Biroli et al. (2024) up to the classifier's own errors."""
+    """Whether the classifier gives ``y0`` the class of its ground truth: (N,) booleans.
+
+    Definition: ours; up to classifier errors the cloning probability of Biroli et al. (2024).
+    """
     return torch.as_tensor(predicted) == torch.as_tensor(labels)
 
 
 def agreement(probabilities: Tensor) -> Tensor:
-    """``sum_k p_k^2`` (B,): the probability that two independent draws from ``probabilities`` (B, K) agree.
+    """``sum_k p_k^2`` (B,): probability that two draws from ``probabilities`` (B, K) agree.
 
-    With the posterior p(class | x_u) it is the exact class retention of a U-Turn through x_u, because x_0 and y_0 are two such
-    draws (our derivation): no sampling, no classifier.
+    With the posterior p(class | x_u) it is the exact class retention of a U-Turn through x_u, since
+    x_0 and y_0 are two such draws (our derivation).
     """
     return probabilities.square().sum(1)
 
 
 def chance_level(classes: int) -> float:
-    """The level at which T_s is read: the midpoint (1 + 1/K) / 2 between full retention and chance."""
+    """The level of T_s: the midpoint (1 + 1/K) / 2 between full retention and chance."""
     return (1 + 1 / classes) / 2
 
 
 def logistic_curve(log_sigma, centre, width, floor: float):
-    """``floor + (1 - floor) / (1 + exp((log sigma - centre) / width))``: from 1 at small sigma down to ``floor``."""
+    """``floor + (1 - floor) / (1 + exp((log sigma - centre) / width))``."""
     return floor + (1 - floor) * expit((centre - log_sigma) / width)
 
 
-def transition(sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, seed: int = 0) -> Estimate:
-    """The noise level where retention crosses ``level``, with a 95 % interval by bootstrap over ground-truth samples.
+def transition(
+    sigmas: Sequence[float] | np.ndarray,
+    retained: Tensor | np.ndarray,
+    level: float = 0.5,
+    seed: int = 0,
+) -> Estimate:
+    """Noise level where retention crosses ``level``; 95 % bootstrap interval over ground truths.
 
-    A logistic in log sigma is fitted by maximum likelihood. It falls from 1 to ``floor = 2 level - 1``, so that ``level`` is its
-    midpoint: 0.5 for identity retention (floor 0), (1 + 1/K)/2 for class retention (floor 1/K).
+    A logistic in log sigma, falling from 1 to ``floor = 2 level - 1``, is fitted by maximum
+    likelihood; ``level`` is its midpoint: 0.5 for identity retention (floor 0), (1 + 1/K) / 2 for
+    class retention (floor 1/K).
 
     Parameters
     ----------
-    sigmas: (S,) positive, increasing. retained: (S, N), booleans or probabilities per ground-truth sample.
+    sigmas: (S,) positive, increasing.
+    retained: (S, N), booleans or probabilities per ground truth.
 
-    Returns 0 (or inf) as value or end where the crossing lies below (above) the grid: it was not seen.
-    Raises ``ValueError`` for shapes that do not match, values outside [0, 1] or a level outside [0.5, 1).
+    A value or end of the interval below (above) the grid is returned as 0 (inf). Raises
+    ``ValueError`` for shapes that do not match, values outside [0, 1], or a level outside [0.5, 1).
     """
     return crossing(sigmas, bootstrap_centres(sigmas, retained, level, seed))
 
 
 def bootstrap_centres(
-    sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, seed: int = 0
+    sigmas: Sequence[float] | np.ndarray,
+    retained: Tensor | np.ndarray,
+    level: float = 0.5,
+    seed: int = 0,
 ) -> np.ndarray:
-    """Centres (1 + R,) in log sigma of the logistic fitted to the data (first) and to its bootstrap resamples.
+    """Logistic centres (1 + R,) in log sigma: of the data, then of its bootstrap resamples.
 
-    The same ``seed`` draws the same ground truths, so that two quantities of the same N samples are resampled together.
-    Parameters and errors as :func:`transition`.
+    The same ``seed`` draws the same ground truths: quantities of the same samples are resampled
+    together. Parameters and errors as :func:`transition`.
     """
     sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
     _check_curve(sigmas, retained, level)
@@ -137,18 +166,20 @@ def bootstrap_centres(
     return fit_centres(np.log(sigmas), curves, floor=2 * level - 1)
 
 
-def crossing(sigmas: Sequence[float], centres: np.ndarray) -> Estimate:
-    """Noise level with interval from the centres of :func:`bootstrap_centres`; 0 or inf beyond the grid."""
+def crossing(sigmas: Sequence[float] | np.ndarray, centres: np.ndarray) -> Estimate:
+    """Estimate from the centres of :func:`bootstrap_centres`; 0 or inf beyond the grid."""
     levels = np.exp(centres)
     levels[levels > sigmas[-1]], levels[levels < sigmas[0]] = np.inf, 0.0
     return Estimate(float(levels[0]), *interval(levels[1:]))
 
 
 def without_errors(curves: np.ndarray, accuracy: np.ndarray | float, classes: int) -> np.ndarray:
-    """Class retention as a classifier without errors would see it, from ``curves`` (..., S) seen by one that is right with ``accuracy`` (...).
+    """Class retention as a classifier without errors would see it, from ``curves`` (..., S) seen by
+    one that is right with ``accuracy`` (...).
 
-    With errors that go to all other classes alike, whatever the image, it sees ``c a + (1 - c) (1 - a) / (K - 1)`` instead of c; solved for c and clipped
-    to [0, 1]. Definition: ours. Raises ``ValueError`` for an accuracy that is not above chance.
+    With errors that go to all other classes alike, whatever the image, it sees ``c a + (1 - c) (1 -
+    a) / (K - 1)`` instead of c; solved for c and clipped to [0, 1]. Definition: ours. Raises
+    ``ValueError`` for an accuracy that is not above chance.
     """
     accuracy = np.asarray(accuracy, dtype=float)[..., None]
     checks.positive_int("classes", classes, minimum=2)
@@ -159,46 +190,68 @@ def without_errors(curves: np.ndarray, accuracy: np.ndarray | float, classes: in
 
 
 def error_free_transition(
-    sigmas: Sequence[float], retained: Tensor | np.ndarray, right: int, judged: int, classes: int, seed: int = 0
+    sigmas: Sequence[float] | np.ndarray,
+    retained: Tensor | np.ndarray,
+    right: int,
+    judged: int,
+    classes: int,
+    seed: int = 0,
 ) -> Estimate:
-    """T_s with the classifier's errors taken out (:func:`without_errors`); its accuracy is ``right`` of ``judged`` held-out images.
+    """T_s with the classifier's errors taken out (:func:`without_errors`); its accuracy is
+    ``right`` of ``judged`` held-out images.
 
-    The interval contains the uncertainty of the accuracy beside that of the ground truths. ``retained`` (S, N) as in :func:`transition`.
+    The interval contains the uncertainty of the accuracy beside that of the ground truths.
+    ``retained`` (S, N) as in :func:`transition`.
     """
     sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
     level = chance_level(classes)
     _check_curve(sigmas, retained, level)
     if not 0 < right <= judged:
-        raise ValueError(f"right = {right} of judged = {judged} images: 0 < right <= judged is needed")
+        raise ValueError(
+            f"right = {right} of judged = {judged} images: 0 < right <= judged is needed"
+        )
     drawn = bootstrap_curves(retained, seed)
-    accuracy = np.random.default_rng(seed).binomial(judged, right / judged, size=len(drawn)) / judged
+    accuracy = (
+        np.random.default_rng(seed).binomial(judged, right / judged, size=len(drawn)) / judged
+    )
     curves = np.concatenate(
-        [without_errors(retained.mean(1), right / judged, classes)[None], without_errors(drawn, accuracy, classes)]
+        [
+            without_errors(retained.mean(1), right / judged, classes)[None],
+            without_errors(drawn, accuracy, classes),
+        ]
     )
     return crossing(sigmas, fit_centres(np.log(sigmas), curves, floor=2 * level - 1))
 
 
-def gap(sigmas: Sequence[float], identity_centres: np.ndarray, class_centres: np.ndarray) -> Estimate:
-    """``log T_s - log T_m`` from the centres of both, resampled together.
+def gap(
+    sigmas: Sequence[float] | np.ndarray, identity_centres: np.ndarray, class_centres: np.ndarray
+) -> Estimate:
+    """``log T_s - log T_m`` from paired bootstrap centres.
 
-    A centre beyond the grid was not seen: it counts as +-inf, and so does the difference; nan where neither was seen.
+    A centre beyond the grid counts as +-inf, and so does the difference; nan if both are beyond it.
     """
     low, high = np.log(sigmas[0]), np.log(sigmas[-1])
     if identity_centres.shape != class_centres.shape:
-        raise ValueError(f"centres have shapes {identity_centres.shape} and {class_centres.shape}; they must be paired")
+        raise ValueError(
+            f"centres have shapes {identity_centres.shape} and {class_centres.shape}; they must "
+            "be paired"
+        )
     seen = [
         np.where(centres > high, np.inf, np.where(centres < low, -np.inf, centres))
         for centres in (identity_centres, class_centres)
     ]
     with np.errstate(invalid="ignore"):
         gaps = seen[1] - seen[0]
-    if np.isnan(gaps).any():  # an interval that would have to order unknown numbers says nothing
+    if np.isnan(gaps).any():  # unordered values have no interval
         return Estimate(float(gaps[0]), float("-inf"), float("inf"))
     return Estimate(float(gaps[0]), *interval(gaps[1:]))
 
 
-def crossing_between(sigmas: Sequence[float], curve: Sequence[float], level: float) -> float:
-    """The last noise level at which ``curve`` (S,) falls through ``level``, interpolated in log sigma; nan if it never does.
+def crossing_between(
+    sigmas: Sequence[float] | np.ndarray, curve: Sequence[float] | np.ndarray, level: float
+) -> float:
+    """The last noise level at which ``curve`` (S,) falls through ``level``, interpolated in log
+    sigma; nan if it never does.
 
     No curve is fitted: a check on :func:`transition`. ``sigmas`` increase.
     """
@@ -212,20 +265,26 @@ def crossing_between(sigmas: Sequence[float], curve: Sequence[float], level: flo
 
 
 def log_gap(
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     identity: Tensor | np.ndarray,
     classes: Tensor | np.ndarray,
     class_level: float,
     seed: int = 0,
 ) -> Estimate:
-    """``log T_s - log T_m`` with the interval of a paired bootstrap: both curves are resampled with the same ground truths.
+    """``log T_s - log T_m`` with the interval of a paired bootstrap: both curves are resampled with
+    the same ground truths.
 
     ``identity`` and ``classes``: (S, N) retention of the same N ground truths.
     """
     if np.shape(identity) != np.shape(classes):
-        raise ValueError(f"identity has shape {np.shape(identity)}, classes {np.shape(classes)}; they must be equal")
+        raise ValueError(
+            f"identity has shape {np.shape(identity)}, classes {np.shape(classes)}; they must be "
+            "equal"
+        )
     return gap(
-        sigmas, bootstrap_centres(sigmas, identity, 0.5, seed), bootstrap_centres(sigmas, classes, class_level, seed)
+        sigmas,
+        bootstrap_centres(sigmas, identity, 0.5, seed),
+        bootstrap_centres(sigmas, classes, class_level, seed),
     )
 
 
@@ -234,18 +293,23 @@ def bootstrap_curves(retained: np.ndarray, seed: int = 0) -> np.ndarray:
     return resampled_sums(retained.T, seed) / retained.shape[1]
 
 
-def fit_centres(log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, zooms: int = 4) -> np.ndarray:
-    """Maximum-likelihood centres (R,), in log sigma, of the logistic for each mean curve of ``curves`` (R, S): see :func:`fit_logistic`."""
+def fit_centres(
+    log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, zooms: int = 4
+) -> np.ndarray:
+    """Maximum-likelihood centres (R,), in log sigma, of the logistic for each mean curve of
+    ``curves`` (R, S): see :func:`fit_logistic`."""
     return fit_logistic(log_sigmas, curves, floor, zooms)[0]
 
 
 def fit_logistic(
     log_sigmas: np.ndarray, curves: np.ndarray, floor: float = 0.0, zooms: int = 4
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Maximum-likelihood centres and widths (R,), in log sigma, of the logistic for each mean curve of ``curves`` (R, S).
+    """Maximum-likelihood centres and widths (R,), in log sigma, of the logistic for each mean curve
+    of ``curves`` (R, S).
 
-    The likelihood is evaluated on a grid of (centre, width) and the grid is refined around each curve's best point: no
-    starting value, no failure to converge, and all curves at once. Centres may lie outside ``log_sigmas`` by half its range.
+    The likelihood is evaluated on a grid of (centre, width) and the grid is refined around each
+    curve's best point: no starting value, no failure to converge, and all curves at once. Centres
+    may lie outside ``log_sigmas`` by half its range.
     """
     span = log_sigmas[-1] - log_sigmas[0]
     centre_step, width_step = span / 80, 0.35
@@ -256,31 +320,45 @@ def fit_logistic(
     centre, width = centre[best], width[best]
     for _ in range(zooms):
         steps = np.linspace(-1, 1, 9)
-        shift, stretch = (axis.ravel() for axis in np.meshgrid(steps * centre_step, steps * width_step))
-        near_centre, near_width = centre[:, None] + shift, width[:, None] * np.exp(stretch)  # (R, candidates)
-        fit = _log_likelihood(curves[:, None], log_sigmas, near_centre[..., None], near_width[..., None], floor)
+        shift, stretch = (
+            axis.ravel() for axis in np.meshgrid(steps * centre_step, steps * width_step)
+        )
+        # (R, candidates)
+        near_centre, near_width = centre[:, None] + shift, width[:, None] * np.exp(stretch)
+        fit = _log_likelihood(
+            curves[:, None], log_sigmas, near_centre[..., None], near_width[..., None], floor
+        )
         best = fit.argmax(1)[:, None]
-        centre, width = np.take_along_axis(near_centre, best, 1)[:, 0], np.take_along_axis(near_width, best, 1)[:, 0]
+        centre, width = (
+            np.take_along_axis(near_centre, best, 1)[:, 0],
+            np.take_along_axis(near_width, best, 1)[:, 0],
+        )
         centre_step, width_step = centre_step / 3, width_step / 3
     return centre, width
 
 
-def _log_likelihood(curves: np.ndarray, log_sigmas: np.ndarray, centre, width, floor: float) -> np.ndarray:
-    """Binomial log-likelihood per trial; curves (R, S) against all candidates, or (R, 1, S) against its own."""
+def _log_likelihood(
+    curves: np.ndarray, log_sigmas: np.ndarray, centre, width, floor: float
+) -> np.ndarray:
+    """Binomial log-likelihood per trial; curves (R, S) against all candidates, or (R, 1, S) against
+    its own."""
     chance = np.clip(logistic_curve(log_sigmas, centre, width, floor), 1e-9, 1 - 1e-9)
     if curves.ndim == 2:
         return curves @ np.log(chance).T + (1 - curves) @ np.log1p(-chance).T
     return (curves * np.log(chance) + (1 - curves) * np.log1p(-chance)).sum(-1)
 
 
-# ------------------------------------------------------------------------------------------ one ground truth at a time
+# ----------------------------------------------------------------------- one ground truth at a time
 
 
-def individual_centres(log_sigmas: np.ndarray, rates: np.ndarray, floor: float, width: float) -> np.ndarray:
+def individual_centres(
+    log_sigmas: np.ndarray, rates: np.ndarray, floor: float, width: float
+) -> np.ndarray:
     """Maximum-likelihood centres (N,) in log sigma, one per ground truth, at a common ``width``.
 
-    ``rates`` (S, N): fraction retained over the repeats. A grid over the axis and half a step of the levels around it, refined by
-    a parabola: a ground truth that is kept (or lost) everywhere gets the end of the grid.
+    ``rates`` (S, N): fraction retained over the repeats. A grid over the axis and half a step of
+    the levels around it, refined by a parabola: a ground truth that is kept (or lost) everywhere
+    gets the end of the grid.
     """
     edge = np.diff(log_sigmas).mean() / 2
     centres = np.linspace(log_sigmas[0] - edge, log_sigmas[-1] + edge, 241)
@@ -288,7 +366,9 @@ def individual_centres(log_sigmas: np.ndarray, rates: np.ndarray, floor: float, 
     best = fit.argmax(1).clip(1, len(centres) - 2)
     left, middle, right = (fit[np.arange(len(fit)), best + shift] for shift in (-1, 0, 1))
     curvature = left - 2 * middle + right
-    shift = np.where(curvature < 0, 0.5 * (left - right) / np.where(curvature < 0, curvature, 1), 0.0)
+    shift = np.where(
+        curvature < 0, 0.5 * (left - right) / np.where(curvature < 0, curvature, 1), 0.0
+    )
     return centres[best] + shift.clip(-1, 1) * (centres[1] - centres[0])
 
 
@@ -296,10 +376,13 @@ def individual_centres(log_sigmas: np.ndarray, rates: np.ndarray, floor: float, 
 class Heterogeneity:
     """Do ground truths have transitions of their own? (claim C3)
 
-    ``levels`` (N,): T of each ground truth; ``spread``: standard deviation of log T over ground truths with its bootstrap interval;
-    ``expected``: the spread that a curve common to all would show with this many repeats; ``null`` (draws,): its simulated values;
-    ``p_value``: share of them at least as large as ``spread`` (parametric bootstrap); ``p_permutation``: the same when whole repeats are
-    dealt out to the ground truths at random; ``own_spread``: what is left of the spread after the chance part is taken away.
+    * ``levels`` (N,): T of each ground truth.
+    * ``spread``: standard deviation of log T over ground truths, with bootstrap interval.
+    * ``expected``: spread under a common curve with this many repeats; ``null`` (draws,): its
+      simulated values.
+    * ``p_value``: share of ``null`` at least as large as ``spread`` (parametric bootstrap).
+    * ``p_permutation``: permutation test over repeats.
+    * ``own_spread``: the spread without its chance part.
     """
 
     levels: np.ndarray = field(repr=False)
@@ -312,29 +395,53 @@ class Heterogeneity:
 
 
 def heterogeneity(
-    sigmas: Sequence[float], retained: Tensor | np.ndarray, level: float = 0.5, draws: int = 1000, seed: int = 0
+    sigmas: Sequence[float] | np.ndarray,
+    retained: Tensor | np.ndarray,
+    level: float = 0.5,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> Heterogeneity:
-    """Test whether the transition differs between ground truths, from R repeats of each, independent at every level.
+    """Test whether the transition differs between ground truths, from R repeats of each,
+    independent at every level.
 
-    ``retained`` (S, N, R) booleans. Null hypothesis: one retention curve for all. Its rates are the pooled ones at each level (no
-    logistic is assumed); repeats are drawn from them ``draws`` times, and the spread of the fitted log T over ground truths is compared.
-    Raises ``ValueError`` for another shape. Our construction.
+    ``retained`` (S, N, R) booleans. Null hypothesis: one retention curve for all. Its rates are the
+    pooled ones at each level (no logistic is assumed); repeats are drawn from them ``draws`` times,
+    and the spread of the fitted log T over ground truths is compared. Raises ``ValueError`` for
+    another shape. Our construction.
     """
     retained = np.asarray(retained)
-    if retained.ndim != 3 or len(retained) != len(sigmas) or retained.shape[1] < 2 or retained.shape[2] < 2:
-        raise ValueError(f"retained has shape {retained.shape}; ({len(sigmas)}, N >= 2, R >= 2) is needed")
-    _check_curve(np.asarray(sigmas, dtype=float), retained.reshape(len(sigmas), -1).astype(float), level)
-    log_sigmas, floor, rng = np.log(np.asarray(sigmas, dtype=float)), 2 * level - 1, np.random.default_rng(seed)
+    if (
+        retained.ndim != 3
+        or len(retained) != len(sigmas)
+        or retained.shape[1] < 2
+        or retained.shape[2] < 2
+    ):
+        raise ValueError(
+            f"retained has shape {retained.shape}; ({len(sigmas)}, N >= 2, R >= 2) is needed"
+        )
+    _check_curve(
+        np.asarray(sigmas, dtype=float), retained.reshape(len(sigmas), -1).astype(float), level
+    )
+    log_sigmas, floor, rng = (
+        np.log(np.asarray(sigmas, dtype=float)),
+        2 * level - 1,
+        np.random.default_rng(seed),
+    )
     _, count, repeats = retained.shape
     pooled = retained.mean((1, 2))
     width = float(fit_logistic(log_sigmas, pooled[None], floor)[1][0])
     fit = partial(individual_centres, log_sigmas, floor=floor, width=width)
 
     centres = fit(retained.mean(2))
-    simulated = rng.binomial(repeats, pooled[:, None, None], size=(len(sigmas), draws, count)) / repeats
+    simulated = (
+        rng.binomial(repeats, pooled[:, None, None], size=(len(sigmas), draws, count)) / repeats
+    )
     null = fit(simulated.reshape(len(sigmas), -1)).reshape(draws, count).std(1, ddof=1)
     flat = retained.reshape(len(sigmas), -1)
-    dealt = [flat[:, rng.permutation(flat.shape[1])].reshape(retained.shape).mean(2) for _ in range(draws)]
+    dealt = [
+        flat[:, rng.permutation(flat.shape[1])].reshape(retained.shape).mean(2)
+        for _ in range(draws)
+    ]
     shuffled = fit(np.concatenate(dealt, axis=1)).reshape(draws, count).std(1, ddof=1)
 
     found = float(centres.std(ddof=1))
@@ -351,14 +458,15 @@ def heterogeneity(
 
 
 def class_counts(predicted: Tensor, classes: int) -> Tensor:
-    """How many of the R outputs fall into each class: ``predicted`` (..., R) -> (..., K)."""
+    """Number of outputs per class: ``predicted`` (..., R) -> (..., K)."""
     return torch.nn.functional.one_hot(predicted.long(), classes).sum(-2)
 
 
 @dataclass(frozen=True)
 class Leaving:
-    """Where do outputs go that leave the class of their ground truth? Per level: ``leaving`` how many do, ``seen`` mean number of different
-    classes among those of one ground truth, ``expected`` the same if they went to all other classes alike, ``p_value`` of as few or fewer."""
+    """Where do outputs go that leave the class of their ground truth? Per level: ``leaving`` how
+    many do, ``seen`` mean number of different classes among those of one ground truth, ``expected``
+    the same if they went to all other classes alike, ``p_value`` of as few or fewer."""
 
     leaving: np.ndarray
     seen: np.ndarray
@@ -366,27 +474,33 @@ class Leaving:
     p_value: np.ndarray
 
 
-def leaving_concentration(counts: Tensor, labels: Tensor, draws: int = 2000, seed: int = 0) -> Leaving:
+def leaving_concentration(
+    counts: Tensor, labels: Tensor, draws: int = 2000, seed: int = 0
+) -> Leaving:
     """Test for a hierarchy of speciations: do outputs leave to a few classes first? (claim C3)
 
-    ``counts`` (S, N, K) from :func:`class_counts`, ``labels`` (N,). Null hypothesis: an output that leaves its class falls into each of the K - 1
-    others alike. The number of outputs that leave is kept for every ground truth; only ground truths from which at least two leave say
-    anything. Simulated; p-values are one-sided. Our construction.
+    ``counts`` (S, N, K) from :func:`class_counts`, ``labels`` (N,). Null hypothesis: an output that
+    leaves its class falls into each of the K - 1 others alike. The number of outputs that leave is
+    kept for every ground truth; only ground truths from which at least two leave say anything.
+    Simulated; p-values are one-sided. Our construction.
     """
-    counts = np.asarray(counts).copy()
-    levels, truths, classes = counts.shape
+    left = np.asarray(counts).copy()
+    _, truths, classes = left.shape
     checks.labels(torch.as_tensor(labels), truths, classes)
-    counts[:, np.arange(truths), np.asarray(labels)] = 0
-    leaving, rng = counts.sum(2), np.random.default_rng(seed)
-    found = {"seen": [], "expected": [], "p_value": []}
-    for row, number in zip(counts, leaving, strict=True):
+    left[:, np.arange(truths), np.asarray(labels)] = 0
+    leaving, rng = left.sum(2), np.random.default_rng(seed)
+    found: dict[str, list[float]] = {"seen": [], "expected": [], "p_value": []}
+    for row, number in zip(left, leaving, strict=True):
         able = number >= 2
         if not able.any():
-            found["seen"].append(np.nan), found["expected"].append(np.nan), found["p_value"].append(1.0)
+            for name, value in (("seen", np.nan), ("expected", np.nan), ("p_value", 1.0)):
+                found[name].append(value)
             continue
         seen = (row[able] > 0).sum(1).mean()
         even = np.full(classes - 1, 1 / (classes - 1))
-        null = np.mean([(rng.multinomial(n, even, size=draws) > 0).sum(1) for n in number[able]], axis=0)
+        null = np.mean(
+            [(rng.multinomial(n, even, size=draws) > 0).sum(1) for n in number[able]], axis=0
+        )
         found["seen"].append(seen)
         found["expected"].append(null.mean())
         found["p_value"].append((1 + (null <= seen + 1e-9).sum()) / (1 + draws))
@@ -394,9 +508,11 @@ def leaving_concentration(counts: Tensor, labels: Tensor, draws: int = 2000, see
 
 
 def class_entropy(counts: Tensor) -> Tensor:
-    """Entropy in bits of the class distribution behind ``counts`` (..., K), with the Miller-Madow correction for few outputs.
+    """Entropy in bits of the class distribution behind ``counts`` (..., K), with the Miller-Madow
+    correction for few outputs.
 
-    The plug-in entropy of R draws is too small by about (seen classes - 1) / (2 R ln 2) bits; that much is added, up to log2 K.
+    The plug-in entropy of R draws is too small by about (seen classes - 1) / (2 R ln 2) bits; that
+    much is added, up to log2 K.
     """
     total = counts.sum(-1, keepdim=True).clamp(min=1)
     share = counts.double() / total
@@ -406,9 +522,11 @@ def class_entropy(counts: Tensor) -> Tensor:
 
 
 def retention_curve(retained: Tensor | np.ndarray, seed: int = 0) -> list[Estimate]:
-    """Mean retention at each noise level of ``retained`` (S, N), each with its 95 % interval over ground truths.
+    """Mean retention at each noise level of ``retained`` (S, N), each with its 95 % interval over
+    ground truths.
 
-    Booleans get Wilson's interval, which is honest at 0 and 1 as well; probabilities are bootstrapped.
+    Booleans get Wilson's interval, which is honest at 0 and 1 as well; probabilities are
+    bootstrapped.
     """
     retained = np.asarray(retained)
     if retained.dtype == bool:
@@ -424,12 +542,17 @@ def _wilson(successes: int, count: int) -> Estimate:
 def _check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None:
     finite = sigmas.ndim == 1 and len(sigmas) >= 2 and np.isfinite(sigmas).all()
     if not finite or not (np.diff(sigmas) > 0).all() or sigmas[0] <= 0:
-        raise ValueError(f"sigmas must be at least two positive, increasing levels, got {sigmas.tolist()}")
+        raise ValueError(
+            f"sigmas must be at least two positive, increasing levels, got {sigmas.tolist()}"
+        )
     if retained.ndim != 2 or len(retained) != len(sigmas) or retained.shape[1] == 0:
-        raise ValueError(f"retained has shape {retained.shape}; ({len(sigmas)}, N) with N >= 1 is needed")
+        raise ValueError(
+            f"retained has shape {retained.shape}; ({len(sigmas)}, N) with N >= 1 is needed"
+        )
     if not ((retained >= 0) & (retained <= 1)).all():
         raise ValueError("retained must hold booleans or probabilities in [0, 1], without NaN")
     if not 0.5 <= level < 1:
         raise ValueError(
-            f"level = {level} must lie in [0.5, 1): it is the midpoint between 1 and the floor 2 level - 1"
+            f"level = {level} must lie in [0.5, 1): it is the midpoint between 1 and the floor 2 "
+            "level - 1"
         )

@@ -1,7 +1,7 @@
-"""Trained networks behind the denoiser interface: our own (``unet``), NVIDIA's EDM files (``edm``), DDPM models of diffusers (``diffusers_format``);
-classifiers and feature extractors that judge images.
+"""Trained denoisers and classifiers.
 
-``base`` is what every kind shares; ``loader`` finds out which kind a checkpoint is. Opening a checkpoint runs no code from it.
+``unet``: our own; ``edm``: NVIDIA's EDM files; ``diffusers_format``: DDPM models of diffusers;
+``base``: what they share; ``loader`` picks the kind. Loading a checkpoint runs no code from it.
 """
 
 from .base import NetworkDenoiser, accelerate, accelerated_fingerprint

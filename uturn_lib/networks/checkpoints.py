@@ -1,6 +1,8 @@
-"""Checkpoints that run no code: a folder with ``config.json`` (of diffusers, with our section ``uturn``), safetensors weights and a model card.
+"""Checkpoints that run no code: a folder with ``config.json`` (of diffusers, with our section
+``uturn``), safetensors weights and a model card.
 
-Here such folders are found, downloaded and verified; what is built from them is the matter of each kind of network. Only JSON and tensors are ever read.
+Here such folders are found, downloaded and verified; what is built from them is the matter of each
+kind of network. Only JSON and tensors are ever read.
 """
 
 from __future__ import annotations
@@ -26,18 +28,32 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 # What is fetched of a hub repository: no code, and no other parts of a pipeline.
-HUB_FILES = ("README.md", "config.json", "model_index.json", "scheduler_config.json", "unet/config.json", "scheduler/scheduler_config.json")  # fmt: skip
+HUB_FILES = (
+    "README.md",
+    "config.json",
+    "model_index.json",
+    "scheduler_config.json",
+    "unet/config.json",
+    "scheduler/scheduler_config.json",
+)
 HUB_WEIGHTS = ("diffusion_pytorch_model", "model", "unet/diffusion_pytorch_model")
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """The folder of a checkpoint; a hub id is downloaded (JSON, weights and card only), or found among earlier downloads."""
+    """The folder of a checkpoint; a hub id is downloaded (JSON, weights, card) or found in the
+    cache."""
     text = str(name_or_path)
     for folder in (CHECKPOINTS / text, Path(text)):
-        if any((folder / name).is_file() for name in ("config.json", "model_index.json", "unet/config.json")):
+        if any(
+            (folder / name).is_file()
+            for name in ("config.json", "model_index.json", "unet/config.json")
+        ):
             return folder
     shipped = sorted(path.parent.name for path in CHECKPOINTS.glob("*/config.json"))
-    allowed = f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, a hub id owner/name, or an EDM file *.pkl"
+    allowed = (
+        f"a shipped checkpoint ({', '.join(shipped) or 'none yet'}), a folder with config.json, a "
+        "hub id owner/name, or an EDM file *.pkl"
+    )
     if text.count("/") != 1 or text.startswith((".", "/")) or Path(text).exists():
         raise FileNotFoundError(f"no checkpoint {text!r}: allowed is {allowed}")
     from huggingface_hub import snapshot_download
@@ -45,48 +61,65 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
     try:
         folder = Path(
-            snapshot_download(text, allow_patterns=[*HUB_FILES, *(f"{name}.safetensors" for name in HUB_WEIGHTS)])
+            snapshot_download(
+                text, allow_patterns=[*HUB_FILES, *(f"{name}.safetensors" for name in HUB_WEIGHTS)]
+            )
         )
         if not any(folder.rglob("*.safetensors")):  # older repositories; opened as bare weights
             folder = Path(
-                snapshot_download(text, allow_patterns=[*HUB_FILES, *(f"{name}.bin" for name in HUB_WEIGHTS)])
+                snapshot_download(
+                    text, allow_patterns=[*HUB_FILES, *(f"{name}.bin" for name in HUB_WEIGHTS)]
+                )
             )
         return folder
-    except Exception as error:  # the hub raises a dozen kinds; each means that nothing could be fetched
+    # the hub raises a dozen kinds; each means that nothing could be fetched
+    except Exception as error:
         offline = isinstance(error, LocalEntryNotFoundError)
-        remedy = f"; offline: get the files of {text} by other means into a folder and give its path" if offline else ""
+        remedy = (
+            f"; offline: get the files of {text} by other means into a folder and give its path"
+            if offline
+            else ""
+        )
         raise FileNotFoundError(
-            f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: {type(error).__name__}{remedy}"
+            f"no checkpoint {text!r}: allowed is {allowed}; the hub answered: "
+            f"{type(error).__name__}{remedy}"
         ) from error
 
 
 def shipped_weights(name: str, weights: str, expected: str) -> Path:
-    """The weights of a shipped checkpoint that are too large for the wheel: fetched once, with the SHA-256 that its config.json records.
+    """Weights too large for the wheel, fetched once and checked against config.json's SHA-256.
 
-    ``$UTURN_CHECKPOINTS_URL`` says where the repository's folder checkpoints/ is: an address, or a folder. Raises ``FileNotFoundError`` without it,
-    and as ``data.downloads.fetch``.
+    ``$UTURN_CHECKPOINTS_URL`` is the address of the repository's checkpoints/, or a folder. Raises
+    ``FileNotFoundError`` without it, and as ``downloads.fetch``.
     """
     source = os.environ.get("UTURN_CHECKPOINTS_URL")
     remedy = (
-        f"Set UTURN_CHECKPOINTS_URL to the address of the repository's folder checkpoints/, or to a folder that holds {name}/{weights}, "
+        "Set UTURN_CHECKPOINTS_URL to the address of the repository's folder checkpoints/, or to "
+        f"a folder that holds {name}/{weights}, "
         "or give the path of a whole checkpoint"
     )
     if not source:
-        raise FileNotFoundError(f"the weights of {name!r} are too large for the installed package. {remedy}")
+        raise FileNotFoundError(
+            f"the weights of {name!r} are too large for the installed package. {remedy}"
+        )
     if Path(source).is_dir():
         return Path(source) / name / weights
     url = f"{source.rstrip('/')}/{name}/{weights}"
     return fetch(url, f"sha256:{expected}", kept_folder() / "checkpoints" / name, remedy)
 
 
-def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read config.json and the safetensors file of ``folder`` and verify them against each other."""
+def read_checkpoint(
+    folder: Path, weights: str, architecture: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read config.json and the safetensors file of ``folder`` and verify them against each
+    other."""
     config = read_json(folder / "config.json")
     section = config.get("uturn") if isinstance(config, dict) else None
     found = section.get("architecture") if isinstance(section, dict) else None
-    if found != architecture:
+    if section is None or found != architecture:
         raise ValueError(
-            f"{folder}/config.json describes {found or 'no model of ours'}, not the {architecture} asked for"
+            f"{folder}/config.json describes {found or 'no model of ours'}, not the "
+            f"{architecture} asked for"
         )
     path, expected = folder / weights, str(section.get("weights_sha256"))
     if not path.is_file() and folder.parent == CHECKPOINTS:
@@ -96,7 +129,8 @@ def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict
     actual = sha256(path)
     if actual != expected:
         raise ValueError(
-            f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json records {expected[:16]}..."
+            f"{path} is truncated or altered: its SHA-256 is {actual[:16]}..., config.json "
+            f"records {expected[:16]}..."
         )
     try:
         return config, load_file(str(path))
@@ -104,8 +138,11 @@ def read_checkpoint(folder: Path, weights: str, architecture: str) -> tuple[dict
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
 
 
-def load_weights(module: nn.Module, state: dict[str, Tensor], folder: Path, assign: bool = False) -> None:
-    """Copy ``state`` into ``module``, or with ``assign`` let the module take over its tensors; names and shapes must match exactly."""
+def load_weights(
+    module: nn.Module, state: dict[str, Tensor], folder: Path, assign: bool = False
+) -> None:
+    """Copy ``state`` into ``module``, or with ``assign`` use its tensors; names and shapes must
+    match."""
     try:
         module.load_state_dict(state, strict=True, assign=assign)
     except RuntimeError as error:
@@ -113,8 +150,10 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], folder: Path, assi
 
 
 def checkpoint_fingerprint(config: dict[str, Any]) -> str:
-    """SHA-256 of all that decides the function: the weights (by their own SHA-256), the U-Net's and our configuration."""
-    decisive = {key: value for key, value in config.items() if key not in ("uturn", "_diffusers_version")}
+    """SHA-256 of weights (by their own SHA-256), U-Net configuration and our section."""
+    decisive = {
+        key: value for key, value in config.items() if key not in ("uturn", "_diffusers_version")
+    }
     decisive["uturn"] = {key: value for key, value in config["uturn"].items() if key != "training"}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -123,17 +162,29 @@ class UnsafeFile(ValueError):
     """The file asks for something that a network's weights do not need."""
 
 
-# What a damaged or hostile file may provoke on the way; all of it means that the file is not what it should be.
-DAMAGED = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, ArithmeticError, MemoryError)
+# What a damaged or hostile file may provoke on the way; all of it means that the file is not what
+# it should be.
+DAMAGED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 @contextmanager
 def sound(path: Path) -> Iterator[None]:
-    """Whatever an unsound file provokes becomes a ``ValueError`` that names it."""
+    """Turn any error from an unsound file into a ``ValueError`` that names it."""
     try:
         yield
     except UnsafeFile as error:
         raise UnsafeFile(f"{path.name} is refused: {error}") from error
     except DAMAGED as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"{path.name} describes no network that can be used here: {kind}{error}") from error
+        raise ValueError(
+            f"{path.name} describes no network that can be used here: {kind}{error}"
+        ) from error

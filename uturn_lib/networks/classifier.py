@@ -1,4 +1,4 @@
-"""The classifiers: class retention needs their decision, quality distances may use their features."""
+"""Classifiers: their decision gives class retention, their features may give quality distances."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from .checkpoints import checkpoint_fingerprint, find_checkpoint, load_weights, 
 
 
 class Classifier(nn.Module):
-    """A small convolutional classifier: class retention needs its decision, quality distances may use its features.
+    """A small convolutional classifier.
 
-    ``forward(images)`` (B, C, H, W) in [-1, 1] -> logits (B, num_classes); ``features`` -> (B, width), the input of
-    the last layer. ``body`` is "separable" (few products, for digits) or "dense" (for photographs).
+    ``forward(images)`` (B, C, H, W) in [-1, 1] -> logits (B, num_classes); ``features`` -> (B,
+    width), the input of the last layer. ``body`` is "separable" (few products, for digits) or
+    "dense" (for photographs).
     """
 
     def __init__(
         self,
-        sample_shape: tuple[int, int, int],
+        sample_shape: tuple[int, ...],
         num_classes: int,
         channels: tuple[int, ...] = (24, 48, 96),
         width: int = 64,
@@ -52,17 +53,23 @@ class Classifier(nn.Module):
     def predict(self, images: Tensor, batch_size: int = 512) -> Tensor:
         """Most likely class (N,) of images (N, C, H, W)."""
         device = self.head.weight.device
-        return torch.cat([self(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)])
+        return torch.cat(
+            [self(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)]
+        )
 
     @torch.no_grad()
     def extract(self, images: Tensor, batch_size: int = 512) -> Tensor:
         """Features (N, width) of images (N, C, H, W), batch by batch."""
         device = self.head.weight.device
-        return torch.cat([self.features(batch.to(device)).cpu() for batch in images.split(batch_size)])
+        return torch.cat(
+            [self.features(batch.to(device)).cpu() for batch in images.split(batch_size)]
+        )
 
 
-def _separable(sample_shape: tuple[int, int, int], channels: tuple[int, ...]) -> tuple[list[nn.Module], int]:
-    """Pairs of a full and a channel-wise convolution, and the number of values they end in."""
+def _separable(
+    sample_shape: tuple[int, ...], channels: tuple[int, ...]
+) -> tuple[list[nn.Module], int]:
+    """Pairs of a full and a depthwise convolution, and the size of their output."""
     layers: list[nn.Module] = []
     for before, after in zip((sample_shape[0], *channels), channels, strict=False):
         layers += [
@@ -77,10 +84,14 @@ def _separable(sample_shape: tuple[int, int, int], channels: tuple[int, ...]) ->
     return layers, channels[-1] * (sample_shape[1] // 2 ** len(channels)) ** 2
 
 
-def _dense(sample_shape: tuple[int, int, int], channels: tuple[int, ...]) -> tuple[list[nn.Module], int]:
-    """A stem of 2 x 2 patches, then two convolutions per resolution; the last map is reduced to its maxima."""
+def _dense(sample_shape: tuple[int, ...], channels: tuple[int, ...]) -> tuple[list[nn.Module], int]:
+    """A stem of 2 x 2 patches, two convolutions per resolution, global max pooling."""
     stem, *rest = channels
-    layers: list[nn.Module] = [nn.Conv2d(sample_shape[0], stem, 2, bias=False), nn.BatchNorm2d(stem), nn.GELU()]
+    layers: list[nn.Module] = [
+        nn.Conv2d(sample_shape[0], stem, 2, bias=False),
+        nn.BatchNorm2d(stem),
+        nn.GELU(),
+    ]
     for before, after in zip(channels, rest, strict=False):
         layers += [
             nn.Conv2d(before, after, 3, padding=1, bias=False),
@@ -97,13 +108,19 @@ def _dense(sample_shape: tuple[int, int, int], channels: tuple[int, ...]) -> tup
 BODIES = {"separable": _separable, "dense": _dense}
 
 
-def save_classifier(classifier: Classifier, folder: str | Path, training: dict[str, Any] | None = None) -> None:
+def save_classifier(
+    classifier: Classifier, folder: str | Path, training: dict[str, Any] | None = None
+) -> None:
     """Write config.json and model.safetensors."""
     folder = Path(folder)
     weights = folder / "model.safetensors"
     with atomic_path(weights) as temporary:
         save_file(
-            {name: value.detach().cpu().contiguous() for name, value in classifier.state_dict().items()}, str(temporary)
+            {
+                name: value.detach().cpu().contiguous()
+                for name, value in classifier.state_dict().items()
+            },
+            str(temporary),
         )
     section = {
         "architecture": "Classifier",
@@ -118,8 +135,11 @@ def save_classifier(classifier: Classifier, folder: str | Path, training: dict[s
     write_json(folder / "config.json", {"uturn": section})
 
 
-def load_classifier(name_or_path: str | Path, device: str | torch.device | None = None) -> Classifier:
-    """Load a shipped classifier ("mnist-classifier") or one in a local folder; errors as ``load_denoiser``."""
+def load_classifier(
+    name_or_path: str | Path, device: str | torch.device | None = None
+) -> Classifier:
+    """Load a shipped classifier ("mnist-classifier") or one in a local folder; errors as
+    ``load_denoiser``."""
     device = checks.pick_device(device)
     folder = find_checkpoint(name_or_path)
     config, state = read_checkpoint(folder, "model.safetensors", "Classifier")

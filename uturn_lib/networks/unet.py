@@ -18,12 +18,13 @@ from .checkpoints import WEIGHTS, checkpoint_fingerprint, load_weights, read_che
 class EDMDenoiser(NetworkDenoiser):
     """A diffusers ``UNet2DModel`` F under the preconditioning of Karras et al. (2022), Table 1:
 
-    ``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`` with ``c_skip = s_d^2 / (sigma^2 + s_d^2)``,
-    ``c_out = sigma s_d / sqrt(sigma^2 + s_d^2)``, ``c_in = 1 / sqrt(sigma^2 + s_d^2)``, ``c_noise = ln(sigma) / 4``.
+    ``D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`` with ``c_skip = s_d^2 / (sigma^2 +
+    s_d^2)``, ``c_out = sigma s_d / sqrt(sigma^2 + s_d^2)``, ``c_in = 1 / sqrt(sigma^2 + s_d^2)``,
+    ``c_noise = ln(sigma) / 4``.
 
-    One network serves two uses: with ``labels`` it is class-conditional, without them it gets the null class that it
-    met in training through label dropout. Pixels are unshuffled by ``unshuffle`` so that the U-Net works on a
-    smaller grid with more channels, which costs far less on a CPU.
+    One network serves two uses: with ``labels`` it is class-conditional, without them it gets the
+    null class that it met in training through label dropout. Pixels are unshuffled by ``unshuffle``
+    so that the U-Net works on a smaller grid with more channels, which costs far less on a CPU.
 
     Parameters
     ----------
@@ -31,14 +32,14 @@ class EDMDenoiser(NetworkDenoiser):
     sample_shape: (C, H, W) of the images, which are scaled to [-1, 1].
     num_classes: number of classes, 0 for an unconditional network.
     sigma_data: standard deviation s_d of the data.
-    noise_scale: the U-Net's sinusoidal embedding sees ``noise_scale * c_noise``: the embedding was designed for
-        time steps of 0 to 1000, while c_noise spans less than 3.
+    noise_scale: the U-Net's sinusoidal embedding gets ``noise_scale * c_noise``: it was designed
+        for time steps of 0 to 1000, while c_noise spans less than 3.
     """
 
     def __init__(
         self,
         unet: nn.Module,
-        sample_shape: tuple[int, int, int],
+        sample_shape: tuple[int, ...],
         num_classes: int = 0,
         sigma_data: float = 0.5,
         unshuffle: int = 1,
@@ -51,21 +52,26 @@ class EDMDenoiser(NetworkDenoiser):
         self.noise_scale = noise_scale
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
-        """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x`` (used in training)."""
+        """The formula itself, without checks: ``sigma`` (B, 1, 1, 1) in the dtype of ``x`` (used in
+        training)."""
         variance = sigma**2 + self.sigma_data**2
         c_skip = self.sigma_data**2 / variance
         c_out = sigma * self.sigma_data / variance.sqrt()
         c_noise = sigma.clamp(min=1e-20).log() / 4
         output = self.raw(x / variance.sqrt(), c_noise.flatten(), labels)
-        # Combined in the precision of x: a float64 sampler state keeps its digits around a float32 network.
+        # Combined in the precision of x: a float64 sampler state keeps its digits around a float32
+        # network.
         return c_skip * x + c_out * output.to(x.dtype)
 
     def raw(self, scaled: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The bare network F(c_in x, c_noise) in its own precision; (B, C, H, W) -> (B, C, H, W)."""
+        """The bare network F(c_in x, c_noise) in its own precision; (B, C, H, W) -> (B, C, H,
+        W)."""
         dtype = next(self.unet.parameters()).dtype
         if self.num_classes and labels is None:
             labels = torch.full((len(scaled),), self.num_classes, device=scaled.device)
-        patches = F.pixel_unshuffle(scaled.to(dtype), self.unshuffle).contiguous(memory_format=torch.channels_last)
+        patches = F.pixel_unshuffle(scaled.to(dtype), self.unshuffle).contiguous(
+            memory_format=torch.channels_last
+        )
         embedded = (self.noise_scale * c_noise).to(dtype)
         with self.at_precision(scaled.device):
             output = self.unet(patches, embedded, class_labels=labels).sample
@@ -84,8 +90,9 @@ class EDMDenoiser(NetworkDenoiser):
         }
 
 
-def make_unet(sample_shape: tuple[int, int, int], num_classes: int, unshuffle: int, **unet: Any) -> nn.Module:
-    """A diffusers ``UNet2DModel`` for images of ``sample_shape``, with one class more (the null class) if any."""
+def make_unet(sample_shape: tuple[int, ...], num_classes: int, unshuffle: int, **unet: Any) -> Any:
+    """A diffusers ``UNet2DModel`` for images of ``sample_shape``, with one class more (the null
+    class) if any."""
     from diffusers import UNet2DModel
 
     channels, height, _ = sample_shape
@@ -105,13 +112,18 @@ def save_denoiser(
     training: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write config.json and safetensors weights; ``training`` (recipe, duration, ...) is kept in the configuration.
+    """Write config.json and safetensors weights; ``training`` (recipe, duration, ...) is kept in
+    the configuration.
 
-    ``dtype`` is that of the file: float16 halves it; loaded again, the weights are float32. Raises ``ValueError`` where a weight does not fit into it.
+    ``dtype`` is that of the file: float16 halves it; loaded again, the weights are float32. Raises
+    ``ValueError`` where a weight does not fit into it.
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
-    state = {name: value.detach().cpu().to(dtype).contiguous() for name, value in denoiser.unet.state_dict().items()}
+    state = {
+        name: value.detach().cpu().to(dtype).contiguous()
+        for name, value in denoiser.unet.state_dict().items()
+    }
     lost = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if lost:
         raise ValueError(f"dtype = {dtype}: {lost[0]} has values that it cannot hold")
@@ -123,12 +135,19 @@ def save_denoiser(
 
 
 def load_trained(folder: Path, device: torch.device) -> EDMDenoiser:
-    """The network in a ``folder`` that :func:`save_denoiser` has written; errors as ``loader.load_denoiser``."""
+    """The network in a ``folder`` that :func:`save_denoiser` has written; errors as
+    ``loader.load_denoiser``."""
     config, state = read_checkpoint(folder, WEIGHTS, "EDMDenoiser")
     section = config["uturn"]
     from diffusers import UNet2DModel
 
-    unet = UNet2DModel(**{key: value for key, value in config.items() if not key.startswith("_") and key != "uturn"})
+    unet: Any = UNet2DModel(
+        **{
+            key: value
+            for key, value in config.items()
+            if not key.startswith("_") and key != "uturn"
+        }
+    )
     denoiser = EDMDenoiser(
         unet,
         tuple(section["sample_shape"]),
@@ -136,7 +155,7 @@ def load_trained(folder: Path, device: torch.device) -> EDMDenoiser:
         section["sigma_data"],
         section["unshuffle"],
         section["noise_scale"],
-        tuple(section["sigma_range"]),
+        section["sigma_range"],
     )
     load_weights(unet, state, folder)
     denoiser.fingerprint = checkpoint_fingerprint(config)

@@ -1,127 +1,263 @@
-"""What a run will cost, before it is begun: `python -m uturn_lib.reports.cost --profile paper --device cuda` (or `make cost PROFILE=paper`).
+"""What a run will cost, before it is begun: `uturn cost --profile paper --device cuda` (or `make cost PROFILE=paper`).
 
-Network calls per figure follow from the profile; images per second are measured on the machine at hand (or given). The times are estimates: sweeps that several figures
-share are counted once, with the first of them; what is not the network (nearest neighbours, features, drawing) is left out.
+Network calls are those of the chunks that the figures ask for; images per second are measured on the machine at hand (or given). The times are estimates: sweeps that several figures
+share are counted once, with the first of them; what is not the network (nearest neighbours, features, drawing) is left out. Where a sweep follows from results (the levels beyond T_m),
+:data:`TYPICAL` transitions are assumed.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from .. import experiments as ex
+from ..companions import flows
+from ..companions.p2 import dynamics
+from ..companions.p2.ablation import components
+from ..companions.p2.shortcuts import Cut, ShortcutDenoiser
+from ..companions.p3 import geometry
+from ..companions.p4 import duration
+from ..companions.p3.solvers import ORDERS
+from ..data.sets import ImageSet
+from ..experiments.engine import Plan
+from ..experiments.retention import told_levels
+from ..experiments.study import network_maker
+from ..measures.estimate import Estimate
 from ..noise import proportional_steps
 from ..profiles import COMPOSITES, Profile, load_profile, profile_of
-from ..support import checks
 from ..uturn import INITIAL_LAWS
 from .run import figure_of, find_notebooks
 
-FIG06 = {"repeats": 6, "count": 10, "levels": 5}  # as the notebook's parameters; its levels are those around T_m
-PARTS = 36  # of a U-Net that are switched off one by one, about
-LATE = 3  # levels of a late start with whose calls Figures 7 and 10 also make full runs, about two thirds of the steps each
+
+@dataclass(frozen=True)
+class Times:
+    """T_m and T_s, on which later sweeps depend: measured (``experiments.Transitions``), or assumed."""
+
+    t_m: Estimate
+    t_s: Estimate
 
 
-def sde_calls(profile: Profile, sigmas: tuple[float, ...], count: int) -> int:
-    """Calls of a U-Turn sweep by the "sde" sampler: one per step."""
-    return count * sum(proportional_steps(s, profile.steps, profile.sigma_max) for s in sigmas)
+TYPICAL = Times(Estimate(2.0, 1.8, 2.2), Estimate(6.0, 5.0, 7.0))
 
 
-def ode_calls(profile: Profile, sigmas: tuple[float, ...], count: int, steps: int) -> int:
-    """The same by Heun's method: two per step, one in the last."""
-    return count * sum(2 * proportional_steps(s, steps, profile.sigma_max) - 1 for s in sigmas)
+def gate(s: ex.Study, t: Times) -> list[Plan]:
+    """What ``experiments.class_gate`` needs beside the multi-class sweep."""
+    if s.profile.labels == "never":
+        return []
+    levels = told_levels(s.profile.sigmas, t.t_m, t.t_s)
+    return [ex.profile_sweep.plan(s, sigmas=levels, conditional=True)]
 
 
-def sweeps(profile: Profile) -> dict[str, int]:
-    """Network calls (one image each) of every sweep of a profile."""
-    p, few = profile, profile.quality_sigmas
-    resumed = sum(range(p.flow_steps, 0, -2))  # calls of one generation resumed at every window
-    return {
-        "conditional": sde_calls(p, p.sigmas, p.ground_truths),
-        "multi-class": sde_calls(p, p.sigmas, p.ground_truths),
-        "training images": sde_calls(p, p.repeat_sigmas, p.ground_truths),
-        "repeated": sde_calls(p, p.repeat_sigmas, p.repeated * p.repeats),
-        "around T_m": sde_calls(p, p.repeat_sigmas[: FIG06["levels"]], FIG06["count"] * FIG06["repeats"]),
-        "artificial, labels": sde_calls(p, few, p.ground_truths),
-        "full run": p.ground_truths * p.steps,
-        "artificial": sde_calls(p, tuple(s for s in few if s < p.sigma_max), p.ground_truths),
-        "gaussian": sde_calls(p, few, p.ground_truths),
-        "shortened, labels": LATE * p.ground_truths * 2 * p.steps // 3,
-        "shortened": LATE * p.ground_truths * 2 * p.steps // 3,
-        "laws": (len(INITIAL_LAWS) - 1) * p.ground_truths * p.steps,  # the usual start is the full run
-        "generation": p.ks_sets * p.ks_samples * (2 * p.ks_steps - 1),
-        "deviation": p.ode_ground_truths * (2 * p.ode_steps - 1),
-        "deterministic": ode_calls(p, p.sigmas, p.ode_ground_truths, p.ode_steps),
-        "refined": sum(ode_calls(p, p.sigmas[-2:], 16, p.ode_steps * factor) for factor in (1, 2)),
-        "affinity": len(p.sigmas) * (p.affinity_fit + p.affinity_held_out),
-        "effect map": PARTS * p.ablated * resumed,
-        "flows": p.ground_truths * (p.flow_steps + sum(n for n in (6, 10, 14) if n < p.flow_steps)),
-        "shortcuts": 12 * (p.ground_truths // 2) * 2 * p.flow_steps // 3
-        + 13 * p.ablated * p.flow_steps
-        + 6 * 13 * 8 * 2 * p.flow_steps // 3,
-        "shapes": p.paths * p.flow_steps,
-        "solvers": p.paths // 4 * (191 + 6 * 108),
-        "optimal paths": p.ode_ground_truths * p.ode_steps,
-        "losses": 2 * (5 * p.paths // 2) * 25,
-        "likelihoods": 3 * (3 * p.paths // 8) * 110,  # a call with its derivative counts as three
-        "mixture": sde_calls(p, few, p.ground_truths),
-        "second": ode_calls(p, p.sigmas, p.second_ground_truths, p.second_steps) if p.second_checkpoint else 0,
-    }
+def transitions(s: ex.Study, t: Times) -> list[Plan]:
+    """T_m, and T_s behind its gate."""
+    return [ex.multi_class.plan(s), *gate(s, t)]
 
 
-# In the order of the figures; a sweep is counted where it is needed first.
-NEEDS = {
-    "fig02": ("generation",),
-    "fig03": ("generation", "deviation", "multi-class"),
-    "fig04": ("laws", "full run"),
-    "fig05": ("conditional", "multi-class"),
-    "fig06": ("conditional", "around T_m"),
-    "fig07": ("conditional", "artificial, labels", "shortened, labels"),
-    "fig08": ("conditional", "multi-class"),
-    "fig09": ("multi-class",),
-    "fig10": ("multi-class", "full run", "artificial", "gaussian", "shortened"),
-    "fig11": ("repeated", "multi-class"),
-    "fig12": ("repeated", "multi-class"),
-    "fig13": ("multi-class", "training images"),
-    "fig14": ("multi-class", "affinity", "full run", "artificial", "gaussian"),
-    "fig15": ("deterministic", "refined", "multi-class"),
-    "fig16": ("second",),
-    "p2a": ("effect map", "multi-class"),
-    "p2b": ("effect map", "flows", "shortcuts"),
-    "p3a": ("shapes", "multi-class"),
-    "p3b": ("flows", "solvers"),
-    "p3c": ("deviation", "optimal paths", "multi-class"),
-    "p4a": ("losses", "likelihoods", "multi-class"),
-    "p4b": ("multi-class", "full run", "artificial", "gaussian", "mixture"),
+def late(s: ex.Study, t: Times, labels: Tensor | None = None) -> Plan:
+    """Full runs with the calls of the late starts that are judged."""
+    return ex.shortened_runs.plan(s, list(ex.late_levels(s, t.t_m.value).values()), labels)
+
+
+def starts(s: ex.Study, *kinds: str, labels: Tensor | None = None) -> list[Plan]:
+    """Samples without ground truths."""
+    return [ex.start_sweep.plan(s, kind, labels=labels) for kind in kinds]
+
+
+def scheme(s: ex.Study, t: Times) -> list[Plan]:
+    """Figure 1: one image, turned at three levels."""
+    x, labels = s.test.images[:1], s.test.labels[:1] if s.profile.labels == "always" else None
+    return [
+        ex.return_paths.plan(s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels)
+        for sigma in (0.7, 2.0, 8.0)
+    ]
+
+
+def around_t_m(s: ex.Study, t: Times) -> Plan:
+    """Figure 6: ten ground truths, six times each, at the levels around T_m."""
+    levels = tuple(sigma for sigma in s.profile.sigmas if t.t_m.value / 4 < sigma < t.t_m.value * 4.2)
+    return ex.repeated.plan(s, conditional=True, sigmas=levels, count=10, repeats=6)
+
+
+def deviation(s: ex.Study, path: str = "model", labels: bool = False) -> Plan:
+    """Distance from the memorising score."""
+    p = s.profile
+    in_turn = torch.arange(p.ode_ground_truths) % len(s.train.class_names) if labels else None
+    return ex.deviation.plan(s, s.train, p.ode_ground_truths, p.ode_steps, p.sigma_max, labels=in_turn, path=path)
+
+
+def affinity(s: ex.Study) -> Plan:
+    """Figure 14: regressions on held-out images."""
+    fit, held_out = s.train.take(s.profile.affinity_fit), s.test.take(s.profile.affinity_held_out)
+    return ex.affinity.plan(s, s.gaussian, fit.images, held_out.images, s.profile.sigmas)
+
+
+def refined(s: ex.Study) -> list[Plan]:
+    """Figure 15: the last two levels with as many and twice as many steps."""
+    return [ex.deterministic.plan(s, 0, s.profile.sigmas[-2:], 16, s.profile.ode_steps * factor) for factor in (1, 2)]
+
+
+def second(s: ex.Study, t: Times) -> list[Plan]:
+    """Figure 16: the network of the second data set, where there is one."""
+    p = s.profile
+    if not p.second_checkpoint:
+        return []
+    bench = ex.Workbench(network_maker(p.second_checkpoint, s.device), p.second_checkpoint)
+    truths = s.test.take(p.second_ground_truths)
+    return [ex.u_turn_sweep.plan(bench, truths, p.sigmas, p.second_steps, method="ode", chunk=p.batch_size)]
+
+
+def generations(s: ex.Study, count: int, steps: int, **options: object) -> Plan:
+    """Deterministic generations."""
+    return flows.run.plan(s, count, steps, sigma_max=s.profile.sigma_max, **options)
+
+
+def shortcuts(s: ex.Study, t: Times) -> list[Plan]:
+    """P2b: schedules of thirteen sizes on the map's images, a dozen ways to save time on others, their times. A shortcut counts as a whole call; which parts it leaves out does not matter here."""
+    p, network = s.profile, s.denoiser
+    cuts = [Cut(part, 0.0, float("inf")) for part in components(network.unet)]
+    ways = [ShortcutDenoiser(network, cuts[:size]) for size in range(13)]
+    steps, count = p.flow_steps, p.ground_truths // 2
+    fewer = [round(steps * share) for share in (0.85, 0.7, 0.45)]
+    runs = [(way, "euler", steps) for way in ways[:6]]
+    runs += [(network, method, number) for method in ("euler", "dpmpp") for number in fewer]
+    batch = 8 if s.device.type == "cpu" else p.batch_size
+    return [
+        dynamics.effect_map.plan(s),
+        *(generations(s, p.ablated, steps, seed=dynamics.MAP_SEEDS, denoiser=way, chunk=p.ablated) for way in ways),
+        generations(s, count, steps, path=True, chunk=p.chunk),
+        *(generations(s, count, n, method=method, denoiser=way, chunk=p.chunk) for way, method, n in runs),
+        dynamics.wall_times.plan(s, {str(k): run for k, run in enumerate([runs[0], *runs])}, batch=batch),
+    ]
+
+
+def idle_parts(s: ex.Study, t: Times) -> list[Plan]:
+    """P2a: the map, and one run without the parts that do nothing."""
+    p = s.profile
+    without = ShortcutDenoiser(s.denoiser, [Cut(components(s.denoiser.unet)[0], 0.0, float("inf"))])
+    run = generations(s, p.ablated, p.flow_steps, seed=dynamics.MAP_SEEDS, denoiser=without, chunk=p.ablated)
+    return [dynamics.effect_map.plan(s), run, *transitions(s, t)]
+
+
+def solvers(s: ex.Study, t: Times) -> list[Plan]:
+    """P3b: errors of all solvers, and runs that are stopped early or take fewer steps."""
+    p = s.profile
+    shorter = [number for number in (6, 10, 14) if number < p.flow_steps]
+    return [
+        geometry.solver_errors.plan(s, list(ORDERS), (8, 12, 16, 24, 48), p.paths // 4, p.sigma_max),
+        generations(s, p.ground_truths, p.flow_steps, path=True, chunk=p.chunk),
+        *(generations(s, p.ground_truths, number, chunk=p.chunk) for number in shorter),
+    ]
+
+
+def bound(s: ex.Study, t: Times) -> list[Plan]:
+    """P4a: gaps and losses at all levels, likelihoods."""
+    p, memory = s.profile, duration.NoData()  # which laws are compared does not matter here
+    count, few = 5 * p.paths // 2, s.test.take(3 * p.paths // 8).images
+    times = (*(time for time in (0.7, 1.4, 2.8, 5.6, 14.0, 30.0) if time < p.sigma_max), p.sigma_max)
+    return [
+        duration.squared_distances.plan(s, {}, s.train.take(count).images, duration.levels(), target=memory),
+        duration.squared_distances.plan(s, {}, s.test.take(count).images, duration.levels()),
+        duration.flow_likelihoods.plan(s, few, times, {}),
+        *transitions(s, t),
+    ]
+
+
+# What every figure asks of the network.
+FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
+    "fig01": scheme,
+    "fig02": lambda s, t: [ex.profile_generation.plan(s)],
+    "fig03": lambda s, t: [
+        ex.profile_generation.plan(s),
+        deviation(s, labels=s.profile.labels == "always"),
+        *transitions(s, t),
+    ],
+    "fig04": lambda s, t: [ex.initial_laws.plan(s, list(INITIAL_LAWS))],
+    "fig05": lambda s, t: [ex.conditional.plan(s), ex.multi_class.plan(s)],
+    "fig06": lambda s, t: [ex.conditional.plan(s), around_t_m(s, t)],
+    "fig07": lambda s, t: [
+        ex.conditional.plan(s),
+        *starts(s, "artificial", labels=s.ground_truths.labels),
+        late(s, t, s.ground_truths.labels),
+    ],
+    "fig08": lambda s, t: [ex.conditional.plan(s), *transitions(s, t)],
+    "fig09": transitions,
+    "fig10": lambda s, t: [*transitions(s, t), *starts(s, "artificial", "gaussian"), late(s, t)],
+    "fig11": lambda s, t: [ex.repeated.plan(s), *transitions(s, t)],
+    "fig12": lambda s, t: [ex.repeated.plan(s), *transitions(s, t)],
+    "fig13": lambda s, t: [*transitions(s, t), ex.training_sweep.plan(s)],
+    "fig14": lambda s, t: [affinity(s), *transitions(s, t), *starts(s, "gaussian", "artificial")],
+    "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
+    "fig16": second,
+    "p2a": idle_parts,
+    "p2b": shortcuts,
+    "p3a": lambda s, t: [
+        geometry.shapes.plan(s, s.profile.paths, s.profile.flow_steps, sigma_max=s.profile.sigma_max),
+        *transitions(s, t),
+    ],
+    "p3b": solvers,
+    "p3c": lambda s, t: [deviation(s), deviation(s, "optimal"), *transitions(s, t)],
+    "p4a": bound,
+    "p4b": lambda s, t: [
+        *transitions(s, t),
+        *starts(s, "artificial", "gaussian"),
+        duration.auxiliary_starts.plan(s, duration.NoData()),
+        late(s, t),
+    ],
 }
+
+STAND_INS, CLASSES = (
+    25_000,
+    10,
+)  # images in place of a data set's: calls depend on how many are taken, not on what they show
+
+
+def stand_in(profile: Profile, device: torch.device) -> ex.Study:
+    """A study of ``profile`` that can plan sweeps but not run them: images of one pixel, no data set needed, the network loaded only where its parts are asked for."""
+    count = max(STAND_INS, profile.ground_truths, profile.affinity_fit)
+    pixels, labels = torch.arange(2.0 * count).reshape(2, count, 1, 1, 1), torch.arange(count) % CLASSES
+    train, test = (
+        ImageSet("stand-in", split, images, labels, tuple(map(str, range(CLASSES))), "", "", f"stand-in {split}")
+        for split, images in zip(("train", "test"), pixels, strict=True)
+    )
+    return ex.Study(
+        network_maker(profile.checkpoint, device),
+        profile.checkpoint,
+        device,
+        profile.batch_size,
+        profile=profile,
+        train=train,
+        test=test,
+    )
 
 
 def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
-    """For every figure of a profile or composite: the profile that computes it, and the network calls that it adds."""
+    """For every figure of a profile or composite: the profile that computes it, and the network calls that it adds (one image each)."""
+    studies: dict[str, ex.Study] = {}
     found, done = {}, set()
     for path in find_notebooks([]):
         figure = figure_of(path)
-        profile = load_profile(profile_of(name, figure)).on(device)
-        if not profile.shows(figure):
+        part = profile_of(name, figure)
+        if part not in studies:
+            studies[part] = stand_in(load_profile(part).on(device), torch.device(device))
+        study = studies[part]
+        if not study.profile.shows(figure):
             continue
-        needed = NEEDS.get(figure, ())
-        if profile.labels == "always":  # its "multi-class" sweep is the class-conditional one
-            needed = tuple("conditional" if sweep == "multi-class" else sweep for sweep in needed)
-        new = {(profile.name, sweep) for sweep in needed} - done
-        done |= new
-        total = sweeps(profile)
-        found[figure] = profile.name, sum(total[sweep] for _, sweep in new)
+        plans = FIGURES[figure](study, TYPICAL) if figure in FIGURES else []
+        new = {chunk.name: chunk.calls for plan in plans for chunk in plan.chunks if chunk.name not in done}
+        done |= set(new)
+        found[figure] = study.profile.name, sum(new.values())
     return found
 
 
 @torch.no_grad()
 def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int = 3) -> float:
     """Images per second of one call of the network, as the figures use it on ``device``; the median of ``rounds``."""
-    from ..experiments.study import build_denoiser
-
-    denoiser = build_denoiser(checkpoint, device, device.type == "cuda")
+    denoiser = network_maker(checkpoint, device)()
     x = torch.randn(batch, *denoiser.sample_shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device) if denoiser.num_classes else None
 
@@ -136,36 +272,18 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
     return batch / statistics.median(once() for _ in range(rounds))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.cost", description=__doc__.split("\n")[0])
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--rate", type=float, help="images per second, instead of measuring them")
-    options = parser.parse_args(arguments)
-    try:
-        device = checks.pick_device(options.device)
-        calls = calls_per_figure(options.profile, device.type)
-        names = dict.fromkeys(profile for profile, _ in calls.values())
-        rates = {}
-        for name in names:
-            profile = load_profile(name).on(device.type)
-            rates[name] = options.rate or measured_rate(profile.checkpoint, device, profile.batch_size)
-            print(
-                f"{name}: {profile.checkpoint}, {rates[name]:,.1f} images/s per call{'' if options.rate else ' (measured)'}"
-            )
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def show(name: str, device: torch.device, rate: float | None = None) -> None:
+    """Print calls and hours per figure of profile ``name``; ``rate`` (images per second) is measured unless given."""
+    calls = calls_per_figure(name, device.type)
+    rates = {}
+    for part in dict.fromkeys(part for part, _ in calls.values()):
+        profile = load_profile(part).on(device.type)
+        rates[part] = rate or measured_rate(profile.checkpoint, device, profile.batch_size)
+        print(f"{part}: {profile.checkpoint}, {rates[part]:,.1f} images/s per call{'' if rate else ' (measured)'}")
     print("| figure | network calls | estimated hours |\n|---|---|---|")
-    for figure, (name, count) in calls.items():
-        print(f"| {figure} | {count:,} | {count / rates[name] / 3600:.2f} |")
-    hours = sum(count / rates[name] for name, count in calls.values()) / 3600
+    for figure, (part, count) in calls.items():
+        print(f"| {figure} | {count:,} | {count / rates[part] / 3600:.2f} |")
+    hours = sum(count / rates[part] for part, count in calls.values()) / 3600
     print(f"| all | {sum(count for _, count in calls.values()):,} | {hours:.1f} |")
-    if options.profile in COMPOSITES:
+    if name in COMPOSITES:
         print("Figure 16 is counted at the rate of its part's first network: its own is smaller.")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

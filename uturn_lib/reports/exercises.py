@@ -50,12 +50,16 @@ class Checked:
 EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(page: str, of_sigma: bool = False, tolerance: float = 0.01) -> Callable[[Truth], Truth]:
+def exercise(
+    page: str, of_sigma: bool = False, tolerance: float = 0.01
+) -> Callable[[Truth], Truth]:
     """Register a truth for ``page`` ("fig09"). One exercise for each page."""
 
     def register(truth: Truth) -> Truth:
         if page in EXERCISES:
-            raise ValueError(f"page = {page!r} has an exercise already; one for each page is allowed")
+            raise ValueError(
+                f"page = {page!r} has an exercise already; one for each page is allowed"
+            )
         EXERCISES[page] = Exercise(truth, of_sigma, tolerance)
         return truth
 
@@ -77,7 +81,9 @@ def check_exercise(page: str, answer: object) -> Checked:
         raise TypeError(f"answer: {needed} is needed, got {type(answer).__name__}")
     truth, given = _numbers(asked.truth, asked.of_sigma), _numbers(answer, asked.of_sigma)
     if given.shape != truth.shape:
-        return Checked(False, f"Not yet. {len(truth)} number(s) are asked for, {len(given)} were given.")
+        return Checked(
+            False, f"Not yet. {len(truth)} number(s) are asked for, {len(given)} were given."
+        )
     if not np.isfinite(given).all():
         return Checked(False, "Not yet. The answer is not finite.")
     if _near(given, truth, asked.tolerance):
@@ -98,7 +104,9 @@ def _numbers(source: object, of_sigma: bool) -> np.ndarray:
 
 
 def _near(found: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:
-    return bool(np.allclose(found, truth, rtol=tolerance, atol=tolerance * np.abs(truth).max() / 10))
+    return bool(
+        np.allclose(found, truth, rtol=tolerance, atol=tolerance * np.abs(truth).max() / 10)
+    )
 
 
 def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool = False) -> str:
@@ -110,7 +118,11 @@ def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool 
     with np.errstate(all="ignore"):
         if near(-given):
             return "The sign is wrong."
-        if not of_sigma and len(truth) > 1 and near(given[np.argsort(given)][np.argsort(np.argsort(truth))]):
+        if (
+            not of_sigma
+            and len(truth) > 1
+            and near(given[np.argsort(given)][np.argsort(np.argsort(truth))])
+        ):
             return "These are the right numbers in another order."
         if near(1 / given):
             return "A fraction is upside down."
@@ -174,11 +186,34 @@ def level_of_a_shorter_score() -> float:
     return math.sqrt(4 * 0.9**2 / (1 - 0.9**2))
 
 
+@exercise("fig04", of_sigma=True)
+def shift_of_the_deterministic_output(sigma: float) -> float:
+    """sqrt(K) mu for mu = 3, lambda = 4: the probability-flow ODE maps x to mu + sqrt(K) (x - mu)."""
+    return 3 * math.sqrt(4 / (4 + sigma**2))
+
+
 @exercise("fig05", of_sigma=True)
 def mean_output_with_the_wrong_label(sigma: float) -> float:
     """m + K (x_0 - m) with m = +2, the wrong cloud's mean, x_0 = -1, lambda = 1/2."""
     kept = 0.5 / (0.5 + sigma**2)
     return 2 + kept * (-1 - 2)
+
+
+@exercise("fig06", of_sigma=True)
+def spread_from_one_noisy_state(sigma: float) -> float:
+    """sum lambda (1 - K) / sum lambda for the eigenvalues 9 and 1: the variance of x_0 given x_u, per mode."""
+    return 1 - gaussian_correlation(torch.tensor([9.0, 1.0]), sigma)
+
+
+@exercise("fig07")
+def lowest_artificial_start() -> float:
+    """Where mu^2 K^2 + lambda (1 - sqrt(1 - K^2))^2 is 0.01 lambda, for mu = 2, lambda = 1."""
+
+    def distance(sigma: float) -> float:
+        kept = 1 / (1 + sigma**2)
+        return 4 * kept**2 + (1 - math.sqrt(1 - kept**2)) ** 2
+
+    return float(brentq(lambda sigma: distance(sigma) - 0.01, 0.5, 50))
 
 
 @exercise("fig08", of_sigma=True)
@@ -191,7 +226,9 @@ def deterministic_gaussian_correlation(sigma: float) -> float:
 def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09) -> float:
     """Where E sum_k p(k | x_u)^2 crosses 3/4 for two equal clouds on a line, by quadrature."""
     means = torch.tensor([[-half_distance], [half_distance]])
-    pair = GaussianMixtureDenoiser(torch.tensor([0.5, 0.5]), means, torch.tensor([variance, variance]))
+    pair = GaussianMixtureDenoiser(
+        torch.tensor([0.5, 0.5]), means, torch.tensor([variance, variance])
+    )
     line = torch.linspace(-100, 100, 100_001, dtype=torch.float64)[:, None]
     step = float(line[1] - line[0])
 
@@ -199,7 +236,16 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         density = pair.log_prob(line, sigma).exp()
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
-    return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+    return float(
+        brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3)
+    )
+
+
+@exercise("fig10", of_sigma=True)
+def divergence_of_an_artificial_start(sigma: float) -> float:
+    """KL[N(2, 1 + sigma^2) || N(0, sigma^2)] = (r - 1 - ln r) / 2 + 2^2 / (2 sigma^2), r = (1 + sigma^2) / sigma^2."""
+    ratio = (1 + sigma**2) / sigma**2
+    return (ratio - 1 - math.log(ratio)) / 2 + 2 / sigma**2
 
 
 @exercise("p4a")
@@ -222,7 +268,9 @@ def half_way_of_the_denoising_trajectory(variance: float = 4.0) -> float:
 
 
 @exercise("p3b")
-def a_step_of_euler_and_of_heun(variance: float = 1.0, s: float = 2.0, t: float = 1.0) -> tuple[float, float]:
+def a_step_of_euler_and_of_heun(
+    variance: float = 1.0, s: float = 2.0, t: float = 1.0
+) -> tuple[float, float]:
     """x_t / x_s for D = K x: Euler t/s + (1 - t/s) K_s; Heun adds (s - t) / (2 t) (K_t euler - K_s)."""
     K_s, K_t = variance / (variance + s**2), variance / (variance + t**2)
     euler = t / s + (1 - t / s) * K_s

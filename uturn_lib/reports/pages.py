@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..claims import ledger
+from ..claims import pages as ledger
 from ..support import checks
 from ..support.files import write_text
 from ..support.places import needs_checkout, reference_folder

@@ -278,7 +278,7 @@ def _fewer_colours(path: Path) -> None:
     for place, colour in enumerate(own, first):
         numbers[(pixels == colour).all(2)] = place
     reduced = Image.fromarray(numbers)
-    reduced.putpalette((chosen.getpalette() + [0] * 768)[: 3 * first] + [part for colour in own for part in colour])
+    reduced.putpalette(((chosen.getpalette() or []) + [0] * 768)[: 3 * first] + [part for colour in own for part in colour])
     reduced.save(path, format="PNG", optimize=True)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +28,8 @@ def draw(found: experiments.Transitions, class_names: tuple[str, ...]) -> plotti
     """The first ``ROWS`` images with their U-Turns; below, how many of all come back as themselves and in their class."""
     plotting.use_style()
     figure = plotting.plt.figure(figsize=(plotting.PAGE, 6.4))
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.5, 1])
+    rows: Any = figure.subfigures(2, 1, height_ratios=[1.5, 1])
+    upper, lower = rows
     sweep, axes = found.sweep, upper.subplots()
     shown = torch.stack([sweep.x0[:ROWS], *sweep.y0[:, :ROWS]], dim=1)
     names = [class_names[k] for k in sweep.labels[:ROWS]]
@@ -72,23 +73,10 @@ def open_picture(path: Path) -> bool:
     return True
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; exit status 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.quick", description=__doc__)
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args(arguments)
-    try:
-        study = experiments.prepare(options.profile, options.device)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def show(profile: str, device: str) -> None:
+    """Compute, draw and print: what ``uturn quick`` does."""
+    study = experiments.prepare(profile, device)
     found = turned(study)
-    path = plotting.save_figure(draw(found, study.test.class_names), options.profile, "quick")
+    path = plotting.save_figure(draw(found, study.test.class_names), profile, "quick")
     print(words(found))
     print(f"picture: {path}{'' if open_picture(path) else ' (open it in a viewer)'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Run the notebooks: `python -m uturn_lib.reports.run figures [fig08 ...] --profile laptop --device auto -p seed 3`.
+"""Run the notebooks: `uturn figures [fig08 ...] --profile laptop --device auto -p seed 3`.
 
 ``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
 ``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into README.md and docs/. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import logging
 import os
@@ -17,19 +16,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
 
-from ..networks.features import chosen_extractor, feature_naming
 from ..profiles import Profile, load_profile, profile_of
 from ..support import checks
-from ..support.files import atomic_path, write_text
+from ..support.files import atomic_path, read_json, write_text
 from ..support.machine import machine
 from ..support.places import ROOT, figure_folder, needs_checkout, reference_folder
-from . import pages, reproduced
+from . import reproduced
+
+if TYPE_CHECKING:  # imports that load torch stand where they are needed: bad input is refused before
+    import torch
 
 NOTEBOOKS = ROOT / "notebooks"
 LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the paper
@@ -40,7 +41,6 @@ GROUPS = {
     "p3": "p3",
     "p4": "p4",
 }  # name: how the figures of the group begin
-JOBS = 2  # notebooks at a time
 FIRST = (
     "fig15",
 )  # shares no sweep with the others: begun first, it does not keep one core waiting for another at the end
@@ -83,13 +83,25 @@ def parse_parameters(pairs: list[list[str]]) -> dict[str, Any]:
     return values
 
 
-def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for a name that the notebook's parameters cell does not have (papermill would only warn)."""
-    import papermill
+def parameter_names(notebook: Path) -> list[str]:
+    """Names that the cell tagged "parameters" assigns."""
+    cells = read_json(notebook)["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    statements = ast.parse("".join(tagged[0]["source"])).body if tagged else []
+    targets = [node.targets[0] for node in statements if isinstance(node, ast.Assign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
-    known = papermill.inspect_notebook(str(notebook))
+
+def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a name that ``notebook`` does not have: papermill would only warn."""
     for name in parameters:
-        checks.one_of(f"parameter of {notebook.stem}", name, known)
+        checks.one_of(f"parameter of {notebook.stem}", name, parameter_names(notebook))
+
+
+def needs_papermill() -> None:
+    """Raise ``ValueError`` where the extra that runs notebooks is not installed."""
+    if find_spec("papermill") is None:
+        raise ValueError("notebooks are run by papermill: pip install 'uturn-lib[notebooks]'")
 
 
 def execute(
@@ -109,7 +121,7 @@ def execute(
         transport = "ipc"
         ip = str(Path(sockets.name) / "kernel")
 
-        async def start_kernel(self, **options: Any) -> None:
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             arguments = [*options.pop("extra_arguments", []), "--log-level=CRITICAL"]  # or it reports its own shutdown
             await super().start_kernel(**options, extra_arguments=arguments, env=os.environ | (environment or {}))
             KERNELS.add(self)
@@ -196,9 +208,10 @@ def _running(folder: Path) -> str:
     return " | ".join(texts)
 
 
-def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int = JOBS) -> None:
+def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int) -> None:
     """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
-    where = checks.pick_device(device)
+    needs_papermill()
+    checks.device_name(device)
     jobs = checks.positive_int("jobs", jobs)
     notebooks = [
         path
@@ -208,12 +221,16 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     if not notebooks:
         raise ValueError(f"figure = {', '.join(names)!r}: none of them can be made with profile {profile}")
     profiles = {path: profile_of(profile, figure_of(path)) for path in notebooks}
-    scales = [load_profile(name).on(where.type) for name in dict.fromkeys(profiles.values())]
-    common = {"profile": profile, "device": str(where)}
+    common = {"profile": profile, "device": device}
     for name in common.keys() & parameters.keys():
         raise ValueError(f"parameter {name!r} is set by --{name}, not by -p")
     for notebook in notebooks:
         check_parameters(notebook, common | parameters)
+    where = checks.pick_device(device)
+    common["device"] = str(where)
+    scales = [load_profile(name).on(where.type) for name in dict.fromkeys(profiles.values())]
+    from ..networks.features import chosen_extractor, feature_naming
+
     if parameters and "UTURN_FIGURES" not in os.environ:
         os.environ["UTURN_FIGURES"] = "figures/custom"  # the figures of the defaults stay as they are
     executed = ROOT / ".cache" / "executed" / (os.environ.get("UTURN_SCALE") or "") / profile
@@ -267,6 +284,10 @@ def run_page(
     target: str = "figures",
 ) -> str:
     """RUN.md: on what machine, at what scale and in what time the figures beside it were made."""
+    import torch
+
+    from ..networks.features import feature_naming
+
     figures = ", ".join(f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items()))
     namings = [feature_naming(scale.features, scale.feature_components) for scale in scales]
     several = len(scales) > 1
@@ -320,15 +341,14 @@ def _said(cell: Any) -> list[str]:
 
 def print_claims(profile: str) -> None:
     """The ledger in a few lines."""
-    from ..support.files import read_json
-
     path = figure_folder(profile) / "claims.json"
     for entry in read_json(path) if path.is_file() else []:
         print(f"  {entry['id']} ({entry['source']}, {entry['figure']}) {entry['verdict']}: {entry['measured']}")
 
 
-def refresh(names: list[str], jobs: int = JOBS) -> None:
+def refresh(names: list[str], jobs: int) -> None:
     """Execute the committed notebooks in place with their default parameters, and put the committed claims into README.md and docs/."""
+    needs_papermill()
     import nbformat
 
     os.environ["UTURN_PROGRESS"] = "off"
@@ -344,6 +364,8 @@ def refresh(names: list[str], jobs: int = JOBS) -> None:
             # Times and execution status change with every run; tags and folding are what we keep.
             cell.metadata = {name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)}
         nbformat.write(document, notebook)
+    from . import pages
+
     pages.update()
 
 
@@ -370,38 +392,3 @@ def publish(profile: str) -> list[Path]:
 
 def _short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0, or 2 for bad input, 1 for a failed notebook."""
-    parser = argparse.ArgumentParser(prog="python -m uturn_lib.reports.run", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("figures", "refresh", "reference", "readme"))
-    parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)")
-    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    options = parser.parse_intermixed_args(arguments)
-    try:
-        if options.command == "readme":
-            pages.update()
-        elif options.command == "reference":
-            print(f"{len(publish(load_profile(options.profile).name))} files are now in figures/reference; commit them")
-        elif options.command == "refresh":
-            refresh(options.names, options.jobs)
-        else:
-            figures(options.names, options.profile, options.device, parse_parameters(options.parameter), options.jobs)
-    except KeyboardInterrupt:
-        print("interrupted; what was computed is kept, and the same command continues from there", file=sys.stderr)
-        return 130
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

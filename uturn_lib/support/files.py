@@ -20,7 +20,8 @@ else:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path with the suffix of ``path``; it becomes ``path`` only if the block succeeds."""
+    """Yield a temporary path with the suffix of ``path``; it becomes ``path`` only if the block
+    succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
@@ -28,7 +29,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide results from the other users of a shared machine
+        # mkstemp's 0600 would hide results from the other users of a shared machine
+        temporary.chmod(0o644)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

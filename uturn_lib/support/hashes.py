@@ -1,4 +1,4 @@
-"""The name of a tensor: a hash of its content."""
+"""Content hash of tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def content_hash(*tensors: Tensor) -> str:
-    """SHA-256 of the numbers in ``tensors``, wherever they lie: what cached results call them."""
+    """SHA-256 of the values of ``tensors``, independent of device: their name in cache keys."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def machine(device: Any) -> str:
-    """What a ``torch.device`` is, in words that name no single machine: the graphics card, or the processor's kind and its cores in use."""
+    """Description of a device without host name: the GPU's model, or CPU type and threads."""
     import torch
 
     if device.type == "cuda":

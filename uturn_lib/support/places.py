@@ -1,6 +1,7 @@
-"""Where files are. In a checkout: beside the code. Installed from a wheel: what is shipped inside the package, what is written in the user's folders.
+"""Where files are: beside the code in a checkout, in the user's folders for a wheel.
 
-A relative ``$UTURN_CACHE`` or ``$UTURN_FIGURES`` starts from the checkout, or else from the current folder.
+A relative ``$UTURN_CACHE`` or ``$UTURN_FIGURES`` starts from the checkout, else from the current
+folder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def find_checkout(package: Path = PACKAGE) -> Path | None:
-    """The project's folder if ``package`` lies in it (pyproject.toml and notebooks/ are beside it), else None."""
+    """The parent of ``package`` if it holds pyproject.toml and notebooks/, else None."""
     root = package.parent
     return root if (root / "pyproject.toml").is_file() and (root / "notebooks").is_dir() else None
 
@@ -28,14 +29,18 @@ TRAINED = ROOT / "checkpoints"  # networks trained here; in a checkout they are 
 
 
 def from_environment(variable: str, usual: Path) -> Path:
-    """The folder that the environment's ``variable`` names, or the ``usual`` one."""
+    """The folder named by the environment's ``variable``, else ``usual``."""
     named = os.environ.get(variable)
     return (CHECKOUT or Path.cwd()) / named if named else usual
 
 
 def cache_folder() -> Path:
-    """Where computed pieces are kept: ``$UTURN_CACHE``, .cache/uturn in a checkout, or the user's cache folder."""
-    usual = CHECKOUT / ".cache" / "uturn" if CHECKOUT else user_cache_path("uturn", appauthor=False) / "results"
+    """Cached results: ``$UTURN_CACHE``, .cache/uturn in a checkout, or the user's cache folder."""
+    usual = (
+        CHECKOUT / ".cache" / "uturn"
+        if CHECKOUT
+        else user_cache_path("uturn", appauthor=False) / "results"
+    )
     return from_environment("UTURN_CACHE", usual)
 
 
@@ -56,9 +61,10 @@ def reference_folder(profile: str) -> Path:
 
 
 def needs_checkout(what: str) -> Path:
-    """The checkout; ``FileNotFoundError`` that tells where ``what`` is when the package was installed without one."""
+    """The checkout; ``FileNotFoundError`` if the package was installed without one."""
     if CHECKOUT is None:
         raise FileNotFoundError(
-            f"{what} are not part of the installed package: clone the repository and run the command there"
+            f"{what} are not part of the installed package: clone the repository and run the "
+            "command there"
         )
     return CHECKOUT

@@ -1,10 +1,10 @@
-"""One progress display: a bar at a terminal or in a notebook, a line in a file for `make figures`, silence under test."""
+"""One progress display: a bar, a line in a file for `make figures`, silence under test."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,28 +14,36 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Iterate over ``items`` and show how far it is.
+    """Iterate over ``items`` with a progress bar.
 
-    ``UTURN_PROGRESS=off`` silences it. ``UTURN_PROGRESS_FILE`` names a file that receives "done total description":
-    so a notebook run by papermill, whose output must stay clean, still reports to the terminal that started it.
+    ``UTURN_PROGRESS=off`` silences it. ``UTURN_PROGRESS_FILE`` names a file that receives "done
+    total description": notebooks run by papermill report through it.
     """
-    total = len(items) if total is None and hasattr(items, "__len__") else total
+    total = len(items) if total is None and isinstance(items, Sized) else total
     report = os.environ.get("UTURN_PROGRESS_FILE")
     if report:
         yield from _to_file(items, Path(report), description, total)
     else:
-        yield from tqdm(items, desc=description, total=total, disable=_disabled(), leave=False, dynamic_ncols=True)
+        yield from tqdm(
+            items,
+            desc=description,
+            total=total,
+            disable=_disabled(),
+            leave=False,
+            dynamic_ncols=True,
+        )
 
 
-def bar(total: int, description: str, **options: Any) -> tqdm:
-    """A progress bar to be moved by hand (training)."""
+def bar(total: int | None, description: str, **options: Any) -> tqdm:
+    """A progress bar that the caller updates (training)."""
     return tqdm(total=total, desc=description, disable=_disabled(), dynamic_ncols=True, **options)
 
 
 def _disabled() -> bool | None:
     if os.environ.get("UTURN_PROGRESS", "").lower() in ("off", "0", "false"):
         return True
-    return None if "ipykernel" not in sys.modules else False  # None: tqdm shows a bar at a terminal only
+    # None: tqdm shows a bar at a terminal only
+    return None if "ipykernel" not in sys.modules else False
 
 
 def _to_file(items: Iterable[T], path: Path, description: str, total: int | None) -> Iterator[T]:

@@ -1,11 +1,19 @@
-"""How the shipped networks were made: `python -m uturn_lib.training --profile laptop` (or `make train`)."""
+"""How the shipped networks were made: `uturn train --profile laptop` (or `make train`)."""
 
 from ..support.places import RUNS
-from .classifier import CLASSIFIERS, ClassifierRecipe, ClassifierTrainer, jitter, shift_and_mirror, train_classifier
+from .classifier import (
+    CLASSIFIERS,
+    ClassifierRecipe,
+    ClassifierTrainer,
+    jitter,
+    shift_and_mirror,
+    train_classifier,
+)
 from .muon import Muon, matrices
 from .recipes import DECAYS, RECIPES, Recipe, Stage, recipe_for
+from .resumable import STOPPED, Resumable
 from .shipping import is_better_trained, shipped_record, train_profile
-from .trainer import LOSS_COLUMNS, STOPPED, Trainer, edm_loss, halves_are_fast
+from .trainer import LOSS_COLUMNS, Trainer, edm_loss, halves_are_fast
 
 __all__ = [
     "CLASSIFIERS",
@@ -17,6 +25,7 @@ __all__ = [
     "RECIPES",
     "RUNS",
     "Recipe",
+    "Resumable",
     "STOPPED",
     "Stage",
     "Trainer",

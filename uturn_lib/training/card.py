@@ -1,4 +1,7 @@
-"""Model cards: what a shipped network was made of and what was measured on it."""
+"""Model cards: what a shipped network was made of and what was measured on it.
+
+A card is a README.md with the YAML header of the Hugging Face Hub: licence, data, metrics.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..data.sets import load_data
 from ..measures.quality import frechet_distance, kernel_distance
 from ..networks.classifier import Classifier, load_classifier
 from ..networks.features import NAMING, chosen_extractor, imagenet_extractor
-from ..networks.loader import load_denoiser
-from ..networks.unet import EDMDenoiser
+from ..networks.unet import EDMDenoiser, load_trained
 from ..profiles import PROFILES, Profile
 from ..support.files import atomic_path, read_json, sha256
 from ..uturn import artificial_start
 
 SAMPLES = 1000
 STEPS = 64
+HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}  # names of the data sets on the Hub
+DENOISER_TASK, CLASSIFIER_TASK = "unconditional-image-generation", "image-classification"
+TAGS = {
+    DENOISER_TASK: ["diffusion", "denoiser", "edm", "u-turn-diffusion"],
+    CLASSIFIER_TASK: ["image-classification", "u-turn-diffusion"],
+}
 
 AIMS = {
     "mnist": {
@@ -33,17 +42,49 @@ CHANGES = {
     "shift_and_mirror": "shifts of up to 3 pixels, mirror images",
 }
 LIMITS = {
-    "mnist": "Trained on 4,500 digits on a CPU, for teaching and for tests of the method. It is no state-of-the-art generator.",
-    "cifar10": "How many images it has seen says what it can do: the network of Karras et al. (2022) has 55.7 million parameters and saw 200 million images. "
-    "How far its free samples are from real images says the table above; a U-Turn from a small noise level, where most of the image is given, is much better "
-    "than a free sample, and statements about large sigma_u inherit the difference.",
+    "mnist": "Trained on 4,500 digits on a CPU, for teaching and for tests of the method. "
+    "It is no state-of-the-art generator.",
+    "cifar10": "For comparison: the network of Karras et al. (2022) has 55.7 million parameters "
+    "and saw 200 million images. How far free samples are from real images is in the table above; "
+    "a U-Turn from a small noise level, where most of the image is given, is much better than a "
+    "free sample. Statements about large sigma_u inherit the difference.",
 }
+
+
+def header(
+    dataset: str, task: str, results: dict[str, tuple[str, float]], model_name: str
+) -> ModelCardData:
+    """The YAML header of a card; ``results`` maps a metric's type to its (name, value)."""
+    hub = HUB.get(dataset, dataset)
+    found = [
+        EvalResult(task, hub, dataset, kind, value, metric_name=name)
+        for kind, (name, value) in results.items()
+    ]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="uturn-lib",
+        pipeline_tag=task,
+        tags=TAGS[task],
+        datasets=[hub],
+        metrics=list(results),
+        model_name=model_name,
+        eval_results=found,
+    )
+
+
+def write_card(folder: Path, data: ModelCardData, text: str) -> None:
+    """Write ``text`` under the header ``data`` as ``folder``/README.md, atomically."""
+    with atomic_path(folder / "README.md") as temporary:
+        ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(temporary)
 
 
 def calls_per_second(denoiser: EDMDenoiser, batch: int = 64, rounds: int = 9) -> float:
     """Images per second of one network call: the median of ``rounds`` timings."""
     device = next(denoiser.parameters()).device
-    x, sigma = torch.randn(batch, *denoiser.sample_shape, device=device), torch.ones(batch, device=device)
+    x, sigma = (
+        torch.randn(batch, *denoiser.sample_shape, device=device),
+        torch.ones(batch, device=device),
+    )
     times = []
     with torch.no_grad():
         for _ in range(rounds + 2):
@@ -56,16 +97,26 @@ def calls_per_second(denoiser: EDMDenoiser, batch: int = 64, rounds: int = 9) ->
 
 
 def measure_denoiser(
-    denoiser: EDMDenoiser, classifier: Classifier, dataset: str, samples: int = SAMPLES, steps: int = STEPS
+    denoiser: EDMDenoiser,
+    classifier: Classifier,
+    dataset: str,
+    samples: int = SAMPLES,
+    steps: int = STEPS,
 ) -> dict[str, Any]:
-    """Class accuracy of conditional samples, feature distances of both kinds of samples with their floor, speed; and the samples."""
+    """Class accuracy, feature distances with their floor, speed; and samples for the grid."""
     train, test = load_data(dataset, "train"), load_data(dataset, "test")
     labels = torch.arange(samples) % len(train.class_names)
     sigma_max, device = denoiser.sigma_range[1], next(denoiser.parameters()).device
-    conditional = artificial_start(denoiser, samples, sigma_max, steps=steps, labels=labels.to(device), seed=1).y0.cpu()
+    conditional = artificial_start(
+        denoiser, samples, sigma_max, steps=steps, labels=labels.to(device), seed=1
+    ).y0.cpu()
     unconditional = artificial_start(denoiser, samples, sigma_max, steps=steps, seed=2).y0.cpu()
     extractor = chosen_extractor(_profile_of(dataset).features)
-    extract = classifier.extract if extractor == "classifier" else imagenet_extractor(extractor, device).extract
+    extract = (
+        classifier.extract
+        if extractor == "classifier"
+        else imagenet_extractor(extractor, device).extract
+    )
     held_out = extract(test.images)
     sets = {
         "unconditional": unconditional,
@@ -87,14 +138,17 @@ def measure_denoiser(
 
 
 def draw_loss(log: list[dict[str, float]], path: Path) -> None:
-    """The loss curve: held-out and training images, the same noise at every point."""
+    """Loss on held-out and training images, the same noise at every point."""
     from ..reports import plotting
 
     plotting.use_style()
     figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE * 0.7, 2.8))
     seen = [row["images"] for row in log]
     axes.plot(
-        seen, [row["held_out_loss"] for row in log], color=plotting.COLOURS["class_retention"], label="held-out images"
+        seen,
+        [row["held_out_loss"] for row in log],
+        color=plotting.COLOURS["class_retention"],
+        label="held-out images",
     )
     axes.plot(
         seen,
@@ -108,13 +162,17 @@ def draw_loss(log: list[dict[str, float]], path: Path) -> None:
     _save(figure, path)
 
 
-def draw_samples(images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10) -> None:
-    """A grid of samples: a column per class, then two rows without labels, which have no class."""
+def draw_samples(
+    images: torch.Tensor, class_names: tuple[str, ...], path: Path, columns: int = 10
+) -> None:
+    """A grid of samples: one column per class, then two rows without labels."""
     from ..reports import plotting
 
     plotting.use_style()
     grid = images.reshape(-1, columns, *images.shape[1:])
-    figure, axes = plotting.plt.subplots(figsize=(plotting.PAGE, 0.62 * len(grid) + 0.5), layout="constrained")
+    figure, axes = plotting.plt.subplots(
+        figsize=(plotting.PAGE, 0.62 * len(grid) + 0.5), layout="constrained"
+    )
     rows = ["label given"] + [""] * (len(grid) - 3) + ["no label", ""]
     plotting.image_grid(axes, grid, rows, list(class_names))
     axes.tick_params(labelsize=7)
@@ -129,18 +187,26 @@ def _profile_of(dataset: str) -> Profile:
 def _stage(stage: dict[str, Any]) -> str:
     """A stage of a recipe in words."""
     decay = stage.get("decay", "cosine")
-    decay = {True: "cosine", False: "none"}.get(decay, decay)  # how it was recorded before there were several
+    # Records of before there were several say True or False.
+    decay = {True: "cosine", False: "none"}.get(decay, decay)
     length = "open-ended" if decay == "none" else f"{stage['images']:,} images"
-    rate = f"learning rate {stage['learning_rate']:g} ({'constant' if decay == 'none' else f'{decay} to zero'})"
+    shape = "constant" if decay == "none" else f"{decay} to zero"
+    rate = f"learning rate {stage['learning_rate']:g} ({shape})"
     return f"{length}, {rate}, label dropout {stage['label_dropout']:.0%}"
 
 
 def _optimiser(recipe: dict[str, Any]) -> str:
     """The optimiser of a recipe in words."""
-    name = {"adam": "Adam", "muon": "Muon on the inner weights, AdamW on the rest"}[recipe.get("optimizer", "adam")]
+    name = {"adam": "Adam", "muon": "Muon on the inner weights, AdamW on the rest"}[
+        recipe.get("optimizer", "adam")
+    ]
     lives = recipe["ema_halflife"]
     if isinstance(lives, list):
-        return f"{name}, with warm-up; the best of averages of the weights with half-lives {', '.join(f'{n:,}' for n in lives)} images"
+        several = ", ".join(f"{images:,}" for images in lives)
+        return (
+            f"{name}, with warm-up; the best of averages of the weights "
+            f"with half-lives {several} images"
+        )
     return f"{name} with warm-up; average of the weights with half-life {lives:,} images"
 
 
@@ -153,10 +219,14 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def write_denoiser_card(
-    folder: Path, classifier_folder: Path, dataset: str, device: torch.device, samples: int | None = None
+    folder: Path,
+    classifier_folder: Path,
+    dataset: str,
+    device: torch.device,
+    samples: int | None = None,
 ) -> dict[str, Any]:
-    """Measure the checkpoint in ``folder`` and write its README.md, loss curve and sample grid; returns the measurements."""
-    denoiser, data = load_denoiser(folder, device), load_data(dataset, "train")
+    """Measure the checkpoint in ``folder``; write README.md, loss curve and sample grid."""
+    denoiser, data = load_trained(folder, device), load_data(dataset, "train")
     if samples is None:  # photographs on a CPU cost minutes per thousand
         samples = SAMPLES if len(data.images[0]) == 1 or device.type == "cuda" else SAMPLES // 2
     found = measure_denoiser(denoiser, load_classifier(classifier_folder, device), dataset, samples)
@@ -179,6 +249,7 @@ dropout).
 
 ```python
 from uturn_lib import load_denoiser
+
 denoiser = load_denoiser("{folder.name}")
 ```
 
@@ -186,7 +257,7 @@ denoiser = load_denoiser("{folder.name}")
 
 ## How it was made
 
-`make train PROFILE={_profile_of(dataset).name}` (`python -m uturn_lib.training`), recipe in `config.json` under `uturn.training`.
+`make train PROFILE={_profile_of(dataset).name}` (`uturn train --profile {_profile_of(dataset).name}`), recipe in `config.json` under `uturn.training`.
 
 | | |
 |---|---|
@@ -221,8 +292,19 @@ denoiser = load_denoiser("{folder.name}")
 {LIMITS.get(dataset, "It is no state-of-the-art generator.")} The gap between held-out and training loss says how far it has begun to memorise.
 
 Weights: {weights.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(weights)}; Apache-2.0, the terms of the data apply.
-"""
-    _write(folder, text)
+"""  # noqa: E501  rows of tables stay whole
+    results = {
+        "accuracy": (
+            "wanted class of class-conditional samples",
+            round(found["class_accuracy"], 4),
+        ),
+        "frechet_distance": (
+            f"{naming.frechet}, {naming.phrase}",
+            round(frechet["unconditional"], 2),
+        ),
+        "kernel_distance": (f"{naming.kernel}, {naming.phrase}", round(kernel["unconditional"], 4)),
+    }
+    write_card(folder, header(dataset, DENOISER_TASK, results, f"U-Turn denoiser, {dataset}"), text)
     return found
 
 
@@ -232,13 +314,14 @@ def write_classifier_card(folder: Path, dataset: str) -> None:
     data = load_data(dataset, "train")
     right, count = training["held_out_correct"], training["held_out_count"]
     accuracy = right / count
-    size = f" of {sum(p.numel() for p in load_classifier(folder, 'cpu').parameters()) / 1e6:.2f} million parameters"
+    parameters = sum(p.numel() for p in load_classifier(folder, "cpu").parameters())
     text = f"""# A classifier of {dataset} images
 
-A small convolutional network{size}: its decision gives class retention; for digits its penultimate layer gives the features of the quality distances.
+A small convolutional network of {parameters / 1e6:.2f} million parameters: its decision gives class retention; for digits its penultimate layer gives the features of the quality distances.
 
 ```python
 from uturn_lib import load_classifier
+
 classifier = load_classifier("{folder.name}")
 ```
 
@@ -251,10 +334,6 @@ classifier = load_classifier("{folder.name}")
 | held-out accuracy | {right} of {count}: {accuracy:.1%} +- {(accuracy * (1 - accuracy) / count) ** 0.5:.1%} |
 
 Weights: SHA-256 {sha256(folder / "model.safetensors")}; Apache-2.0, the terms of the data apply.
-"""
-    _write(folder, text)
-
-
-def _write(folder: Path, text: str) -> None:
-    with atomic_path(folder / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+"""  # noqa: E501  rows of tables stay whole
+    results = {"accuracy": ("held-out accuracy", round(accuracy, 4))}
+    write_card(folder, header(dataset, CLASSIFIER_TASK, results, f"classifier, {dataset}"), text)

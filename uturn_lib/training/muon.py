@@ -1,4 +1,4 @@
-"""The Muon optimiser (Jordan et al. 2024) for the U-Net: inner weights as matrices, AdamW for the rest."""
+"""The Muon optimiser (Jordan et al. 2024) on the U-Net's hidden weights, AdamW on the rest."""
 
 from __future__ import annotations
 
@@ -9,40 +9,51 @@ from torch import Tensor, nn
 
 
 def matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weights of the inner convolutions and linear layers, which Muon orthogonalises, and all other parameters.
+    """Hidden weights (convolutions and linear layers), which Muon orthogonalises, and the rest.
 
-    First and last convolutions, embeddings, norms and biases are no maps between hidden layers: AdamW is for them (Jordan et al. 2024).
+    AdamW takes first and last convolutions, embeddings, norms and biases (Jordan et al. 2024).
     """
-    inner, outer = [], []
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
-        hidden = parameter.ndim >= 2 and not any(part in name for part in ("conv_in", "conv_out", "class_embedding"))
+        hidden = parameter.ndim >= 2 and not any(
+            part in name for part in ("conv_in", "conv_out", "class_embedding")
+        )
         (inner if hidden else outer).append(parameter)
     return inner, outer
 
 
 class Muon:
-    """``torch.optim.Muon`` on the inner weights of a network, each as a matrix (outputs, inputs x kernel), and AdamW on the rest.
+    """``torch.optim.Muon`` on the hidden weights as matrices (out, in x kernel), AdamW on the rest.
 
-    The matrices are views of the weights: a step changes the network in place. Its rate is scaled such that the same learning rate serves both.
+    The matrices are views, so that a step changes the network in place. Muon's rate is scaled to
+    serve both at one learning rate.
     """
 
     def __init__(self, module: nn.Module, learning_rate: float):
         if not hasattr(torch.optim, "Muon"):
-            raise RuntimeError(f"optimizer = 'muon' needs torch 2.9 or newer; this is {torch.__version__}")
+            raise RuntimeError(
+                f"optimizer = 'muon' needs torch 2.9 or newer; this is {torch.__version__}"
+            )
         self.inner, outer = matrices(module)
         self.views = [nn.Parameter(self._matrix(weight.detach())) for weight in self.inner]
-        self.muon = torch.optim.Muon(self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        self.muon = torch.optim.Muon(
+            self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
         self.adam = torch.optim.AdamW(outer, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.param_groups = self.muon.param_groups + self.adam.param_groups
 
     @staticmethod
     def _matrix(weight: Tensor) -> Tensor:
-        """A view (outputs, kernel x inputs) of a weight in channels-last order; how the columns are ordered does not matter to Muon."""
+        """A view (out, kernel x in) of a channels-last weight; the order of columns is free."""
         return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).view(len(weight), -1)
 
     def step(self) -> None:
         for view, weight in zip(self.views, self.inner, strict=True):
-            view.grad = weight.grad.permute(0, 2, 3, 1).flatten(1) if weight.ndim == 4 else weight.grad
+            gradient = weight.grad
+            if gradient is not None and weight.ndim == 4:
+                gradient = gradient.permute(0, 2, 3, 1).flatten(1)
+            view.grad = gradient
         self.muon.step()
         self.adam.step()
 

@@ -1,4 +1,4 @@
-"""Everything that decides the weights of the shipped networks: data, architecture, stages, noise levels."""
+"""Recipes of the shipped networks: data, architecture, stages, noise levels."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DECAYS: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with its own learning-rate cycle: linear warm-up, then a cosine to zero.
+    """A stage of training: linear warm-up, then ``decay`` of the learning rate.
 
-    ``label_dropout`` is the share of images whose label is hidden: what is learnt of the unconditional score. ``decay`` is "cosine", "linear" (both
-    to zero) or "none": then the rate stays constant after the warm-up and the average of the weights does the work of the decay, so that such a
-    stage can be stopped at any time and continued later.
+    ``label_dropout``: share of images whose label is hidden (trains the unconditional score).
+    ``decay`` "cosine" and "linear" go to zero. "none" keeps the rate constant: the weight average
+    replaces the decay, so that the stage can be stopped and resumed at any time.
     """
 
     images: int
@@ -41,7 +41,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights. Noise levels are log-normal; ``images`` of a stage count training images seen."""
+    """Everything that decides the weights; sigma is log-normal in training."""
 
     dataset: str
     stages: tuple[Stage, ...]
@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def file_dtype(self) -> torch.dtype:
-        """Of the shipped weights: half precision for photographs, whose networks are large; both are float32 when loaded."""
+        """Dtype of the shipped file: float16 for the larger networks; loaded as float32."""
         return torch.float16 if self.dataset == "cifar10" else torch.float32
 
     def __post_init__(self) -> None:
@@ -73,8 +73,13 @@ class Recipe:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """What a saved state cannot be continued without, in JSON types: all but the stages, which may be changed or prolonged on the way."""
-        return json.loads(json.dumps({key: value for key, value in asdict(self).items() if key != "stages"}))
+        """The part that a saved state must share, in JSON types: all but the stages.
+
+        Stages may be changed or prolonged during training.
+        """
+        return json.loads(
+            json.dumps({key: value for key, value in asdict(self).items() if key != "stages"})
+        )
 
     @property
     def images(self) -> int:
@@ -97,10 +102,12 @@ class Recipe:
 
 
 RECIPES = {
-    # 32 x 32 colour images on a CPU: 12 million parameters on 16 x 16 x 12 after unshuffling. The rate stays constant for as long as time is given
-    # (`MINUTES=`); a last stage then lets it fall to zero. Chosen by runs of equal CPU time (mean held-out loss of 11 levels, one thread): Muon with
-    # 5e-3 reached 0.47 after 7,600 images, with 1.5e-2 it was slower (0.67 against 0.60 after 3,800), and Adam with 6e-4 on a network of 4 million
-    # parameters, at the same time, 0.70 after 10,600.
+    # 32 x 32 colour images on a CPU: 12 million parameters on 16 x 16 x 12 after unshuffling. The
+    # rate stays constant for as long as time is given (`MINUTES=`); a last stage then lets it fall
+    # to zero. Chosen by runs of equal CPU time (mean held-out loss of 11 levels, one thread): Muon
+    # with 5e-3 reached 0.47 after 7,600 images, with 1.5e-2 it was slower (0.67 against 0.60 after
+    # 3,800), and Adam with 6e-4 on a network of 4 million parameters, at the same time, 0.70 after
+    # 10,600.
     "cifar10-cpu": Recipe(
         dataset="cifar10",
         stages=(Stage(50_000_000, 5e-3, label_dropout=0.3, warmup_images=5_000, decay="none"),),
@@ -118,7 +125,8 @@ RECIPES = {
         flips=True,
         optimizer="muon",
     ),
-    # The same data on a GPU, at full resolution: 18.5 million parameters (37 MB in half precision), 20 minutes of a large card.
+    # The same data on a GPU, at full resolution: 18.5 million parameters (37 MB in half precision),
+    # 20 minutes of a large card.
     "cifar10-cuda": Recipe(
         dataset="cifar10",
         stages=(Stage(12_000_000, 8e-4, label_dropout=0.3, warmup_images=200_000),),
@@ -140,8 +148,8 @@ RECIPES = {
     ),
     "laptop": Recipe(
         dataset="mnist",
-        # With 30 % dropout alone the conditional samples became good long before the unconditional ones, so the second
-        # stage hides most labels.
+        # With 30 % dropout alone the conditional samples became good long before the unconditional
+        # ones, so the second stage hides most labels.
         stages=(Stage(900_000, 1e-3, label_dropout=0.3), Stage(400_000, 8e-4, label_dropout=0.7)),
         unet=dict(
             block_out_channels=(32, 64, 80),
@@ -157,12 +165,14 @@ RECIPES = {
 
 
 def recipe_for(profile: str, device: torch.device) -> tuple[str, Recipe]:
-    """The name and the recipe of ``profile`` on ``device``: a profile may have one for CPUs and one for GPUs.
+    """Name and recipe of ``profile`` on ``device``; ``ValueError`` if it has none.
 
-    Raises ``ValueError`` for a profile without recipe.
+    A profile may have separate recipes for CPU and GPU.
     """
     name = profile if profile in RECIPES else f"{profile}-{device.type}"
     checks.one_of(
-        "profile", name if name in RECIPES else profile, sorted({key.split("-")[0] for key in RECIPES} | set(RECIPES))
+        "profile",
+        name if name in RECIPES else profile,
+        sorted({key.split("-")[0] for key in RECIPES} | set(RECIPES)),
     )
     return name, RECIPES[name]

@@ -1,4 +1,4 @@
-"""From a recipe to the checkpoints of a profile: train, measure, write what may take the place of the shipped ones."""
+"""Train, measure and write the checkpoints of a profile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from ..networks.classifier import save_classifier
 from ..networks.unet import save_denoiser
 from ..support.files import read_json
-from ..support.machine import machine
 from ..support.places import RUNS, TRAINED
 from .classifier import CLASSIFIERS, train_classifier
 from .recipes import recipe_for
@@ -27,17 +26,22 @@ def shipped_record(folder: Path) -> dict[str, Any]:
 
 
 def is_better_trained(record: dict[str, Any], shipped: dict[str, Any]) -> bool:
-    """May a network with this record take the place of the shipped one? Not if it has the same recipe and has seen less."""
+    """Whether a network with ``record`` may replace the ``shipped`` one.
+
+    Not if the recipe is the same and it has seen fewer images.
+    """
     same = json.loads(json.dumps(record["recipe"])) == shipped.get("recipe")
     return not same or record["images_seen"] >= shipped.get("images_seen", 0)
 
 
-def train_profile(profile: str, device: torch.device, output: Path | None = None, minutes: float = math.inf) -> None:
-    """Train (or go on training) the network of ``profile``, then its classifier, measure both and write the checkpoints.
+def train_profile(
+    profile: str, device: torch.device, output: Path | None = None, minutes: float = math.inf
+) -> None:
+    """Train or resume the network of ``profile`` and its classifier; measure and write both.
 
-    With ``minutes`` the training of the network stops when the time is up and it is written as it is then; the same command goes on from there.
-    They are written to ``output``, by default among the shipped ones: there a short run does not replace a network of the same recipe that has seen more images
-    (it is written to runs/ instead), nor is a classifier trained again whose recipe has not changed.
+    After ``minutes`` the network is written as it is; the same command resumes. ``output`` defaults
+    to the shipped checkpoints: there a network never replaces one of the same recipe that has seen
+    more images (it goes to runs/), and a classifier is trained only if its recipe has changed.
     """
     from .card import write_classifier_card, write_denoiser_card
 
@@ -46,7 +50,8 @@ def train_profile(profile: str, device: torch.device, output: Path | None = None
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     trainer = Trainer(recipe, RUNS / name, device)
     print(
-        f"{'going on' if trainer.resume() else 'starting'} at {trainer.step * recipe.batch:,} of {recipe.images:,} images; "
+        f"{'going on' if trainer.resume() else 'starting'} at {trainer.step * recipe.batch:,} of "
+        f"{recipe.images:,} images; "
         f"state and loss in {trainer.folder}",
         flush=True,
     )
@@ -56,20 +61,26 @@ def train_profile(profile: str, device: torch.device, output: Path | None = None
     record = {
         "recipe": asdict(recipe),
         "images_seen": trainer.step * recipe.batch,
-        "minutes": round(trainer.seconds / 60, 1),
-        "machine": machine(device),
+        **trainer.record(),
         "torch": torch.__version__,
         "data_fingerprint": trainer.train.fingerprint,
         "loss": trainer.log,
     }
     if asked is None and not is_better_trained(record, shipped_record(folder)):
         folder = RUNS / name / "checkpoint"
-        print(f"the shipped network has seen more images: this one goes to {folder}; load_denoiser takes that path")
+        print(
+            f"the shipped network has seen more images: this one goes to {folder}; load_denoiser "
+            "takes that path"
+        )
     save_denoiser(trainer.average, folder, record, recipe.file_dtype)
     classifier_folder = output / f"{recipe.dataset}-classifier"
     known = shipped_record(classifier_folder)
     if (
-        any(known.get(key) != value for key, value in CLASSIFIERS[recipe.dataset].record().items() if key in known)
+        any(
+            known.get(key) != value
+            for key, value in CLASSIFIERS[recipe.dataset].record().items()
+            if key in known
+        )
         or not known
     ):
         classifier, record = train_classifier(recipe.dataset, device)

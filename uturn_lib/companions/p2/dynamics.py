@@ -9,17 +9,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...experiments.engine import Arrays, Chunk, remember, run_chunks
-from ...experiments.study import Study
+from ...experiments.engine import Arrays, Plan, experiment, planned
+from ...experiments.study import Study, Workbench
 from ...measures import quality
-from ...noise import GRID
+from ...methods import network_calls
 from ...sampling import final, reverse, sampling_grid
+from ...seeding import starting_noise
 from ...support import checks
 from ...support.machine import machine
 from .. import flows
@@ -73,53 +74,55 @@ def as_it_is(network):
     return ShortcutDenoiser(network, []) if compiled else network
 
 
-def effect_map(study: Study, seed: int = 0) -> EffectMap:
+def resumed_calls(base: object, part: Component, steps: int, count: int) -> int:
+    """Calls of ``count`` generations that are resumed at every window of the base run."""
+    return count * sum(range(steps, 0, -WINDOW))
+
+
+@experiment("outputs", calls=resumed_calls)
+def effect_of_part(
+    bench: Workbench, base: Arrays, part: Component, steps: int, count: int, sigma_max: float, seed: int
+) -> Arrays:
+    """Generations (W, N, *sample) with ``part`` switched off in each window, resumed from the ``base`` run (a ``flows.flow`` with its path)."""
+    grid = sampling_grid(bench.denoiser, steps, sigma_max)
+    edges = window_edges(grid[:-1].tolist())
+    start = starting_noise(bench.denoiser.sample_shape, range(count), sigma_max, seed)
+    states, made = _euler_states(start, torch.from_numpy(base["denoised"]), grid), []
+    for number in range(len(edges) - 1):
+        first = WINDOW * number
+        ablated = AblatedDenoiser(bench.denoiser, [part], *window_of(edges, number))
+        remaining = reverse(ablated, states[first].to(bench.device), grid[first:], "euler")
+        made.append(final(remaining).float().cpu().numpy())
+    return {"outputs": np.stack(made)}
+
+
+@planned
+def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
     """Switch every part of the profile's network off in every window, ``profile.ablated`` generations from the same starts.
 
     Raises ``ValueError`` where these are fewer than 8 (verdicts split them in halves, and these again), ``TypeError`` for another network than a ``UNet2DModel``.
     """
-    checks.positive_int("profile.ablated", study.profile.ablated, minimum=8)
     profile, network = study.profile, study.denoiser
-    parts, count = components(network.unet), profile.ablated
-    grid = sampling_grid(network, profile.flow_steps, profile.sigma_max)
-    levels = grid[:-1].tolist()
-    edges = window_edges(levels)
+    count = checks.positive_int("profile.ablated", profile.ablated, minimum=8)
     seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
-    base = flows.run(
-        study,
-        count,
-        profile.flow_steps,
-        sigma_max=profile.sigma_max,
-        seed=seed,
-        denoiser=as_it_is(network),
-        path=True,
-        chunk=count,
-    )
-    common = {"denoiser": study.fingerprint, "grid": GRID, "steps": profile.flow_steps, "sigma_max": profile.sigma_max}
-    common |= {"count": count, "seed": seed, "window": WINDOW}
-    chunks = [Chunk("effect_map", common | {"part": asdict(part)}) for part in parts]
+    parts = components(network.unet)
+    edges = window_edges(sampling_grid(network, profile.flow_steps, profile.sigma_max)[:-1].tolist())
+    settings = {"steps": profile.flow_steps, "sigma_max": profile.sigma_max, "seed": seed}
+    base = flows.run.plan(study, count, denoiser=as_it_is(network), path=True, chunk=count, **settings)
+    rows = [{"part": part} for part in parts]
+    chunks = effect_of_part.chunks(rows, bench=study.bench, base=base.chunks[0], count=count, **settings)
 
-    @torch.no_grad()
-    def compute(piece: Chunk) -> Arrays:
-        part = Component(**piece.inputs["part"])
-        states = _euler_states(flows.starts(network.sample_shape, range(count), profile.sigma_max, seed), base, grid)
-        made = []
-        for number in range(len(edges) - 1):
-            first = WINDOW * number
-            ablated = AblatedDenoiser(network, [part], *window_of(edges, number))
-            remaining = reverse(ablated, states[first].to(study.device), grid[first:], "euler")
-            made.append(final(remaining).float().cpu().numpy())
-        return {"outputs": np.stack(made)}
+    def gather(results: list[Arrays]) -> EffectMap:
+        outputs = torch.from_numpy(np.stack([result["outputs"] for result in results[1:]]))
+        return EffectMap(parts, edges, base.gather(results[:1]).y0, outputs)
 
-    results = run_chunks(compute, chunks, "parts switched off")
-    outputs = torch.from_numpy(np.stack([result["outputs"] for result in results]))
-    return EffectMap(parts, edges, base.y0, outputs)
+    return Plan([*base.chunks, *chunks], "parts switched off", gather)
 
 
-def _euler_states(start: Tensor, base: flows.Flow, grid: Tensor) -> list[Tensor]:
-    """The states of an Euler run at all its levels, from its start and its D: no call is needed."""
+def _euler_states(start: Tensor, along: Tensor, grid: Tensor) -> list[Tensor]:
+    """The states of an Euler run at all its levels, from its start and its D ``along`` the way: no call is needed."""
     states, levels = [start], grid.tolist()
-    for s, t, denoised in zip(levels[:-2], levels[1:-1], base.denoised.double(), strict=False):
+    for s, t, denoised in zip(levels[:-2], levels[1:-1], along.double(), strict=False):
         states.append((t / s) * states[-1] + (1 - t / s) * denoised)
     return states
 
@@ -184,40 +187,52 @@ def schedule_curve(
     return rows
 
 
+def timed_calls(runs: Sequence[tuple[object, str, int]], rounds: int, batch: int) -> int:
+    """Calls of all rounds and of the one before them."""
+    return (rounds + 1) * batch * sum(network_calls(method, steps) for _, method, steps in runs)
+
+
+@experiment("times", calls=timed_calls)
+def times_of(
+    bench: Workbench,
+    runs: Sequence[tuple[object, str, int]],
+    rounds: int,
+    batch: int,
+    sigma_max: float,
+    again: int,
+    machine: str,
+) -> Arrays:
+    """Seconds (runs, rounds) of generations. ``again`` and ``machine`` tell one measurement from another."""
+    x = starting_noise(bench.denoiser.sample_shape, range(batch), sigma_max, 0).to(bench.device)
+    seconds = np.zeros((rounds + 1, len(runs)))
+    with torch.no_grad():
+        for row in seconds:
+            for number, (denoiser, method, steps) in enumerate(runs):
+                begun = time.perf_counter()
+                with as_written(bench.denoiser.unet):
+                    final(reverse(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method))
+                if bench.device.type == "cuda":
+                    torch.cuda.synchronize(bench.device)
+                row[number] = time.perf_counter() - begun
+    return {"times": seconds[1:].T}
+
+
+@planned
 def wall_times(
     study: Study, runs: Mapping[str, tuple[object, str, int]], rounds: int = 5, batch: int = 32, again: int = 0
-) -> dict[str, np.ndarray]:
+) -> Plan[dict[str, np.ndarray]]:
     """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name -> (denoiser, method, steps).
 
     Interleaved: every round runs each once, in turn, after a first round that does not count, so that a machine that gets slower or busier does so for all. No compiled code
     on any side. Remembered with the name of the machine: figures can be redrawn; ``again`` is a number to change when it is to be measured anew.
     """
     rounds = checks.positive_int("rounds", rounds, minimum=5)
-    inputs = {
-        "runs": {name: [denoiser.fingerprint, method, steps] for name, (denoiser, method, steps) in runs.items()},
-        "rounds": rounds,
-        "batch": batch,
-        "sigma_max": study.profile.sigma_max,
-        "again": again,
-        "machine": machine(study.device),
-    }
-    x = flows.starts(study.denoiser.sample_shape, range(batch), study.profile.sigma_max, 0).to(study.device)
-
-    @torch.no_grad()
-    def measure() -> Arrays:
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for number in range(rounds + 1):
-            for name, (denoiser, method, steps) in runs.items():
-                begun = time.perf_counter()
-                with as_written(study.denoiser.unet):
-                    final(reverse(denoiser, x, sampling_grid(denoiser, steps, study.profile.sigma_max), method))
-                if study.device.type == "cuda":
-                    torch.cuda.synchronize(study.device)
-                if number:
-                    seconds[name].append(time.perf_counter() - begun)
-        return {name: np.array(values) for name, values in seconds.items()}
-
-    return remember("wall_times", inputs, measure)
+    settings = {"rounds": rounds, "batch": batch, "sigma_max": study.profile.sigma_max, "again": again}
+    return Plan(
+        times_of.chunks([settings], bench=study.bench, runs=list(runs.values()), machine=machine(study.device)),
+        "times of generations",
+        lambda results: dict(zip(runs, results[0]["times"], strict=True)),
+    )
 
 
 def time_ratio(times: Mapping[str, np.ndarray], name: str, base: str) -> tuple[float, float, float]:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ...denoisers import Denoiser
-from ...experiments.engine import Arrays, remember
+from ...experiments.engine import Arrays, Plan, experiment, planned
 from ...experiments.study import Workbench
-from ...noise import GRID, karras_sigmas
+from ...methods import network_calls
+from ...noise import karras_sigmas
 from ...sampling import final, reverse, sampling_grid
+from ...seeding import starting_noise
 from ...support import checks
-from .. import flows
 from . import trajectory
 from .solvers import CALLS
 
@@ -42,29 +43,30 @@ class Shapes:
     explained_r: np.ndarray
 
 
+@experiment(
+    *(item.name for item in fields(Shapes)), calls=lambda count, steps, method: count * network_calls(method, steps)
+)
+def shape(bench: Workbench, count: int, steps: int, method: str, sigma_max: float, seed: int) -> Arrays:
+    """The arrays of :class:`Shapes`."""
+    x = starting_noise(bench.denoiser.sample_shape, range(count), sigma_max, seed).to(bench.device)
+    walked = list(reverse(bench.denoiser, x, sampling_grid(bench.denoiser, steps, sigma_max), method))
+    return measured(
+        [step.sigma for step in walked[:-1]],
+        torch.stack([step.x.cpu() for step in walked]),
+        torch.stack([step.denoised.double().cpu() for step in walked[:-1]]),
+    )
+
+
+@planned
 def shapes(
     bench: Workbench, count: int, steps: int = 20, method: str = "euler", sigma_max: float = 80.0, seed: int = 0
-) -> Shapes:
+) -> Plan[Shapes]:
     """Follow ``count`` generations from noise by the probability flow (Euler's method in 20 steps, as published)."""
     count, steps = checks.positive_int("count", count), checks.positive_int("steps", steps, minimum=3)
-    inputs = {"denoiser": bench.fingerprint, "grid": GRID, "count": count, "steps": steps, "method": method}
-
-    @torch.no_grad()
-    def compute() -> Arrays:
-        denoiser = bench.denoiser
-        x = flows.starts(denoiser.sample_shape, range(count), sigma_max, seed).to(bench.device)
-        walked = [
-            (step.sigma, step.x.cpu(), step.denoised.double().cpu())
-            for step in reverse(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method)
-        ]
-        return measured(
-            [sigma for sigma, _, _ in walked[:-1]],
-            torch.stack([x for _, x, _ in walked]),
-            torch.stack([r for _, _, r in walked[:-1]]),
-        )
-
-    found = remember("shapes", inputs | {"sigma_max": sigma_max, "seed": seed}, compute)
-    return Shapes(**{item.name: found[item.name] for item in fields(Shapes)})
+    settings = {"count": count, "steps": steps, "method": method, "sigma_max": sigma_max, "seed": seed}
+    return Plan(
+        shape.chunks([settings], bench=bench.bench), "shapes of trajectories", lambda results: Shapes(**results[0])
+    )
 
 
 def measured(sigmas: Sequence[float], x: Tensor, r: Tensor) -> Arrays:
@@ -92,6 +94,38 @@ def steps_for(method: str, calls: int) -> int:
     return (checks.positive_int("calls", calls) - 1) // CALLS[method] + 1
 
 
+def budgeted_calls(methods: Sequence[str], budgets: Sequence[int], count: int, reference_steps: int) -> int:
+    """Calls of all runs of :func:`solver_errors`."""
+    runs = [network_calls(method, steps_for(method, calls)) for method in methods for calls in budgets]
+    return count * (network_calls("heun", reference_steps) + sum(runs))
+
+
+@experiment("errors", calls=budgeted_calls)
+def errors_of_solvers(
+    bench: Workbench,
+    methods: Sequence[str],
+    budgets: Sequence[int],
+    count: int,
+    sigma_max: float,
+    seed: int,
+    reference_steps: int,
+) -> Arrays:
+    """Distances (methods, budgets, N) of the ends from the reference's."""
+    denoiser = bench.denoiser
+    x = starting_noise(denoiser.sample_shape, range(count), sigma_max, seed).to(bench.device)
+
+    def end(method: str, steps: int) -> Tensor:
+        return final(reverse(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method))
+
+    exact = end("heun", reference_steps)
+    errors = [
+        [(end(method, steps_for(method, calls)) - exact).flatten(1).norm(dim=1).cpu().numpy() for calls in budgets]
+        for method in methods
+    ]
+    return {"errors": np.array(errors)}
+
+
+@planned
 def solver_errors(
     bench: Workbench,
     methods: Sequence[str],
@@ -100,29 +134,13 @@ def solver_errors(
     sigma_max: float = 80.0,
     seed: int = 0,
     reference_steps: int = 96,
-) -> np.ndarray:
+) -> Plan[np.ndarray]:
     """Distance (methods, budgets, N) of each generation from the one that Heun's method reaches in ``reference_steps``, at equal numbers of calls."""
     for method in methods:
         checks.one_of("methods", method, CALLS)
-    inputs = {"denoiser": bench.fingerprint, "grid": GRID, "methods": list(methods), "budgets": list(budgets)}
-    inputs |= {"count": count, "sigma_max": sigma_max, "seed": seed, "reference_steps": reference_steps}
-
-    @torch.no_grad()
-    def compute() -> Arrays:
-        denoiser = bench.denoiser
-        x = flows.starts(denoiser.sample_shape, range(count), sigma_max, seed).to(bench.device)
-
-        def end(method: str, steps: int) -> Tensor:
-            return final(reverse(denoiser, x, sampling_grid(denoiser, steps, sigma_max), method))
-
-        exact = end("heun", reference_steps)
-        errors = [
-            [(end(method, steps_for(method, calls)) - exact).flatten(1).norm(dim=1).cpu().numpy() for calls in budgets]
-            for method in methods
-        ]
-        return {"errors": np.array(errors)}
-
-    return remember("solver_errors", inputs, compute)["errors"]
+    settings = {"methods": list(methods), "budgets": list(budgets), "count": count, "sigma_max": sigma_max}
+    chunks = errors_of_solvers.chunks([settings], bench=bench.bench, seed=seed, reference_steps=reference_steps)
+    return Plan(chunks, "errors of solvers", lambda results: results[0]["errors"])
 
 
 def convergence(

@@ -19,6 +19,16 @@ from ...support import checks
 from ...support.hashes import content_hash
 
 
+class NoData:
+    """The denoiser of data that are always zero: what the plain noise law believes."""
+
+    fingerprint = "zero"
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        """Zeros of the shape of ``x``."""
+        return torch.zeros_like(x)
+
+
 class SubspaceMixture(ExactDenoiser):
     """Data whose leading coordinates in an orthonormal basis are a Gaussian mixture and whose others are independent Gaussians; exact denoiser, density and draws.
 

@@ -14,66 +14,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...denoisers import Denoiser, GaussianMixtureDenoiser, sigma_range
-from ...experiments.engine import Arrays, Chunk, block_ranges, remember, run_chunks
+from ...data.sets import ImageSet
+from ...denoisers import Denoiser, GaussianDenoiser, GaussianMixtureDenoiser, sigma_range
+from ...experiments.engine import Arrays, Plan, block_ranges, described, experiment, planned, stack_levels
 from ...experiments.study import Study, Workbench
-from ...noise import GRID, SIGMA_MIN, karras_sigmas, proportional_steps
+from ...noise import SIGMA_MIN, karras_sigmas, proportional_steps
 from ...sampling import final, reverse, sampling_grid
 from ...seeding import NoiseStream, sample_seeds
 from ...support import checks
-from ...support.hashes import content_hash
+from .auxiliary import NoData as NoData
 from .auxiliary import SubspaceMixture, fit_mixture
 from .likelihood import Prior, ascend, prior_log_prob
 
-COORDINATES, COMPONENTS, FITTED = (
-    40,
-    20,
-    10_000,
-)  # of the auxiliary mixture; it is fitted to so many training images at most
+COORDINATES, COMPONENTS = 40, 20  # of the auxiliary mixture
+FITTED = 10_000  # it is fitted to so many training images at most
+
+
+@experiment("weights", "means", "covariances")
+def leading_mixture(data: ImageSet, count: int, coordinates: int, components: int) -> Arrays:
+    """The Gaussian mixture in the leading principal components of the first ``count`` images of ``data``."""
+    found = fit_mixture(GaussianDenoiser.fit(data.images), data.images[:count], coordinates, components).leading
+    return {
+        "weights": found.weights.numpy(),
+        "means": found.means.numpy(),
+        "covariances": found.covariances.numpy(),
+    }
 
 
 def auxiliary_mixture(study: Study) -> SubspaceMixture:
     """The profile's auxiliary mixture (``auxiliary.fit_mixture``), fitted once."""
-    images = study.train.images[:FITTED]
-    inputs = {
-        "data": study.train.fingerprint,
-        "count": len(images),
-        "coordinates": COORDINATES,
-        "components": COMPONENTS,
-    }
-
-    def compute() -> Arrays:
-        found = fit_mixture(study.gaussian, images, COORDINATES, COMPONENTS)
-        parts = found.leading
-        return {
-            "weights": parts.weights.numpy(),
-            "means": parts.means.numpy(),
-            "covariances": parts.covariances.numpy(),
-        }
-
-    stored = remember("auxiliary_mixture", inputs, compute)
-    leading = GaussianMixtureDenoiser(*(torch.from_numpy(stored[name]) for name in ("weights", "means", "covariances")))
+    stored = leading_mixture(study.train, min(FITTED, len(study.train)), COORDINATES, COMPONENTS)
+    leading = GaussianMixtureDenoiser(*(torch.from_numpy(stored[name]) for name in leading_mixture.results))
     return SubspaceMixture.of(study.gaussian, leading)
-
-
-class NoData:
-    """The denoiser of data that are always zero: what the plain noise law believes."""
-
-    fingerprint = "zero"
-
-    def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        """Zeros of the shape of ``x``."""
-        return torch.zeros_like(x)
-
-
-def fingerprint_of(name: str, one: object) -> str:
-    """Of a denoiser or law; ``ValueError`` where it has none: its results could not be told apart from another one's."""
-    found = getattr(one, "fingerprint", None)
-    if not found:
-        raise ValueError(
-            f"{name} is a {type(one).__name__} without a fingerprint; cached results could not be told apart"
-        )
-    return found
 
 
 @dataclass(frozen=True)
@@ -84,6 +56,21 @@ class Squares:
     of: dict[str, np.ndarray] = field(repr=False)
 
 
+@experiment("squares", calls=lambda images: len(images))
+def squares_at(
+    bench: Workbench, others: Sequence[Denoiser], target: Denoiser | None, images: Tensor, sigma: float, seed: int
+) -> Arrays:
+    """``|D - target|^2`` (1 + others, N) of the bench's denoiser and the ``others`` at one level."""
+    eps = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:], dtype=torch.float32).normal()
+    x = images + sigma * eps
+    with torch.no_grad():
+        aim = images if target is None else target(x, sigma)
+        network = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+        answers = [network, *(one(x, sigma) for one in others)]
+        return {"squares": torch.stack([(a - aim).double().flatten(1).square().sum(1) for a in answers]).numpy()}
+
+
+@planned
 def squared_distances(
     bench: Workbench,
     others: Mapping[str, Denoiser],
@@ -91,35 +78,63 @@ def squared_distances(
     sigmas: Sequence[float],
     target: Denoiser | None = None,
     seed: int = 0,
-) -> Squares:
+) -> Plan[Squares]:
     """``|D_k(x, sigma) - target|^2`` per sample for the bench's denoiser ("network") and ``others``, at ``x = image + sigma eps``.
 
     ``target``: a denoiser, or None for the clean image (the denoising loss). Raises ``ValueError`` for one without a fingerprint.
     """
-    named = {name: fingerprint_of(f"others[{name!r}]", one) for name, one in others.items()}
-    inputs = {
-        "denoiser": bench.fingerprint,
-        "others": named,
-        "target": "image" if target is None else fingerprint_of("target", target),
-        "images": content_hash(images),
-        "seed": seed,
-    }
-    chunks = [Chunk("squared_distances", inputs | {"sigma": float(sigma)}) for sigma in sigmas]
-    eps = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:], dtype=torch.float32).normal()
-
-    @torch.no_grad()
-    def compute(piece: Chunk) -> Arrays:
-        sigma = piece.inputs["sigma"]
-        x = images + sigma * eps
-        aim = images if target is None else target(x, sigma)
-        network = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
-        answers = {"network": network} | {name: one(x, sigma) for name, one in others.items()}
-        return {name: (answer - aim).double().flatten(1).square().sum(1).numpy() for name, answer in answers.items()}
-
-    results = run_chunks(compute, chunks, "errors of denoisers")
-    return Squares(tuple(sigmas), {name: np.stack([row[name] for row in results]) for name in ("network", *others)})
+    described("others", others)
+    names, rows = ("network", *others), [{"sigma": float(sigma)} for sigma in sigmas]
+    given = {"others": list(others.values()), "target": target, "images": images, "seed": seed}
+    return Plan(
+        squares_at.chunks(rows, bench=bench.bench, **given),
+        "errors of denoisers",
+        lambda results: Squares(
+            tuple(sigmas), {name: np.stack([r["squares"][k] for r in results]) for k, name in enumerate(names)}
+        ),
+    )
 
 
+def flow_levels(times: Sequence[float], steps: int, lowest: float) -> list[float]:
+    """Increasing levels of the flow: a Karras grid of ``steps`` levels from ``lowest`` to the last of ``times``, and the ``times`` themselves."""
+    grid = karras_sigmas(steps, times[-1], lowest)[:-1].tolist()
+    return sorted({*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)})
+
+
+def ascent_calls(images: Tensor, times: Sequence[float], steps: int) -> int:
+    """Calls of Heun's method between the levels; one with its derivative costs as much as three."""
+    return 3 * len(images) * 2 * (len(flow_levels(times, steps, SIGMA_MIN)) - 1)
+
+
+@experiment("log_p", "latent", calls=ascent_calls)
+def ascents(
+    bench: Workbench, images: Tensor, priors: Sequence[Prior | None], times: Sequence[float], steps: int, seed: int
+) -> Arrays:
+    """log p (priors, times, N) of ``images``, and root mean squares (times, N) of their states."""
+    low, high = sigma_range(bench.denoiser)
+    lowest = max(SIGMA_MIN, low)
+    for time in times:
+        checks.noise_level("times", time, highest=high, lowest=lowest)
+    levels = flow_levels(times, steps, lowest)
+    noise = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:]).normal()
+    start = images.double() + levels[0] * noise
+    power = float(start.square().mean())
+    log_p, latent = np.zeros((len(priors), len(times), len(start))), np.zeros((len(times), len(start)))
+    for first in range(0, len(start), bench.batch_size):  # derivatives need memory
+        part = slice(first, first + bench.batch_size)
+        x = start[part].to(bench.device)
+        path = ascend(bench.denoiser, x, levels, seed=seed, indices=range(first, first + len(x)))
+        for level, (state, total) in zip(levels, path, strict=True):
+            if level not in times:
+                continue
+            row, end = times.index(level), state.cpu()
+            for k, prior in enumerate(priors):
+                log_p[k, row, part] = (prior_log_prob(end, level, prior) + total.cpu()).double().numpy()
+            latent[row, part] = (end.flatten(1).square().mean(1) / (level**2 + power)).sqrt().double().numpy()
+    return {"log_p": log_p, "latent": latent}
+
+
+@planned
 def flow_likelihoods(
     bench: Workbench,
     images: Tensor,
@@ -127,92 +142,67 @@ def flow_likelihoods(
     priors: Mapping[str, Prior],
     steps: int = 48,
     seed: int = 0,
-) -> dict[str, np.ndarray]:
+) -> Plan[dict[str, np.ndarray]]:
     """log p (len(times), N) of ``images`` through the probability flow up to each T, ended by each law of ``priors`` (name -> something with ``log_prob(x, sigma)``) or by noise ("none").
 
     One flow, by Heun's method on a Karras grid of ``steps`` levels to which the ``times`` are added, serves all T and all laws: what lies below a T is the same for each. The density
     is that at the lowest level, so its noise is added to the images first. Also under "latent": the root mean square of the state at each T in units of (T^2 + mean square
     of the images)^(1/2), which is 1 where the flow has done its work.
     """
-    low, high = sigma_range(bench.denoiser)
-    lowest = max(SIGMA_MIN, low)
-    times = [checks.noise_level("times", time, highest=high, lowest=lowest) for time in times]
-    if not times or any(a >= b for a, b in zip(times, times[1:], strict=False)) or times[0] <= lowest:
-        raise ValueError(f"times = {times} must increase, from above {lowest:g}")
+    times = [checks.noise_level("times", time, lowest=SIGMA_MIN) for time in times]
+    if not times or any(a >= b for a, b in zip(times, times[1:], strict=False)) or times[0] <= SIGMA_MIN:
+        raise ValueError(f"times = {times} must increase, from above {SIGMA_MIN:g}")
     for name in priors:
         if name in ("none", "latent"):
             raise ValueError(f"priors: the name {name!r} is taken")
-    inputs = {
-        "denoiser": bench.fingerprint,
-        "images": content_hash(images),
-        "times": times,
-        "steps": steps,
-        "seed": seed,
-    }
-    inputs |= {"priors": {name: fingerprint_of(f"priors[{name!r}]", prior) for name, prior in priors.items()}}
-    inputs |= {"lowest": lowest, "grid": GRID}
-    grid = karras_sigmas(steps, times[-1], lowest)[:-1].tolist()
-    noise = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:]).normal()
-    start = images.double() + grid[-1] * noise
-    levels = sorted({*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)})
-
-    def compute() -> Arrays:
-        made: dict[str, list] = {name: [] for name in ("none", *priors, "latent")}
-        power = float(start.square().mean())
-        for block in block_ranges(len(start), bench.batch_size):  # derivatives need memory
-            rows: dict[str, list] = {name: [] for name in made}
-            part = start[block.start : block.stop].to(bench.device)
-            path = ascend(bench.denoiser, part, levels, seed=seed, indices=block)
-            for level, (state, total) in zip(levels, path, strict=True):
-                if level in times:
-                    latent = state.cpu()
-                    for name, prior in {"none": None, **priors}.items():
-                        rows[name].append((prior_log_prob(latent, level, prior) + total.cpu()).double().numpy())
-                    length = latent.flatten(1).square().mean(1) / (level**2 + power)
-                    rows["latent"].append(length.sqrt().double().numpy())
-            for name, values in rows.items():
-                made[name].append(np.stack(values))
-        return {name: np.concatenate(blocks, axis=1) for name, blocks in made.items()}
-
-    return remember("flow_likelihood", inputs, compute)
+    described("priors", priors)
+    given = {"images": images, "priors": [None, *priors.values()], "times": times, "steps": steps, "seed": seed}
+    return Plan(
+        ascents.chunks([given], bench=bench.bench),
+        "likelihoods",
+        lambda results: (
+            dict(zip(("none", *priors), results[0]["log_p"], strict=True)) | {"latent": results[0]["latent"]}
+        ),
+    )
 
 
+@experiment("y0", calls=lambda count, steps: count * steps)
+def from_auxiliary(
+    bench: Workbench, law: SubspaceMixture, sigma_u: float, steps: int, seed: int, first: int, count: int
+) -> Arrays:
+    """Samples ``first``, ``first`` + 1, ... of the reverse process begun at ``sigma_u`` from the noisy ``law``."""
+    indices = range(first, first + count)
+    start = law.sample(sample_seeds(seed, indices, "start"), sigma_u).to(bench.device)
+    grid = sampling_grid(bench.denoiser, steps, sigma_u, "sde")
+    path = reverse(bench.denoiser, start, grid, "sde", sample_seeds(seed, indices))
+    return {"y0": final(path).float().cpu().numpy()}
+
+
+@planned
 def auxiliary_starts(
     study: Study, law: SubspaceMixture, sigmas: Sequence[float] | None = None, seed: int = 0
-) -> Tensor:
+) -> Plan[Tensor]:
     """Outputs (S, N, *sample) of the stochastic reverse process begun at each level from the noisy ``law``: as ``experiments.start_sweep``, with another start.
 
     By default as many as there are ground truths, at ``profile.quality_sigmas``, with steps as dense as those of the full run.
     """
     profile = study.profile
-    sigmas = [float(s) for s in (profile.quality_sigmas if sigmas is None else sigmas)]
     blocks = block_ranges(profile.ground_truths, profile.chunk)
-    common = {"denoiser": study.fingerprint, "grid": GRID, "law": law.fingerprint, "seed": seed}
-    chunks = [
-        Chunk(
-            "auxiliary_start",
-            common
-            | {"sigma_u": sigma, "steps": proportional_steps(sigma, profile.steps, profile.sigma_max)}
-            | {"first": block.start, "count": len(block)},
-        )
-        for sigma in sigmas
+    rows = [
+        {
+            "sigma_u": float(sigma),
+            "steps": proportional_steps(sigma, profile.steps, profile.sigma_max),
+            "first": block.start,
+            "count": len(block),
+        }
+        for sigma in (profile.quality_sigmas if sigmas is None else sigmas)
         for block in blocks
     ]
-
-    def compute(piece: Chunk) -> Arrays:
-        made = piece.inputs
-        indices = range(made["first"], made["first"] + made["count"])
-        start = law.sample(sample_seeds(seed, indices, "start"), made["sigma_u"]).to(study.device)
-        grid = sampling_grid(study.denoiser, made["steps"], made["sigma_u"], "sde")
-        return {
-            "y0": final(reverse(study.denoiser, start, grid, "sde", sample_seeds(seed, indices))).float().cpu().numpy()
-        }
-
-    results = run_chunks(compute, chunks, "starts from the auxiliary mixture")
-    rows = [
-        np.concatenate([r["y0"] for r in results[i : i + len(blocks)]]) for i in range(0, len(results), len(blocks))
-    ]
-    return torch.from_numpy(np.stack(rows))
+    return Plan(
+        from_auxiliary.chunks(rows, bench=study.bench, law=law, seed=seed),
+        "starts from the auxiliary mixture",
+        lambda results: stack_levels(results, len(blocks), ("y0",))["y0"],
+    )
 
 
 def levels(count: int = 25, lowest: float = 0.02, highest: float = 80.0) -> tuple[float, ...]:

@@ -1,12 +1,11 @@
-"""The two U-Nets of the EDM checkpoints, under the parameter names of those files, and their preconditioning. For use, not for training.
+"""The U-Nets of the EDM checkpoints and their preconditioning, under the names of those files.
 
-===============  ====================================================================================================
-SongUNet         DDPM++ and NCSN++ of Song et al. (2021), as in Karras et al. (2022, Appendix F and Table 7): the CIFAR-10 and FFHQ-64 files
-DhariwalUNet     ADM of Dhariwal and Nichol (2021): the class-conditional ImageNet-64 file
-Preconditioned   one of them behind the denoiser interface, "EDM", "VP" or "VE" (Karras et al. 2022, Table 1)
-===============  ====================================================================================================
+* ``SongUNet``: DDPM++ and NCSN++ of Song et al. (2021), as in Karras et al. (2022, Appendix F and
+  Table 7): the CIFAR-10 and FFHQ-64 files.
+* ``DhariwalUNet``: ADM of Dhariwal and Nichol (2021): the class-conditional ImageNet-64 file.
+* ``Preconditioned``: one of them as a denoiser, "EDM", "VP" or "VE" (Karras et al. 2022, Table 1).
 
-Written from those papers; the names of modules and constructor arguments are those that the files use.
+Written from those papers, for inference only.
 """
 
 from __future__ import annotations
@@ -32,14 +31,16 @@ def separable_filter(taps: Sequence[float]) -> Tensor:
 
 
 def halve(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
-    """Filter each channel of (B, C, H, W) and keep every second pixel."""
+    """Filter each channel of (B, C, H, W), then downsample by 2."""
     if kernel.shape[-1] == 2 and padding == 0:
         return F.avg_pool2d(x, 2)
-    return F.conv2d(x, kernel.expand(x.shape[1], 1, -1, -1), stride=2, padding=padding, groups=x.shape[1])
+    return F.conv2d(
+        x, kernel.expand(x.shape[1], 1, -1, -1), stride=2, padding=padding, groups=x.shape[1]
+    )
 
 
 def double(x: Tensor, kernel: Tensor) -> Tensor:
-    """Put zeros between the pixels of (B, C, H, W) and filter, so that a constant stays what it is."""
+    """Upsample (B, C, H, W) by 2: zero insertion, then a filter that keeps constants."""
     padding = (kernel.shape[-1] - 1) // 2
     if kernel.shape[-1] == 2:
         return F.interpolate(x, scale_factor=2, mode="nearest")
@@ -48,19 +49,31 @@ def double(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class Conv(nn.Conv2d):
-    """A convolution that keeps the size, after halving ("down") or doubling ("up") it; ``late``: it comes before the halving filter."""
+    """A convolution of the same size, after down- or upsampling (``change``).
+
+    ``fused``: convolve, then downsample, with one shared padding.
+    """
+
+    resample_filter: Tensor
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, change: str | None = None, taps: Sequence[float] = BOX, late=False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        change: str | None = None,
+        taps: Sequence[float] = BOX,
+        fused: bool = False,
     ):
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
-        self.change, self.late = change, late
+        self.change, self.fused = change, fused
         self.register_buffer("resample_filter", separable_filter(taps) if change else None)
 
     def forward(self, x: Tensor) -> Tensor:
         edge = 0 if self.change is None else (self.resample_filter.shape[-1] - 1) // 2
-        if self.late:  # one padding for both, as in the residual input pyramid of NCSN++
-            wide = F.conv2d(x, self.weight, padding=self.padding[0] + edge)
+        if self.fused:  # as in the residual input pyramid of NCSN++
+            wide = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2 + edge)
+            assert self.bias is not None
             return halve(wide, self.resample_filter, 0) + self.bias[:, None, None]
         if self.change == "down":
             x = halve(x, self.resample_filter, edge)
@@ -70,7 +83,9 @@ class Conv(nn.Conv2d):
 
 
 class Resampling(nn.Module):
-    """Halving or doubling without a convolution."""
+    """Down- or upsampling without a convolution."""
+
+    resample_filter: Tensor
 
     def __init__(self, change: str, taps: Sequence[float] = BOX):
         super().__init__()
@@ -89,10 +104,11 @@ def group_norm(channels: int, eps: float) -> nn.GroupNorm:
 
 
 class Block(nn.Module):
-    """Residual block: norm, SiLU, convolution; noise and class come in; norm, SiLU, convolution; the input is added; then self-attention.
+    """Residual block: norm, SiLU, conv; embedding; norm, SiLU, conv; skip; then self-attention.
 
-    ``scaled`` (ADM): the embedding scales and shifts what has been normalised; otherwise (DDPM++) it is added before the second norm.
-    ``damping``: sums are multiplied by it. ``project``: a block that resamples projects its skip as well.
+    ``scaled`` (ADM): the embedding scales and shifts after the second norm; otherwise (DDPM++) it
+    is added before. ``damping`` multiplies the sums. ``project``: a resampling block projects its
+    skip as well.
     """
 
     def __init__(
@@ -116,7 +132,7 @@ class Block(nn.Module):
         self.affine = nn.Linear(embedding, 2 * outputs if scaled else outputs)
         self.norm1 = group_norm(outputs, eps)
         self.conv1 = Conv(outputs, outputs, 3)
-        self.skip = None
+        self.skip: Conv | Resampling | None = None
         if inputs != outputs or (change and project):
             self.skip = Conv(inputs, outputs, 1, change, taps)
         elif change:
@@ -140,29 +156,39 @@ class Block(nn.Module):
         return x
 
     def attention(self, qkv: Tensor) -> Tensor:
-        """Self-attention over the pixels; query, key and value of a channel lie next to each other in the files."""
+        """Self-attention over pixels; q, k, v of a channel are interleaved in the files."""
         batch, _, height, width = qkv.shape
         each = self.out_channels // self.heads
         parts = qkv.reshape(batch, self.heads, each, 3, height * width).permute(3, 0, 1, 4, 2)
-        attended = F.scaled_dot_product_attention(*parts.unbind(0))  # of (B, heads, pixels, d) each
+        query, key, value = parts.unbind(0)
+        attended = F.scaled_dot_product_attention(
+            query, key, value
+        )  # of (B, heads, pixels, d) each
         return attended.transpose(2, 3).reshape(batch, self.out_channels, height, width)
 
 
 class SinusoidalEmbedding(nn.Module):
-    """(cos, sin) of the noise input at geometrically spaced frequencies from 1 to 1/10000; ``closed``: the last included."""
+    """(cos, sin) of the noise input at geometric frequencies from 1 to 1/10000.
+
+    ``closed``: the last frequency is included.
+    """
 
     def __init__(self, channels: int, closed: bool = False):
         super().__init__()
-        self.half, self.closed = channels // 2, closed
+        self.size, self.closed = channels // 2, closed
 
     def forward(self, noise: Tensor) -> Tensor:
-        ramp = torch.arange(self.half, dtype=torch.float32, device=noise.device) / (self.half - int(self.closed))
+        ramp = torch.arange(self.size, dtype=torch.float32, device=noise.device) / (
+            self.size - int(self.closed)
+        )
         angles = noise.float().outer(1e-4**ramp)
         return torch.cat([angles.cos(), angles.sin()], dim=1).to(noise.dtype)
 
 
 class FourierEmbedding(nn.Module):
-    """(cos, sin) at random frequencies, which are part of the file (NCSN++)."""
+    """(cos, sin) at random frequencies, which the file stores (NCSN++)."""
+
+    freqs: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -174,11 +200,13 @@ class FourierEmbedding(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """DDPM++ (``embedding_type`` "positional", both types "standard", ``resample_filter`` [1, 1]) and NCSN++ ("fourier", encoder "residual",
-    ``resample_filter`` [1, 3, 3, 1], ``channel_mult_noise`` 2).
+    """DDPM++ (``embedding_type`` "positional", both types "standard", ``resample_filter`` [1, 1])
+    and NCSN++ ("fourier", encoder "residual", ``resample_filter`` [1, 3, 3, 1],
+    ``channel_mult_noise`` 2).
 
-    ``forward(x, noise, labels=None, augment=None)``: x (B, in_channels, R, R), noise (B,), labels one-hot (B, label_dim), augment (B, augment_dim) as in
-    training with non-leaking augmentation, none at generation; returns (B, out_channels, R, R).
+    ``forward(x, noise, labels=None, augment=None)``: x (B, in_channels, R, R), noise (B,), labels
+    one-hot (B, label_dim), augment (B, augment_dim) as in training with non-leaking augmentation,
+    none at generation; returns (B, out_channels, R, R).
     """
 
     def __init__(
@@ -203,16 +231,26 @@ class SongUNet(nn.Module):
         checks.one_of("embedding_type", embedding_type, ("positional", "fourier"))
         checks.one_of("encoder_type", encoder_type, ("standard", "skip", "residual"))
         checks.one_of("decoder_type", decoder_type, ("standard", "skip"))
-        noise, width, taps = model_channels * channel_mult_noise, model_channels * channel_mult_emb, resample_filter
+        noise, width, taps = (
+            model_channels * channel_mult_noise,
+            model_channels * channel_mult_emb,
+            resample_filter,
+        )
         positional = embedding_type == "positional"
-        self.map_noise = SinusoidalEmbedding(noise, closed=True) if positional else FourierEmbedding(noise)
+        self.map_noise = (
+            SinusoidalEmbedding(noise, closed=True) if positional else FourierEmbedding(noise)
+        )
         self.map_label = nn.Linear(label_dim, noise) if label_dim else None
         self.map_augment = nn.Linear(augment_dim, noise, bias=False) if augment_dim else None
         self.map_layer0 = nn.Linear(noise, width)
         self.map_layer1 = nn.Linear(width, width)
 
-        def block(inputs: int, outputs: int, change: str | None = None, attention: bool = False) -> Block:
-            return Block(inputs, outputs, width, change, int(attention), 1e-6, 0.5**0.5, False, True, taps)
+        def block(
+            inputs: int, outputs: int, change: str | None = None, attention: bool = False
+        ) -> Block:
+            return Block(
+                inputs, outputs, width, change, int(attention), 1e-6, 0.5**0.5, False, True, taps
+            )
 
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         channels, skips, picture = model_channels, [model_channels], in_channels
@@ -227,11 +265,15 @@ class SongUNet(nn.Module):
                     self.enc[f"{size}x{size}_aux_down"] = Resampling("down", taps)
                     self.enc[f"{size}x{size}_aux_skip"] = Conv(picture, channels, 1)
                 elif encoder_type == "residual":
-                    self.enc[f"{size}x{size}_aux_residual"] = Conv(picture, channels, 3, "down", taps, late=True)
+                    self.enc[f"{size}x{size}_aux_residual"] = Conv(
+                        picture, channels, 3, "down", taps, fused=True
+                    )
                     picture = channels
             for number in range(num_blocks):
                 before, channels = channels, model_channels * factor
-                self.enc[f"{size}x{size}_block{number}"] = block(before, channels, None, size in attn_resolutions)
+                self.enc[f"{size}x{size}_block{number}"] = block(
+                    before, channels, None, size in attn_resolutions
+                )
                 skips.append(channels)
         for level, factor in reversed(list(enumerate(channel_mult))):
             size, lowest = img_resolution >> level, level == len(channel_mult) - 1
@@ -250,7 +292,9 @@ class SongUNet(nn.Module):
                 self.dec[f"{size}x{size}_aux_norm"] = group_norm(channels, 1e-6)
                 self.dec[f"{size}x{size}_aux_conv"] = Conv(channels, out_channels, 3)
 
-    def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
         embedded = self.map_noise(noise)
         embedded = torch.cat(embedded.chunk(2, dim=1)[::-1], dim=1)  # (sin, cos) in these networks
         if self.map_label is not None and labels is not None:
@@ -259,7 +303,8 @@ class SongUNet(nn.Module):
             embedded = embedded + self.map_augment(augment)
         embedded = F.silu(self.map_layer1(F.silu(self.map_layer0(embedded))))
 
-        skips, picture = [], x
+        skips: list[Tensor] = []
+        picture: Tensor | None = x
         for name, module in self.enc.items():
             if "aux_down" in name:
                 picture = module(picture)
@@ -270,7 +315,7 @@ class SongUNet(nn.Module):
             else:
                 x = module(x, embedded) if isinstance(module, Block) else module(x)
                 skips.append(x)
-        picture = normed = None
+        picture, normed = None, x
         for name, module in self.dec.items():
             if "aux_up" in name:
                 picture = module(picture)
@@ -280,12 +325,18 @@ class SongUNet(nn.Module):
                 painted = module(F.silu(normed))
                 picture = painted if picture is None else painted + picture
             else:
-                x = module(x if x.shape[1] == module.in_channels else torch.cat([x, skips.pop()], dim=1), embedded)
+                if x.shape[1] != module.in_channels:
+                    x = torch.cat([x, skips.pop()], dim=1)
+                x = module(x, embedded)
+        assert picture is not None  # the last level has an aux_conv
         return picture
 
 
 class DhariwalUNet(nn.Module):
-    """ADM: attention at several resolutions with heads of 64 channels, the embedding scales and shifts. Arguments and ``forward`` as :class:`SongUNet`."""
+    """ADM: attention at several resolutions, heads of 64 channels, scale-and-shift embedding.
+
+    Arguments and ``forward`` as :class:`SongUNet`.
+    """
 
     def __init__(
         self,
@@ -303,12 +354,16 @@ class DhariwalUNet(nn.Module):
         super().__init__()
         width = model_channels * channel_mult_emb
         self.map_noise = SinusoidalEmbedding(model_channels)
-        self.map_augment = nn.Linear(augment_dim, model_channels, bias=False) if augment_dim else None
+        self.map_augment = (
+            nn.Linear(augment_dim, model_channels, bias=False) if augment_dim else None
+        )
         self.map_layer0 = nn.Linear(model_channels, width)
         self.map_layer1 = nn.Linear(width, width)
         self.map_label = nn.Linear(label_dim, width, bias=False) if label_dim else None
 
-        def block(inputs: int, outputs: int, change: str | None = None, attention: bool = False) -> Block:
+        def block(
+            inputs: int, outputs: int, change: str | None = None, attention: bool = False
+        ) -> Block:
             return Block(inputs, outputs, width, change, outputs // 64 if attention else 0)
 
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
@@ -323,7 +378,9 @@ class DhariwalUNet(nn.Module):
                 skips.append(channels)
             for number in range(num_blocks):
                 before, channels = channels, model_channels * factor
-                self.enc[f"{size}x{size}_block{number}"] = block(before, channels, None, size in attn_resolutions)
+                self.enc[f"{size}x{size}_block{number}"] = block(
+                    before, channels, None, size in attn_resolutions
+                )
                 skips.append(channels)
         for level, factor in reversed(list(enumerate(channel_mult))):
             size = img_resolution >> level
@@ -334,11 +391,15 @@ class DhariwalUNet(nn.Module):
                 self.dec[f"{size}x{size}_up"] = block(channels, channels, "up")
             for number in range(num_blocks + 1):
                 before, channels = channels + skips.pop(), model_channels * factor
-                self.dec[f"{size}x{size}_block{number}"] = block(before, channels, None, size in attn_resolutions)
+                self.dec[f"{size}x{size}_block{number}"] = block(
+                    before, channels, None, size in attn_resolutions
+                )
         self.out_norm = group_norm(channels, 1e-5)
         self.out_conv = Conv(channels, out_channels, 3)
 
-    def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
         embedded = self.map_noise(noise)
         if self.map_augment is not None and augment is not None:
             embedded = embedded + self.map_augment(augment)
@@ -352,28 +413,37 @@ class DhariwalUNet(nn.Module):
             x = module(x, embedded) if isinstance(module, Block) else module(x)
             skips.append(x)
         for module in self.dec.values():
-            x = module(x if x.shape[1] == module.in_channels else torch.cat([x, skips.pop()], dim=1), embedded)
+            x = module(
+                x if x.shape[1] == module.in_channels else torch.cat([x, skips.pop()], dim=1),
+                embedded,
+            )
         return self.out_conv(F.silu(self.out_norm(x)))
 
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet}
-TRAINING_ONLY = ("dropout", "label_dropout", "use_fp16")  # arguments of the files that decide nothing here
+# arguments of the files that decide nothing here
+TRAINING_ONLY = ("dropout", "label_dropout", "use_fp16")
 
-# ------------------------------------------------------------------------------------------------- preconditioning
+# ---------------------------------------------------------------------------------- preconditioning
 
 
-# Limits of what a file may ask for, several times what any published network needs.
-WHOLE = {"img_resolution": (4, 1024), "img_channels": (1, 64), "label_dim": (0, 100_000), "augment_dim": (0, 1000), "model_channels": (4, 4096), "channel_mult_emb": (1, 64),
-         "channel_mult_noise": (1, 16), "num_blocks": (1, 32)}  # fmt: skip
-LISTS = {
-    "channel_mult": (8, 64),
-    "attn_resolutions": (16, 4096),
-    "resample_filter": (8, 1000),
-}  # most entries, largest entry
+# Bounds of constructor arguments, several times those of any published network.
+WHOLE = {
+    "img_resolution": (4, 1024),
+    "img_channels": (1, 64),
+    "label_dim": (0, 100_000),
+    "augment_dim": (0, 1000),
+    "model_channels": (4, 4096),
+    "channel_mult_emb": (1, 64),
+    "channel_mult_noise": (1, 16),
+    "num_blocks": (1, 32),
+}
+# Most entries, largest entry.
+LISTS = {"channel_mult": (8, 64), "attn_resolutions": (16, 4096), "resample_filter": (8, 1000)}
 
 
 def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The constructor arguments of a file as a new dictionary; ``ValueError`` names what is no sensible number, text or list."""
+    """A copy of a file's constructor arguments; ``ValueError`` names one out of bounds."""
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         raise ValueError("arguments must be a dictionary of named values")
     for key, value in arguments.items():
@@ -381,17 +451,28 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
         if key in WHOLE:
             low, high = WHOLE[key]
             if not number or not low <= value <= high or value != int(value):
-                raise ValueError(f"arguments: {key} = {str(value)[:80]} must be a whole number from {low} to {high}")
+                raise ValueError(
+                    f"arguments: {key} = {str(value)[:80]} must be a whole number from {low} to "
+                    f"{high}"
+                )
         elif key in LISTS:
             most, largest = LISTS[key]
             listed = isinstance(value, (list, tuple)) and len(value) <= most
-            if not listed or not all(isinstance(v, (int, float)) and 0 < v <= largest for v in value):
-                raise ValueError(f"arguments: {key} = {str(value)[:80]} must be at most {most} positive numbers")
+            if not listed or not all(
+                isinstance(v, (int, float)) and 0 < v <= largest for v in value
+            ):
+                raise ValueError(
+                    f"arguments: {key} = {str(value)[:80]} must be at most {most} positive numbers"
+                )
         elif not number and not isinstance(value, (str, bool, type(None))):
-            raise ValueError(f"arguments: {key} is a {type(value).__name__}; a number or a text is needed")
+            raise ValueError(
+                f"arguments: {key} is a {type(value).__name__}; a number or a text is needed"
+            )
     if "channel_mult" in arguments and not arguments["channel_mult"]:
         raise ValueError("arguments: channel_mult is empty")
-    if len(arguments.get("resample_filter", (1, 1))) % 2 or not arguments.get("resample_filter", (1, 1)):
+    if len(arguments.get("resample_filter", (1, 1))) % 2 or not arguments.get(
+        "resample_filter", (1, 1)
+    ):
         raise ValueError("arguments: resample_filter must have an even number of taps")
     return dict(arguments)
 
@@ -407,18 +488,18 @@ def vp_time(sigma: Tensor, beta_d: float = 19.9, beta_min: float = 0.1) -> Tenso
 
 
 class Preconditioned(NetworkDenoiser):
-    """A U-Net F of this module behind the denoiser interface, ``D = c_skip x + c_out F(c_in x, c_noise)`` (Karras et al. 2022, Table 1):
+    """A U-Net F of this module behind the denoiser interface, ``D = c_skip x + c_out F(c_in x,
+    c_noise)`` (Karras et al. 2022, Table 1):
 
-    ======  =======================================  ===================================  ===============================  =====================
-    kind    c_skip                                   c_out                                c_in                             c_noise
-    ======  =======================================  ===================================  ===============================  =====================
-    "EDM"   ``s_d^2 / (sigma^2 + s_d^2)``            ``sigma s_d / sqrt(sigma^2+s_d^2)``  ``1 / sqrt(sigma^2 + s_d^2)``    ``ln(sigma) / 4``
-    "VP"    1                                        ``-sigma``                           ``1 / sqrt(sigma^2 + 1)``        ``(M - 1) t(sigma)``
-    "VE"    1                                        ``sigma``                            1                                ``ln(sigma / 2)``
-    ======  =======================================  ===================================  ===============================  =====================
+    * "EDM": c_skip = s_d^2 / (sigma^2 + s_d^2), c_out = sigma s_d / sqrt(sigma^2 + s_d^2),
+      c_in = 1 / sqrt(sigma^2 + s_d^2), c_noise = ln(sigma) / 4
+    * "VP": c_skip = 1, c_out = -sigma, c_in = 1 / sqrt(sigma^2 + 1), c_noise = (M - 1) t(sigma)
+    * "VE": c_skip = 1, c_out = sigma, c_in = 1, c_noise = ln(sigma / 2)
 
-    ``arguments``: the constructor arguments of the file's outermost class. ``labels`` None means the null label (zeros) where the network has classes;
-    whether it met that in training depends on the file: the ImageNet-64 network did not. Raises ``ValueError`` for arguments that are unknown or missing.
+    ``arguments``: the constructor arguments of the file's outermost class. ``labels`` None means
+    the null label (zeros) where the network has classes; whether it met that in training depends on
+    the file: the ImageNet-64 network did not. Raises ``ValueError`` for arguments that are unknown
+    or missing.
     """
 
     def __init__(self, kind: str, arguments: dict[str, Any]):
@@ -428,7 +509,10 @@ class Preconditioned(NetworkDenoiser):
             resolution, channels = int(known.pop("img_resolution")), int(known.pop("img_channels"))
         except KeyError as error:
             raise ValueError(f"arguments: {error.args[0]!r} is missing") from error
-        classes, name = int(known.pop("label_dim", 0) or 0), known.pop("model_type", KINDS[kind]["model_type"])
+        classes, name = (
+            int(known.pop("label_dim", 0) or 0),
+            known.pop("model_type", KINDS[kind]["model_type"]),
+        )
         checks.one_of("model_type", name, ARCHITECTURES)
         own = {key: float(known.pop(key, value)) for key, value in KINDS[kind]["arguments"].items()}
         for key in TRAINING_ONLY:
@@ -436,24 +520,31 @@ class Preconditioned(NetworkDenoiser):
         try:
             unet = ARCHITECTURES[name](resolution, channels, channels, label_dim=classes, **known)
         except TypeError as error:
-            raise ValueError(f"arguments: {name} cannot be built from {sorted(known)}: {error}") from error
+            raise ValueError(
+                f"arguments: {name} cannot be built from {sorted(known)}: {error}"
+            ) from error
         sigma_range = KINDS[kind]["range"](own)
         if not (0 <= sigma_range[0] < sigma_range[1]) or not own.get("sigma_data", 1) > 0:
             raise ValueError(
-                f"arguments: noise levels from {sigma_range[0]:g} to {sigma_range[1]:g} and {own} make no sense"
+                f"arguments: noise levels from {sigma_range[0]:g} to {sigma_range[1]:g} and {own} "
+                "make no sense"
             )
         super().__init__(unet, (channels, resolution, resolution), classes, sigma_range)
         self.kind, self.arguments, self.constants = kind, dict(arguments), own
         self.coefficients: Callable[..., tuple] = KINDS[kind]["coefficients"]
 
-    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None, augment: Tensor | None = None) -> Tensor:
-        """The formula itself; ``sigma`` (B, 1, 1, 1) in the dtype of ``x``, ``labels`` (B,), ``augment`` (B, augment_dim) or None."""
+    def denoise(
+        self, x: Tensor, sigma: Tensor, labels: Tensor | None, augment: Tensor | None = None
+    ) -> Tensor:
+        """The formula itself; ``sigma`` (B, 1, 1, 1) in the dtype of ``x``, ``labels`` (B,),
+        ``augment`` (B, augment_dim) or None."""
         c_skip, c_out, c_in, c_noise = self.coefficients(sigma, **self.constants)
         dtype = next(self.unet.parameters()).dtype
         classes = None
-        if self.num_classes and labels is None:  # zeros are not nothing where the embedding of labels has a bias
+        # zeros are not nothing where the embedding of labels has a bias
+        if self.num_classes and labels is None:
             classes = torch.zeros(len(x), self.num_classes, dtype=dtype, device=x.device)
-        elif self.num_classes:
+        elif labels is not None:
             classes = F.one_hot(labels, self.num_classes).to(dtype)
         scaled = (c_in * x).to(dtype).contiguous(memory_format=torch.channels_last)
         with self.at_precision(x.device):
@@ -463,7 +554,12 @@ class Preconditioned(NetworkDenoiser):
 
 def _edm(sigma: Tensor, sigma_data: float, sigma_min: float, sigma_max: float) -> tuple:
     root = (sigma**2 + sigma_data**2).sqrt()
-    return (sigma_data / root) ** 2, sigma * sigma_data / root, 1 / root, sigma.clamp(min=1e-20).log() / 4
+    return (
+        (sigma_data / root) ** 2,
+        sigma * sigma_data / root,
+        1 / root,
+        sigma.clamp(min=1e-20).log() / 4,
+    )
 
 
 def _vp(sigma: Tensor, beta_d: float, beta_min: float, M: float, epsilon_t: float) -> tuple:

@@ -1,9 +1,12 @@
-"""Reads the pickled EDM networks as data: tensors and constructor arguments come out, and nothing in the file is ever run.
+"""Reads the pickled EDM networks as data: tensors and constructor arguments come out, and nothing
+in the file is ever run.
 
-A pickle is a program for a small stack machine that may import and call anything. Here that machine is played step by step (``pickletools`` of the
-standard library decodes the instructions) with an allow-list of thirteen names, none of which is imported: each stands for a function of this module that
-makes plain data. Whatever else a file asks for is refused. The classes of the EDM files carry their Python source with them; it is not compiled, and
-a file whose source does other things than an architecture needs to do is refused as well, since somebody has altered it.
+A pickle is a program for a small stack machine that may import and call anything. Here that machine
+is played step by step (``pickletools`` of the standard library decodes the instructions) with an
+allow-list of thirteen names, none of which is imported: each stands for a function of this module
+that makes plain data. Whatever else a file asks for is refused. The classes of the EDM files carry
+their Python source with them; it is not compiled, and a file whose source does other things than an
+architecture needs to do is refused as well, since somebody has altered it.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from ..checkpoints import DAMAGED, UnsafeFile
 
 @dataclass
 class Record:
-    """An object of a class that came with its source (a "persistent" class of the EDM code): the class's name and the object's attributes."""
+    """An object of a "persistent" class of the EDM code: class name and attributes."""
 
     class_name: str
     state: dict[str, Any] = field(repr=False)
@@ -41,7 +44,7 @@ class Container:
 
 
 class RawBytes:
-    """Bytes that can be taken away, so that a storage and its tensor are not both kept."""
+    """Bytes that are released when taken: a storage and its tensor are not both kept."""
 
     def __init__(self, content: bytes):
         self.content: bytes | None = content
@@ -60,19 +63,24 @@ class Name:
     text: str
 
 
-# Modules that the source of an architecture, its loss and its augmentation may import, and calls that they have no use for.
-SOURCE_IMPORTS = {"collections", "copy", "dnnlib", "functools", "math", "numpy", "scipy", "torch", "torch_utils", "typing"}  # fmt: skip
+# Modules that the source of an architecture, its loss and its augmentation may import, and calls
+# that they have no use for.
+SOURCE_IMPORTS = set(
+    "collections copy dnnlib functools math numpy scipy torch torch_utils typing".split()
+)
 SOURCE_CALLS = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open"}
 
 
-SOURCE_LENGTH, SOURCES = 200_000, 10  # the real ones have some 30,000 characters; a file holds three or four
-LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9c"  # how a storage in a pickle begins: torch's format before its zip archives
+# the real ones have some 30,000 characters; a file holds three or four
+SOURCE_LENGTH, SOURCES = 200_000, 10
+# how a storage in a pickle begins: torch's format before its zip archives
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9c"
 DEPTH = 50  # of modules within modules
 MESSAGE = 80  # characters of a file's text that an error repeats
 
 
 def suspicious(source: str) -> str | None:
-    """What in the source of a class has no business there, or None. The source is parsed, not compiled."""
+    """What the source of a network class should not contain, or None; parsed, not compiled."""
     if len(source) > SOURCE_LENGTH:
         return f"it has {len(source):,} characters"
     try:
@@ -94,9 +102,11 @@ def suspicious(source: str) -> str | None:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The object in ``path`` as dicts, lists, numbers, tensors, :class:`Record` and :class:`Container`; nothing of it is run.
+    """The object in ``path`` as dicts, lists, numbers, tensors, Records and Containers; runs no
+    code.
 
-    Raises :class:`UnsafeFile` (a ``ValueError``) naming what was refused, ``ValueError`` for a file that is no complete pickle, ``FileNotFoundError``.
+    Raises :class:`UnsafeFile` (a ``ValueError``) naming what was refused, ``ValueError`` for an
+    incomplete pickle, ``FileNotFoundError``.
     """
     path = Path(path)
     if not path.is_file():
@@ -108,20 +118,22 @@ def read_pickle(path: str | Path) -> Any:
             raise UnsafeFile(f"{path.name} is refused: {error}. Nothing in it was run") from error
         except DAMAGED as error:
             reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{path.name} is not a complete pickle of a network ({reason})") from error
+            raise ValueError(
+                f"{path.name} is not a complete pickle of a network ({reason})"
+            ) from error
 
 
 def _key(value: Any) -> Any:
-    """``value`` if it is plain: hashing a nested tuple can take for ever."""
+    """``value`` if it is a plain scalar: hashing a nested tuple may never end."""
     if type(value) not in (str, int, float, bool, type(None)):
         raise UnsafeFile(f"it uses a {type(value).__name__} as a name")
     return value
 
 
 class _Machine:
-    """The stack machine of Python's pickles, without the power to import or call."""
+    """The stack machine of pickle, without imports and calls."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -137,7 +149,7 @@ class _Machine:
             elif name in LITERALS:
                 self.stack.append(argument)
             elif name in ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"):
-                self.stack.append(RawBytes(argument))
+                self.stack.append(RawBytes(bytes(argument or b"")))
             elif name in STEPS:
                 STEPS[name](self, argument)
             elif name not in ("PROTO", "FRAME"):
@@ -176,7 +188,11 @@ class _Machine:
 
     def record(self, meta: dict[str, Any]) -> Record:
         source, name = meta["module_src"], meta["class_name"]
-        if not isinstance(source, str) or not isinstance(name, str) or not isinstance(meta["state"], dict):
+        if (
+            not isinstance(source, str)
+            or not isinstance(name, str)
+            or not isinstance(meta["state"], dict)
+        ):
             raise UnsafeFile("a class that came with its source is not described by text")
         if source not in self.looked_at:
             found = suspicious(source)
@@ -184,7 +200,8 @@ class _Machine:
                 found = "there are too many of them"
             if found:
                 raise UnsafeFile(
-                    f"the source that came with the class {name[:MESSAGE]} is not that of a network: {found}"
+                    f"the source that came with the class {name[:MESSAGE]} is not that of a "
+                    f"network: {found}"
                 )
             self.looked_at.add(source)
         return Record(name, meta["state"])
@@ -205,14 +222,14 @@ class _Machine:
             raise UnsafeFile(f"it changes a {type(target).__name__}")
         target.update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
-    def extend(self, items: list[Any], kind: type) -> None:
+    def extend(self, items: list[Any], kind: Any) -> None:
         target = self.stack[-1]
         if type(target) is not kind:
             raise UnsafeFile(f"it changes a {type(target).__name__}")
         target.extend(items) if kind is list else target.update(map(_key, items))
 
 
-# ------------------------------------------------------------------------------------------ what may be "called"
+# ----------------------------------------------------------------------------- what may be "called"
 
 
 @dataclass
@@ -237,33 +254,42 @@ def _numpy_type(text: str, *_: Any) -> _NumpyType:
         "b1",
     ):
         raise UnsafeFile(
-            f"it asks for numpy values of type {str(type(text)) if not isinstance(text, str) else text[:MESSAGE]!r}"
+            "it asks for numpy values of type "
+            f"{str(type(text)) if not isinstance(text, str) else text[:MESSAGE]!r}"
         )
     return _NumpyType(text)
 
 
 def _numpy_scalar(kind: _NumpyType, content: RawBytes) -> float | int | bool:
     order = kind.order if kind.order in "<>=" else "="
-    return np.frombuffer(content.content, dtype=np.dtype(order + kind.kind), count=1)[0].item()
+    return np.frombuffer(content.content or b"", dtype=np.dtype(order + kind.kind), count=1)[
+        0
+    ].item()
 
 
 def _storage(content: RawBytes) -> Tensor:
-    """The values (n,) of a storage, itself a small file of torch, opened by torch's own reader of bare weights."""
+    """The values (n,) of a storage, read by torch's ``weights_only`` loader."""
     raw = content.take()
     if not raw.startswith(LEGACY_TORCH):
         raise UnsafeFile("a block of weights is not a bare storage")
     try:
         found = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; each means that this is not a bare storage
-        raise UnsafeFile(f"a block of weights is not a bare storage ({type(error).__name__})") from error
+    # torch raises many kinds; each means that this is not a bare storage
+    except Exception as error:
+        raise UnsafeFile(
+            f"a block of weights is not a bare storage ({type(error).__name__})"
+        ) from error
     if not isinstance(found, torch.TypedStorage):
         raise UnsafeFile(f"a block of weights holds a {type(found).__name__}")
-    with warnings.catch_warnings():  # torch calls its typed storages deprecated, but its files are made of them
+    # torch calls its typed storages deprecated, but its files are made of them
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.empty(0, dtype=found.dtype).set_(found.untyped())
 
 
-def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     if not isinstance(storage, Tensor):
         raise UnsafeFile("a tensor is made of something that is not a storage")
     if math.prod(size) > storage.numel():
@@ -280,10 +306,12 @@ def _container(*_: Any) -> Container:
 
 
 def _dictionary(items: Any = ()) -> dict:
-    return {_key(key): value for key, value in (items.items() if isinstance(items, dict) else items)}
+    return {
+        _key(key): value for key, value in (items.items() if isinstance(items, dict) else items)
+    }
 
 
-def _set(items: list = ()) -> set:
+def _set(items: Any = ()) -> set:
     return set(map(_key, items))
 
 
@@ -313,8 +341,10 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": set,
 }
-LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE",
-            "SHORT_BINUNICODE", "BINUNICODE8"}  # fmt: skip
+LITERALS = set(
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT "
+    "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
+)
 
 
 def _memoize(machine: _Machine, number: int | None) -> None:
@@ -325,10 +355,10 @@ def _recall(machine: _Machine, number: int) -> None:
     machine.stack.append(machine.memo[number])
 
 
-STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "MARK": lambda m, _: m.marks.append(len(m.stack)),
-    "POP": lambda m, _: m.take(1) and None,
-    "POP_MARK": lambda m, _: m.above_mark() and None,
+    "POP": lambda m, _: m.take(1),
+    "POP_MARK": lambda m, _: m.above_mark(),
     "MEMOIZE": _memoize,
     "PUT": _memoize,
     "BINPUT": _memoize,
@@ -353,11 +383,11 @@ STEPS: dict[str, Callable[[_Machine, Any], None]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------ from an object to a network
+# ---------------------------------------------------------------------- from an object to a network
 
 
 def network_of(content: Any, key: str = "ema") -> Record:
-    """The network in an EDM file: what stands under ``key``, or the file's only object. Raises ``ValueError`` when there is none."""
+    """The network under ``key`` in an EDM file, or its only object; ``ValueError`` if none."""
     found = content.get(key) if isinstance(content, dict) else content
     if not isinstance(found, Record):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
@@ -366,21 +396,27 @@ def network_of(content: Any, key: str = "ema") -> Record:
 
 
 def constructor_arguments(record: Record, order: tuple[str, ...]) -> dict[str, Any]:
-    """The arguments that the object of ``record`` was made with; ``order`` names the positional ones."""
+    """Constructor arguments of ``record``; ``order`` names the positional ones."""
     given, named = record.state.get("_init_args"), record.state.get("_init_kwargs")
-    if not isinstance(named, dict) or not isinstance(given, (tuple, list)) or len(given) > len(order):
+    if (
+        not isinstance(named, dict)
+        or not isinstance(given, (tuple, list))
+        or len(given) > len(order)
+    ):
         raise ValueError(f"the {record.class_name} does not say what it was made with")
     return dict(zip(order, given, strict=False)) | named
 
 
 def state_of(module: Record | Container) -> dict[str, Tensor]:
-    """Parameters and buffers of a module and all within it, under their full names, as ``state_dict`` gives them."""
+    """``state_dict`` of a module read from the file: full names to tensors."""
     found: dict[str, Tensor] = {}
     _collect(module, "", found, set())
     return found
 
 
-def _collect(module: Record | Container, prefix: str, found: dict[str, Tensor], met: set[int], depth: int = 0) -> None:
+def _collect(
+    module: Record | Container, prefix: str, found: dict[str, Tensor], met: set[int], depth: int = 0
+) -> None:
     where = prefix.rstrip(".")[-MESSAGE:]
     if not isinstance(module, (Record, Container)):
         raise ValueError(f"{where} is a {type(module).__name__}, not a module")

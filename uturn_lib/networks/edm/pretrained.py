@@ -1,15 +1,13 @@
-"""The networks of Karras et al. (2022) that NVIDIA publishes as pickles: found or fetched, opened without running them, converted.
+"""The networks that NVIDIA publishes as pickles (Karras et al. 2022): find, fetch, open, convert.
 
-``load_denoiser`` finds its way here by itself. ``python -m uturn_lib.networks.edm.pretrained convert FILE.pkl FOLDER`` writes an EDM file as safetensors and JSON, which
-opens faster and can hold no code; ``fetch NAME`` only downloads.
+``load_denoiser`` opens them. ``uturn fetch NAME`` only downloads. ``uturn convert FILE.pkl FOLDER``
+writes safetensors and JSON, which open faster and can hold no code.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,16 @@ from .pickles import constructor_arguments, network_of, read_pickle, state_of
 
 EDM_HOME = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
 EDM_LICENCE = "CC BY-NC-SA 4.0"
-POSITIONAL = ("img_resolution", "img_channels", "label_dim")  # what the EDM code could pass without a name
+# positional in the EDM code
+POSITIONAL = ("img_resolution", "img_channels", "label_dim")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published checkpoint: what it is, the number of its parameters (millions, counted from the architecture; 55.7 and 296 are published) and its size on disk."""
+    """A published checkpoint: description, millions of parameters, file size.
+
+    Parameters are counted from the architecture; 55.7 and 296 are published.
+    """
 
     what: str
     millions: float
@@ -55,16 +57,22 @@ PUBLISHED = {
     "edm-afhqv2-64x64-uncond-vp.pkl": Published("AFHQv2-64, DDPM++", 61.8),
     "edm-afhqv2-64x64-uncond-ve.pkl": Published("AFHQv2-64, NCSN++", 62.8),
     "edm-imagenet-64x64-cond-adm.pkl": Published("ImageNet-64, ADM, class-conditional", 295.9),
-    "baseline-cifar10-32x32-uncond-vp.pkl": Published("CIFAR-10, Song et al.'s VP network, unconditional", 61.8, "baseline/"),
-    "baseline-cifar10-32x32-uncond-ve.pkl": Published("CIFAR-10, Song et al.'s VE network, unconditional", 62.8, "baseline/"),
-}  # fmt: skip
+    "baseline-cifar10-32x32-uncond-vp.pkl": Published(
+        "CIFAR-10, Song et al.'s VP network, unconditional", 61.8, "baseline/"
+    ),
+    "baseline-cifar10-32x32-uncond-ve.pkl": Published(
+        "CIFAR-10, Song et al.'s VE network, unconditional", 62.8, "baseline/"
+    ),
+}
 
 
 def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
-    """The EDM file at a path, under ``$UTURN_DATA/edm/``, or downloaded from NVIDIA's server by its published name.
+    """The EDM file at a path, under ``$UTURN_DATA/edm/``, or downloaded from NVIDIA's server by its
+    published name.
 
-    NVIDIA publishes no hashes: the SHA-256 of the first download is recorded, later ones are compared with it (``data.downloads.fetch``).
-    Raises ``FileNotFoundError`` for a name that is not known, ``RuntimeError`` saying where to put the file when it cannot be fetched.
+    NVIDIA publishes no hashes: the SHA-256 of the first download is recorded, later ones are
+    compared with it (``downloads.fetch``). Raises ``FileNotFoundError`` for a name that is not
+    known, ``RuntimeError`` saying where to put the file when it cannot be fetched.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -72,7 +80,8 @@ def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
     known = PUBLISHED.get(str(name_or_path))
     if known is None:
         raise FileNotFoundError(
-            f"no checkpoint {str(name_or_path)!r}: there is no such file, and the published ones are {', '.join(PUBLISHED)}"
+            f"no checkpoint {str(name_or_path)!r}: there is no such file, and the published ones "
+            f"are {', '.join(PUBLISHED)}"
         )
     here = offline_file("edm", path.name)
     if here is not None:
@@ -81,16 +90,19 @@ def find_edm_file(name_or_path: str | Path, download: bool = True) -> Path:
         raise FileNotFoundError(f"{path.name} is neither in $UTURN_DATA/edm/ nor downloaded")
     url = f"{EDM_HOME}{known.folder}{path.name}"
     remedy = (
-        f"Offline: get {path.name} ({known.megabytes:.0f} MB, {EDM_LICENCE}) from there by other means and put it into "
+        f"Offline: get {path.name} ({known.megabytes:.0f} MB, {EDM_LICENCE}) from there by other "
+        "means and put it into "
         "$UTURN_DATA/edm/, or give its path"
     )
     return fetch(url, remedy=remedy)
 
 
 def open_edm(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
-    """The network in an EDM pickle, on the CPU, and its configuration (JSON types). Nothing in the file is run (``pickles``).
+    """The network in an EDM pickle, on the CPU, and its configuration (JSON types). Nothing in the
+    file is run (``pickles``).
 
-    The module is built without memory of its own and takes over the tensors of the file. Raises ``ValueError`` for a class we do not know.
+    The module is built without memory of its own and takes over the tensors of the file. Raises
+    ``ValueError`` for a class we do not know.
     """
     content = read_pickle(path)
     with sound(path):
@@ -105,7 +117,9 @@ def open_edm(path: Path) -> tuple[Preconditioned, dict[str, Any]]:
             "arguments": check_arguments(constructor_arguments(record, POSITIONAL)),
         }
         state = {name.removeprefix("model."): value for name, value in state_of(record).items()}
-        return _assemble(section, state, path), section | {"source": {"file": path.name, "sha256": sha256(path)}}
+        return _assemble(section, state, path), section | {
+            "source": {"file": path.name, "sha256": sha256(path)}
+        }
 
 
 def _assemble(section: dict[str, Any], state: dict[str, Tensor], path: Path) -> Preconditioned:
@@ -127,17 +141,19 @@ def _usable(name: str, value: Tensor) -> Tensor:
 
 
 def _content_fingerprint(section: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """SHA-256 of all that decides the function: kind, arguments and every tensor. The same for a pickle and what was converted from it."""
-    decisive = {key: value for key, value in section["arguments"].items() if key not in TRAINING_ONLY}
+    """SHA-256 of kind, arguments and tensors: equal for a pickle and its conversion."""
+    decisive = {
+        key: value for key, value in section["arguments"].items() if key not in TRAINING_ONLY
+    }
     digest = hashlib.sha256(json.dumps([section["kind"], decisive], sort_keys=True).encode())
     for name in sorted(state):
         digest.update(f"{name}{tuple(state[name].shape)}".encode())
-        digest.update(state[name].contiguous().numpy())
+        digest.update(state[name].contiguous().numpy().data)
     return f"edm {digest.hexdigest()}"
 
 
 def _check_filters(state: dict[str, Tensor], taps: Any) -> None:
-    """The halving of the box filter is done without looking at its numbers: they must be what they are called."""
+    """Raise unless the file's filters are those of its constructor: halving does not read them."""
     expected = separable_filter(taps)
     for name, value in state.items():
         if not name.endswith("resample_filter"):
@@ -153,12 +169,16 @@ def load_edm(name_or_path: str | Path, device: torch.device) -> Preconditioned:
 
 
 def _settle(denoiser: Preconditioned, device: torch.device) -> Preconditioned:
-    """As ``base.freeze``, but a CPU keeps the layout of the file: another one is not faster there and costs the memory of the weights again."""
-    return freeze(denoiser, device) if device.type == "cuda" else denoiser.eval().requires_grad_(False)
+    """As ``base.freeze``, but a CPU keeps the file's memory layout: no gain there, twice the
+    memory."""
+    return (
+        freeze(denoiser, device) if device.type == "cuda" else denoiser.eval().requires_grad_(False)
+    )
 
 
 def convert(source: str | Path, folder: str | Path) -> Path:
-    """Write the EDM file ``source`` as config.json and safetensors into ``folder``, which ``load_denoiser`` opens; returns the folder.
+    """Write the EDM file ``source`` as config.json and safetensors into ``folder``, which
+    ``load_denoiser`` opens; returns the folder.
 
     Numbers and names stay as they are. The licence of the weights goes with them.
     """
@@ -167,7 +187,11 @@ def convert(source: str | Path, folder: str | Path) -> Path:
     with atomic_path(folder / WEIGHTS) as temporary:
         tensors = {name: value.contiguous() for name, value in denoiser.unet.state_dict().items()}
         save_file(tensors, str(temporary), metadata={"format": "pt"})
-    section |= {"weights_sha256": sha256(folder / WEIGHTS), "fingerprint": denoiser.fingerprint, "licence": EDM_LICENCE}
+    section |= {
+        "weights_sha256": sha256(folder / WEIGHTS),
+        "fingerprint": denoiser.fingerprint,
+        "licence": EDM_LICENCE,
+    }
     write_json(folder / "config.json", {"uturn": section})
     return folder
 
@@ -179,41 +203,20 @@ def load_converted(folder: Path, device: torch.device) -> Preconditioned:
         denoiser = _assemble(config["uturn"], state, folder)
         if denoiser.fingerprint != config["uturn"].get("fingerprint"):
             raise ValueError(
-                "config.json has been altered: weights and arguments do not have the fingerprint that it records"
+                "config.json has been altered: weights and arguments do not have the fingerprint "
+                "that it records"
             )
     return _settle(denoiser, device)
 
 
 def edm_fingerprint(path: Path) -> str:
-    """The fingerprint of the network in an EDM file, without opening it a second time, which takes seconds: it is kept by the SHA-256 of the file and of the code
-    that reads it."""
+    """The fingerprint of an EDM file, cached by the SHA-256 of the file and of this code."""
     code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
-    kept = cache_folder() / "edm_fingerprint" / f"{sha256(path)[:32]}-{hashlib.sha256(code).hexdigest()[:16]}.txt"
-    if not kept.is_file():
-        write_text(kept, open_edm(path)[0].fingerprint)
-    return kept.read_text(encoding="utf-8")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m uturn_lib.networks.edm.pretrained", description=__doc__.split("\n")[0]
+    kept = (
+        cache_folder()
+        / "edm_fingerprint"
+        / f"{sha256(path)[:32]}-{hashlib.sha256(code).hexdigest()[:16]}.txt"
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("fetch", help="download a published EDM file")
-    one.add_argument("name", help=", ".join(PUBLISHED))
-    two = commands.add_parser("convert", help="write an EDM file as safetensors and JSON")
-    two.add_argument("source", help="a path, or a published name")
-    two.add_argument("folder")
-    options = parser.parse_args(arguments)
-    try:
-        done = find_edm_file(options.name) if options.command == "fetch" else convert(options.source, options.folder)
-        print(done)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if not kept.is_file():
+        write_text(kept, str(open_edm(path)[0].fingerprint))
+    return kept.read_text(encoding="utf-8")
