@@ -35,10 +35,29 @@ WRITTEN = (
     "fig16",
     "p2a",
     "p2b",
+    "p3a",
+    "p3b",
+    "p3c",
+    "p4a",
+    "p4b",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
-U_TURNS = {"u_turn", "u_turn_sweep", "profile_sweep", "generation_path", "deviation", "initial_laws"}
-OF_COMPANIONS = {"effect_map", "run"}  # and what else is computed there
+U_TURNS = {
+    "u_turn",
+    "u_turn_sweep",
+    "profile_sweep",
+    "generation_path",
+    "deviation",
+    "initial_laws",
+}
+OF_COMPANIONS = {
+    "effect_map",
+    "run",
+    "shapes",
+    "solver_errors",
+    "squared_distances",
+    "auxiliary_starts",
+}  # and what else is computed there
 MOST_CODE, LONGEST = 60, 100
 
 
@@ -66,7 +85,11 @@ def visible(document):
 
 
 def code_lines(cell):
-    return [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [
+        line
+        for line in cell.source.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 def prose_in_code(source):
@@ -116,7 +139,9 @@ def test_prose_stands_in_text_cells(name):
 def test_the_call_that_matters_is_visible(name):
     source = "\n".join(cell.source for cell in visible(page(name)))
     calls = {
-        ast.unparse(node.func).split(".")[-1] for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+        ast.unparse(node.func).split(".")[-1]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
     }
     assert calls & (U_TURNS | OF_COMPANIONS)
 
@@ -125,7 +150,10 @@ def test_the_call_that_matters_is_visible(name):
 def test_the_exercise_is_checked_and_solved(name):
     code = code_of(page(name))
     solved, asked = code[-1], code[-2]
-    assert asked.source.startswith("answer = None") and f'check_exercise("{name}", answer)' in asked.source
+    assert (
+        asked.source.startswith("answer = None")
+        and f'check_exercise("{name}", answer)' in asked.source
+    )
     assert "solution" in tags(solved) and "hide-input" in tags(solved)
     assert f'assert check_exercise("{name}"' in solved.source
 
@@ -181,7 +209,9 @@ def test_a_wrong_answer_gets_the_kind_of_its_error_and_no_number(name, change, k
 
 
 def test_other_kinds_of_errors_are_told_apart():
-    assert "another order" in str(check_exercise("fig01", (0.345, 1.0, 0.4**2 / 0.75 + 0.35**2 / 0.75 + 0.25)))
+    assert "another order" in str(
+        check_exercise("fig01", (0.345, 1.0, 0.4**2 / 0.75 + 0.35**2 / 0.75 + 0.25))
+    )
     assert "upside down" in str(check_exercise("00", lambda sigma: 1 + sigma**2))
     assert "complement" in str(check_exercise("00", lambda sigma: sigma**2 / (1 + sigma**2)))
     assert "power of sigma" in str(check_exercise("00", lambda sigma: 1 / (1 + sigma)))
@@ -211,11 +241,17 @@ def test_truths_agree_with_u_turns_of_the_library():
 
     from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, u_turn
 
-    line, same = GaussianDenoiser(torch.zeros(1), torch.eye(1)), torch.ones(3000, 1, dtype=torch.float64)
+    line, same = (
+        GaussianDenoiser(torch.zeros(1), torch.eye(1)),
+        torch.ones(3000, 1, dtype=torch.float64),
+    )
     clouds = GaussianMixtureDenoiser([0.5, 0.5], [[-2.0], [2.0]], [0.5, 0.5])
     wrong = torch.ones(3000, dtype=torch.long)
     for sigma in LEVELS[2:4]:
-        for denoiser, x0, labels, name in ((line, same, None, "00"), (clouds, -same, wrong, "fig05")):
+        for denoiser, x0, labels, name in (
+            (line, same, None, "00"),
+            (clouds, -same, wrong, "fig05"),
+        ):
             y0 = u_turn(denoiser, x0, sigma, steps=40, labels=labels, batch_size=3000).y0
             error = float(y0.std()) / 3000**0.5
             assert abs(float(y0.mean()) - EXERCISES[name].truth(sigma)) < 4 * error
@@ -249,7 +285,9 @@ def test_tables_show_values_intervals_and_what_was_not_seen():
         "| exact | 0.50 |  |",
         "| text | 12 |  |",
     ]
-    rows = curves_table("sigma", (0.5, 2.0), {"C": [Estimate(0.5, 0.4, 0.6)] * 2, "G": [0.25, 0.125]}, digits=1)
+    rows = curves_table(
+        "sigma", (0.5, 2.0), {"C": [Estimate(0.5, 0.4, 0.6)] * 2, "G": [0.25, 0.125]}, digits=1
+    )
     assert rows.splitlines()[2] == "| 0.5 | 0.5 [0.4, 0.6] | 0.2 |"
     assert curves_table("method", ["sde"], {"calls": ["31"]}).splitlines()[2] == "| sde | 31 |"
 

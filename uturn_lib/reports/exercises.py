@@ -52,12 +52,16 @@ class Checked:
 EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(page: str, of_sigma: bool = False, tolerance: float = 0.01) -> Callable[[Truth], Truth]:
+def exercise(
+    page: str, of_sigma: bool = False, tolerance: float = 0.01
+) -> Callable[[Truth], Truth]:
     """Register a truth for ``page`` ("fig09"). One exercise for each page."""
 
     def register(truth: Truth) -> Truth:
         if page in EXERCISES:
-            raise ValueError(f"page = {page!r} has an exercise already; one for each page is allowed")
+            raise ValueError(
+                f"page = {page!r} has an exercise already; one for each page is allowed"
+            )
         EXERCISES[page] = Exercise(truth, of_sigma, tolerance)
         return truth
 
@@ -79,7 +83,9 @@ def check_exercise(page: str, answer: object) -> Checked:
         raise TypeError(f"answer: {needed} is needed, got {type(answer).__name__}")
     truth, given = _numbers(asked.truth, asked.of_sigma), _numbers(answer, asked.of_sigma)
     if given.shape != truth.shape:
-        return Checked(False, f"Not yet. {len(truth)} number(s) are asked for, {len(given)} were given.")
+        return Checked(
+            False, f"Not yet. {len(truth)} number(s) are asked for, {len(given)} were given."
+        )
     if not np.isfinite(given).all():
         return Checked(False, "Not yet. The answer is not finite.")
     if _near(given, truth, asked.tolerance):
@@ -100,7 +106,9 @@ def _numbers(source: object, of_sigma: bool) -> np.ndarray:
 
 
 def _near(found: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:
-    return bool(np.allclose(found, truth, rtol=tolerance, atol=tolerance * np.abs(truth).max() / 10))
+    return bool(
+        np.allclose(found, truth, rtol=tolerance, atol=tolerance * np.abs(truth).max() / 10)
+    )
 
 
 def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool = False) -> str:
@@ -112,7 +120,11 @@ def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool 
     with np.errstate(all="ignore"):
         if near(-given):
             return "The sign is wrong."
-        if not of_sigma and len(truth) > 1 and near(given[np.argsort(given)][np.argsort(np.argsort(truth))]):
+        if (
+            not of_sigma
+            and len(truth) > 1
+            and near(given[np.argsort(given)][np.argsort(np.argsort(truth))])
+        ):
             return "These are the right numbers in another order."
         if near(1 / given):
             return "A fraction is upside down."
@@ -216,7 +228,9 @@ def deterministic_gaussian_correlation(sigma: float) -> float:
 def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09) -> float:
     """Where E sum_k p(k | x_u)^2 crosses 3/4 for two equal clouds on a line, by quadrature."""
     means = torch.tensor([[-half_distance], [half_distance]])
-    pair = GaussianMixtureDenoiser(torch.tensor([0.5, 0.5]), means, torch.tensor([variance, variance]))
+    pair = GaussianMixtureDenoiser(
+        torch.tensor([0.5, 0.5]), means, torch.tensor([variance, variance])
+    )
     line = torch.linspace(-100, 100, 100_001, dtype=torch.float64)[:, None]
     step = float(line[1] - line[0])
 
@@ -224,7 +238,9 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         density = pair.log_prob(line, sigma).exp()
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
-    return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+    return float(
+        brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3)
+    )
 
 
 @exercise("fig10", of_sigma=True)
@@ -284,3 +300,38 @@ def saving_of_a_schedule() -> tuple[float, float]:
     """f w with f = 0.80 x 0.75 of a call and w = 0.45 of the steps; the whole steps of 20 that the rest pays for."""
     saved = 0.80 * 0.75 * 0.45
     return saved, math.floor(20 * (1 - saved))
+
+
+@exercise("p4a")
+def best_time_of_a_network_that_errs(variance: float = 4.0, believed: float = 10.0) -> float:
+    """Where |K' - K| = K, K = lambda / (lambda + T^2), K' with the believed variance: T^2 = a lambda / (a - 2 lambda)."""
+    return math.sqrt(believed * variance / (believed - 2 * variance))
+
+
+@exercise("p4b")
+def level_at_which_noise_is_enough(variance: float = 4.0, missing: float = 0.01) -> float:
+    """From plain noise at T the outputs have the variance lambda (1 - K^2), K = lambda / (lambda + T^2): K = 0.1."""
+    kept = math.sqrt(missing)
+    return math.sqrt(variance * (1 / kept - 1))
+
+
+@exercise("p3a")
+def half_way_of_the_denoising_trajectory(variance: float = 4.0) -> float:
+    """r = lambda x / (lambda + sigma^2) with x ~ sqrt(lambda + sigma^2): r / r_0 = sqrt(lambda / (lambda + sigma^2)) = 1/2."""
+    return math.sqrt(3 * variance)
+
+
+@exercise("p3b")
+def a_step_of_euler_and_of_heun(
+    variance: float = 1.0, s: float = 2.0, t: float = 1.0
+) -> tuple[float, float]:
+    """x_t / x_s for D = K x: Euler t/s + (1 - t/s) K_s; Heun adds (s - t) / (2 t) (K_t euler - K_s)."""
+    K_s, K_t = variance / (variance + s**2), variance / (variance + t**2)
+    euler = t / s + (1 - t / s) * K_s
+    return euler, euler + (s - t) / (2 * t) * (K_t * euler - K_s)
+
+
+@exercise("p3c")
+def bandwidth_at_which_two_images_merge(distance: float = 6.0) -> float:
+    """The mean-shift map a tanh(a x / h^2) of images at +-a has slope a^2 / h^2 at 0: one end where h >= a."""
+    return distance / 2
