@@ -42,7 +42,9 @@ class Churn:
     def raised(self, sigmas: Tensor) -> Tensor:
         """The levels ``s_i (1 + gamma_i)`` (n,) from which the steps of the grid ``sigmas`` (n + 1,) are taken."""
         steps = len(sigmas) - 1
-        return torch.tensor([float(s) * (1 + self.gamma(float(s), steps)) for s in sigmas[:-1]], dtype=torch.float64)
+        return torch.tensor(
+            [float(s) * (1 + self.gamma(float(s), steps)) for s in sigmas[:-1]], dtype=torch.float64
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class Method:
     draws_noise: bool = False
     into_zero: bool = False
     grid: Callable[[int, float, float], Tensor] = field(default=turn_sigmas, repr=False)
-    perturb: Callable[[Leg, Tensor, float], tuple[Tensor, float]] | None = field(default=None, repr=False)
+    perturb: Callable[[Leg, Tensor, float], tuple[Tensor, float]] | None = field(
+        default=None, repr=False
+    )
 
     def calls_in(self, steps: int) -> int:
         """Denoiser calls of ``steps`` steps."""
@@ -255,7 +259,14 @@ def add_churn(leg: Leg, x: Tensor, s: float) -> tuple[Tensor, float]:
     return x + math.sqrt(s_hat**2 - s**2) * leg.churn.s_noise * leg.noise(), s_hat
 
 
-@register("edm", order=2, calls=2, draws_noise=True, perturb=add_churn, paper="Karras et al. 2022, Algorithm 2")
+@register(
+    "edm",
+    order=2,
+    calls=2,
+    draws_noise=True,
+    perturb=add_churn,
+    paper="Karras et al. 2022, Algorithm 2",
+)
 def edm(leg: Leg, now: Step, before: Step | None, t: float) -> Tensor:
     """x_hat = x + sqrt(s_hat^2 - s^2) S_noise xi,    s_hat = s (1 + gamma);    then Heun's step from (x_hat, s_hat) to t
 

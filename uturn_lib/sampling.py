@@ -53,7 +53,9 @@ class Sampler:
             hint = "give a number of steps as steps=, a name as method="
             raise TypeError(f"sampler = {sampler!r} must be a Sampler; {hint}")
         if given:
-            raise ValueError(f"sampler and {', '.join(given)} are given; one or the other: {sampler} says it all")
+            raise ValueError(
+                f"sampler and {', '.join(given)} are given; one or the other: {sampler} says it all"
+            )
         return sampler
 
     @property
@@ -123,7 +125,11 @@ def _walk(method: Method, leg: Leg, x: Tensor) -> Iterator[Step]:
         asked_x, asked_s = method.perturb(leg, x, s) if method.perturb else (x, s)
         now = Step(index, s, x, leg.D(asked_x, asked_s), asked_x, asked_s)
         yield now
-        x = method.update(leg, now, before, t) if t > 0 or method.into_zero else now.denoised.to(x.dtype)
+        x = (
+            method.update(leg, now, before, t)
+            if t > 0 or method.into_zero
+            else now.denoised.to(x.dtype)
+        )
         before = now
     yield Step(len(leg.sigmas) - 1, 0.0, x, x, x, 0.0)
 
@@ -133,7 +139,9 @@ def final(steps: Iterator[Step]) -> Tensor:
     return deque(steps, maxlen=1).pop().x
 
 
-def sampling_grid(denoiser: Denoiser, steps: int, sigma_start: float, method: str = "ode") -> Tensor:
+def sampling_grid(
+    denoiser: Denoiser, steps: int, sigma_start: float, method: str = "ode"
+) -> Tensor:
     """The grid of ``steps`` steps from ``sigma_start`` to 0 that suits ``method``, above the lowest level that the denoiser was made for.
 
     The Karras grid down to ``noise.SIGMA_MIN``; for "sde" ``noise.reverse_sde_sigmas``.
@@ -146,7 +154,9 @@ def check_grid(sigmas: Tensor) -> list[float]:
     """``sigmas`` (n + 1,) as floats; ``ValueError`` unless they decrease strictly and end at 0."""
     grid = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
     if len(grid) < 2 or grid[-1] != 0 or not all(a > b for a, b in pairwise(grid)):
-        raise ValueError(f"sigmas must decrease strictly and end at 0, got {grid[:3]} ... {grid[-2:]}")
+        raise ValueError(
+            f"sigmas must decrease strictly and end at 0, got {grid[:3]} ... {grid[-2:]}"
+        )
     return grid
 
 

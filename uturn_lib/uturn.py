@@ -42,7 +42,8 @@ def u_turn(
     denoiser: Denoiser,
     x0: Tensor,  # (B, *sample), images in [-1, 1]
     sigma_u: float,  # from 0 (returns x0) to the denoiser's largest level
-    sampler: Sampler | None = None,  # or its settings one by one, as below; what is left out is Sampler's default
+    sampler: Sampler
+    | None = None,  # or its settings one by one, as below; what is left out is Sampler's default
     *,
     steps: int | None = None,
     method: str | None = None,
@@ -58,10 +59,15 @@ def u_turn(
     Raises ``ValueError`` or ``TypeError`` for arguments that cannot be used, and for a ``sampler`` together with its settings.
     """
     sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
-    sigma_u, indices = _turn_level(denoiser, sigma_u), _check_indices(indices, _count_ground_truth(denoiser, x0))
+    sigma_u, indices = (
+        _turn_level(denoiser, sigma_u),
+        _check_indices(indices, _count_ground_truth(denoiser, x0)),
+    )
     eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device).normal()
     x_u = x0.double() + sigma_u * eps
-    denoised, y0 = _reverse_leg(denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels)
+    denoised, y0 = _reverse_leg(
+        denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels
+    )
     return UTurn(x0, x_u.to(x0.dtype), denoised.to(x0.dtype), y0.to(x0.dtype), sigma_u)
 
 
@@ -86,9 +92,14 @@ def g_turn(
     Returns ``count`` samples, float32; other parameters as in :func:`u_turn`.
     """
     sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
-    sigma_u, indices = _turn_level(denoiser, sigma_u), _check_indices(indices, checks.positive_int("count", count))
+    sigma_u, indices = (
+        _turn_level(denoiser, sigma_u),
+        _check_indices(indices, checks.positive_int("count", count)),
+    )
     x_u = gaussian.sample(sample_seeds(seed, indices, "start"), sigma_u)
-    denoised, y0 = _reverse_leg(denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels)
+    denoised, y0 = _reverse_leg(
+        denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels
+    )
     return UTurn(None, x_u.float(), denoised.float(), y0.float(), sigma_u)
 
 
@@ -112,12 +123,19 @@ def artificial_start(
     ``sample_shape`` is needed only when the denoiser does not know its own. Other parameters as in :func:`g_turn`.
     """
     sampler = Sampler.of(sampler, method=method, steps=steps, batch_size=batch_size, churn=churn)
-    sigma_u, indices = _turn_level(denoiser, sigma_u), _check_indices(indices, checks.positive_int("count", count))
+    sigma_u, indices = (
+        _turn_level(denoiser, sigma_u),
+        _check_indices(indices, checks.positive_int("count", count)),
+    )
     shape = sample_shape or getattr(denoiser, "sample_shape", None)
     if shape is None:
-        raise ValueError("sample_shape is needed: the denoiser does not know the shape of its samples")
+        raise ValueError(
+            "sample_shape is needed: the denoiser does not know the shape of its samples"
+        )
     x_u = starting_noise(shape, indices, sigma_u, seed)
-    denoised, y0 = _reverse_leg(denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels)
+    denoised, y0 = _reverse_leg(
+        denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels
+    )
     return UTurn(None, x_u.float(), denoised.float(), y0.float(), sigma_u)
 
 
@@ -125,8 +143,12 @@ def _reverse_leg(
     denoiser, x_u: Tensor, sigma_u: float, sampler: Sampler, seeds: list[int], labels: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Reverse ``x_u`` to 0 in batches; returns D(x_u, sigma_u) and the outputs, both float64 on the device of ``x_u``."""
-    if hasattr(denoiser, "num_classes"):  # before the first call: a wrong label must not cost half a batch
-        labels = checks.labels(labels, len(x_u), denoiser.num_classes, getattr(denoiser, "needs_labels", False))
+    if hasattr(
+        denoiser, "num_classes"
+    ):  # before the first call: a wrong label must not cost half a batch
+        labels = checks.labels(
+            labels, len(x_u), denoiser.num_classes, getattr(denoiser, "needs_labels", False)
+        )
     if sigma_u == 0 or len(x_u) == 0:
         return x_u, x_u
     sigmas = sampling_grid(denoiser, sampler.steps, sigma_u, sampler.method)
@@ -136,11 +158,21 @@ def _reverse_leg(
         part = slice(start, start + sampler.batch_size)
         classes = None if labels is None else labels[part].to(device)
         for step in reverse(
-            denoiser, x_u[part].to(device), sigmas, sampler.method, seeds[part], classes, sampler.churn
+            denoiser,
+            x_u[part].to(device),
+            sigmas,
+            sampler.method,
+            seeds[part],
+            classes,
+            sampler.churn,
         ):
             if step.index == 0:
-                at_turn = step.asked_sigma == step.sigma  # not after the churn of "edm", which asks at a higher level
-                denoised[part] = step.denoised if at_turn else guarded(denoiser, classes)(step.x, step.sigma)
+                at_turn = (
+                    step.asked_sigma == step.sigma
+                )  # not after the churn of "edm", which asks at a higher level
+                denoised[part] = (
+                    step.denoised if at_turn else guarded(denoiser, classes)(step.x, step.sigma)
+                )
         y0[part] = step.x
     return denoised, y0
 
@@ -161,7 +193,9 @@ def _count_ground_truth(denoiser, x0: Tensor) -> int:
 def _check_indices(indices: Sequence[int] | None, count: int) -> list[int]:
     indices = list(range(count)) if indices is None else [int(index) for index in indices]
     if len(indices) != count or any(index < 0 for index in indices):
-        raise ValueError(f"indices: {len(indices)} given for {count} samples; one number >= 0 per sample is needed")
+        raise ValueError(
+            f"indices: {len(indices)} given for {count} samples; one number >= 0 per sample is needed"
+        )
     return indices
 
 
@@ -197,14 +231,18 @@ def posterior_draws(
     )
     if len(x0) == 0:
         return x0
-    eps = NoiseStream(sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device, x0.dtype).normal()
+    eps = NoiseStream(
+        sample_seeds(seed, indices, "forward"), x0.shape[1:], x0.device, x0.dtype
+    ).normal()
     x_u, seeds = x0 + sigma_u * eps, sample_seeds(seed, indices, "posterior")
     if isinstance(denoiser, EmpiricalDenoiser):
         return denoiser.images[denoiser.posterior_index(x_u, sigma_u, seeds)].to(x0.dtype)
     values = denoiser.eigenvalues
     spread = sigma_u * (values / (values + sigma_u**2).clamp(min=1e-300)).sqrt()
     modes = NoiseStream(seeds, (len(values),)).normal() * spread
-    return (denoiser(x_u, sigma_u).double() + (modes @ denoiser.eigenvectors.T).reshape(x0.shape)).to(x0.dtype)
+    return (
+        denoiser(x_u, sigma_u).double() + (modes @ denoiser.eigenvectors.T).reshape(x0.shape)
+    ).to(x0.dtype)
 
 
 INITIAL_LAWS = {
@@ -216,7 +254,9 @@ INITIAL_LAWS = {
 }
 
 
-def initial_state(law: str, eps: Tensor, sigma: float, gaussian: GaussianDenoiser, x0: Tensor | None = None) -> Tensor:
+def initial_state(
+    law: str, eps: Tensor, sigma: float, gaussian: GaussianDenoiser, x0: Tensor | None = None
+) -> Tensor:
     """A start at ``sigma`` of one of the ``INITIAL_LAWS``, from the same standard normal ``eps`` (B, *sample): starts of different
     laws are paired, as close to each other as their laws allow coordinate by coordinate.
 
@@ -238,7 +278,9 @@ def initial_state(law: str, eps: Tensor, sigma: float, gaussian: GaussianDenoise
     return sigma * eps + (gaussian.mean if law == "mean" else 0.0)
 
 
-def forward_path(x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Sequence[int] | None = None) -> Tensor:
+def forward_path(
+    x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Sequence[int] | None = None
+) -> Tensor:
     """The forward process itself, Brownian motion on the clock sigma^2: states (S, B, *sample), float64, at increasing ``sigmas``.
 
     Only its end matters to a U-Turn; the path is for figures. Raises ``ValueError`` unless ``sigmas`` increase from 0 or above.
@@ -246,7 +288,9 @@ def forward_path(x0: Tensor, sigmas: Sequence[float], seed: int = 0, indices: Se
     sigmas = [checks.noise_level("sigmas", sigma) for sigma in sigmas]
     if any(a > b for a, b in zip(sigmas, sigmas[1:], strict=False)):
         raise ValueError(f"sigmas must increase, got {sigmas}")
-    noise = NoiseStream(sample_seeds(seed, _check_indices(indices, len(x0)), "forward"), x0.shape[1:], x0.device)
+    noise = NoiseStream(
+        sample_seeds(seed, _check_indices(indices, len(x0)), "forward"), x0.shape[1:], x0.device
+    )
     states, x, before = [], x0.double(), 0.0
     for sigma in sigmas:
         x = x + (sigma**2 - before**2) ** 0.5 * noise.normal()

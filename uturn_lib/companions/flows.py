@@ -25,12 +25,26 @@ class Flow:
     denoised: Tensor | None = field(repr=False)
 
 
-@experiment("sigmas", "y0", "denoised", calls=lambda count, steps, method: count * network_calls(method, steps))
+@experiment(
+    "sigmas",
+    "y0",
+    "denoised",
+    calls=lambda count, steps, method: count * network_calls(method, steps),
+)
 def flow(
-    bench: Workbench, method: str, steps: int, sigma_max: float, seed: int, path: bool, first: int, count: int
+    bench: Workbench,
+    method: str,
+    steps: int,
+    sigma_max: float,
+    seed: int,
+    path: bool,
+    first: int,
+    count: int,
 ) -> Arrays:
     """Generations ``first``, ``first`` + 1, ...: the grid, their ends, and D along the way where ``path`` asks for it (else an empty array)."""
-    x = starting_noise(bench.denoiser.sample_shape, range(first, first + count), sigma_max, seed).to(bench.device)
+    x = starting_noise(
+        bench.denoiser.sample_shape, range(first, first + count), sigma_max, seed
+    ).to(bench.device)
     grid = sampling_grid(bench.denoiser, steps, sigma_max)
     kept = []
     for step in reverse(bench.denoiser, x, grid, method):
@@ -55,21 +69,33 @@ def run(
 
     ``denoiser``: another one than the bench's, with a fingerprint (a shortcut through its network). ``path``: keep D along the way as well.
     """
-    checks.one_of("method", method, [name for name, entry in METHODS.items() if not entry.draws_noise])
+    checks.one_of(
+        "method", method, [name for name, entry in METHODS.items() if not entry.draws_noise]
+    )
     bench = around_another(bench.bench, denoiser)
     rows = [
         {"first": block.start, "count": len(block)}
         for block in block_ranges(checks.positive_int("count", count), chunk)
     ]
-    settings = {"method": method, "steps": steps, "sigma_max": sigma_max, "seed": seed, "path": path}
+    settings = {
+        "method": method,
+        "steps": steps,
+        "sigma_max": sigma_max,
+        "seed": seed,
+        "path": path,
+    }
 
     def gather(results: list[Arrays]) -> Flow:
         y0 = torch.from_numpy(np.concatenate([result["y0"] for result in results]))
-        denoised = np.concatenate([result["denoised"] for result in results], axis=1) if path else None
+        denoised = (
+            np.concatenate([result["denoised"] for result in results], axis=1) if path else None
+        )
         sigmas = tuple(results[0]["sigmas"][:-1].tolist())
         return Flow(sigmas, y0, torch.from_numpy(denoised) if path else None)
 
-    return Plan(flow.chunks(rows, bench=bench, **settings), f"generations ({method}, {steps} steps)", gather)
+    return Plan(
+        flow.chunks(rows, bench=bench, **settings), f"generations ({method}, {steps} steps)", gather
+    )
 
 
 def around_another(bench: Workbench, denoiser=None) -> Workbench:

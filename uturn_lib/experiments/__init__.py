@@ -18,7 +18,13 @@ exact       what is known of the data's own laws without any network
 """
 
 from .affine import Affinity, affinity
-from .exact import class_mixture, class_spectra, empirical_retention, mixture_bench, mixture_retention
+from .exact import (
+    class_mixture,
+    class_spectra,
+    empirical_retention,
+    mixture_bench,
+    mixture_retention,
+)
 from .paths import GenerationPath, generation_path, profile_generation, return_paths
 from .retention import Transitions, class_gate, transitions
 from .scores import Deviation, deviation, three_scores, training_sweep

@@ -33,18 +33,26 @@ class Affinity:
     slopes: np.ndarray = field(repr=False)
     eigenvalues: np.ndarray = field(repr=False)
 
-    def unexplained(self, basis: str = "components", confidence: float = CONFIDENCE) -> list[Estimate]:
+    def unexplained(
+        self, basis: str = "components", confidence: float = CONFIDENCE
+    ) -> list[Estimate]:
         """1 - R^2 at each level (S) after the affine guess ``basis``, with bootstrap intervals over the held-out samples.
 
         Raises ``ValueError`` for an unknown ``basis``.
         """
         checks.one_of("basis", basis, self.residuals)
         pairs = zip(self.residuals[basis], self.total, strict=True)
-        return [affinity_measure.unexplained(rest, total, confidence=confidence) for rest, total in pairs]
+        return [
+            affinity_measure.unexplained(rest, total, confidence=confidence)
+            for rest, total in pairs
+        ]
 
 
 @experiment(
-    *affinity_measure.BASES, "total", "slopes", calls=lambda fit_images, held_out: len(fit_images) + len(held_out)
+    *affinity_measure.BASES,
+    "total",
+    "slopes",
+    calls=lambda fit_images, held_out: len(fit_images) + len(held_out),
 )
 def affine_residuals(
     bench: Workbench,
@@ -57,10 +65,17 @@ def affine_residuals(
 ) -> Arrays:
     """What three affine guesses leave of D(x, sigma), x = x_0 + sigma eps, at one level."""
     x0 = torch.cat([fit_images, held_out])
-    eps = NoiseStream(sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32).normal()
+    eps = NoiseStream(
+        sample_seeds(seed, range(len(x0)), "forward"), x0.shape[1:], dtype=torch.float32
+    ).normal()
     x = x0 + sigma * eps
     with torch.no_grad():
-        denoised = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+        denoised = torch.cat(
+            [
+                bench.denoiser(part.to(bench.device), sigma).cpu()
+                for part in x.split(bench.batch_size)
+            ]
+        )
     count = len(fit_images)
     found = affinity_measure.affine_residuals(
         x[:count], denoised[:count], x[count:], denoised[count:], gaussian, sigma, ridge_components
@@ -81,9 +96,18 @@ def affinity(
     """Regress D(x, sigma) on x = x_0 + sigma eps at every level: fitted on ``fit_images``, judged on ``held_out`` (``measures.affinity``)."""
 
     def gather(results: list[Arrays]) -> Affinity:
-        stacked = {name: np.stack([result[name] for result in results]) for name in affine_residuals.results}
+        stacked = {
+            name: np.stack([result[name] for result in results])
+            for name in affine_residuals.results
+        }
         residuals = {name: stacked[name] for name in affinity_measure.BASES}
-        return Affinity(tuple(sigmas), residuals, stacked["total"], stacked["slopes"], gaussian.eigenvalues.numpy())
+        return Affinity(
+            tuple(sigmas),
+            residuals,
+            stacked["total"],
+            stacked["slopes"],
+            gaussian.eigenvalues.numpy(),
+        )
 
     chunks = affine_residuals.chunks(
         [{"sigma": float(sigma)} for sigma in sigmas],

@@ -22,7 +22,10 @@ LIBRARY = __name__.partition(".")[0]
 CARRIERS = (
     f"{LIBRARY}.data.downloads",
 )  # what it fetches is verified by hashes: how a file comes here decides nothing
-DECLARATIONS = ("experiment", "planned")  # decorators of ``engine``: they say how a result is kept, not what it is
+DECLARATIONS = (
+    "experiment",
+    "planned",
+)  # decorators of ``engine``: they say how a result is kept, not what it is
 
 
 @cache
@@ -69,6 +72,7 @@ def forget() -> None:
 
 def stripped(tree: ast.Module) -> ast.Module:
     """``tree`` without docstrings, annotations of functions and :data:`DECLARATIONS`, in place."""
+    node: Any  # one of many classes, with different attributes
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -83,7 +87,11 @@ def stripped(tree: ast.Module) -> ast.Module:
 
 def _is_text(statement: ast.stmt) -> bool:
     value = getattr(statement, "value", None)
-    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(value, ast.Constant)
+        and isinstance(value.value, str)
+    )
 
 
 def _called(decorator: ast.expr) -> str | None:
@@ -115,7 +123,9 @@ def _origin(node: ast.ImportFrom, module: str) -> str:
     if not node.level:
         return node.module or ""
     folder = module.split(".") if is_folder(module) else module.split(".")[:-1]
-    return ".".join(folder[: len(folder) - node.level + 1] + (node.module.split(".") if node.module else []))
+    return ".".join(
+        folder[: len(folder) - node.level + 1] + (node.module.split(".") if node.module else [])
+    )
 
 
 def files(start: Iterable[str]) -> set[str]:
@@ -157,7 +167,9 @@ def _defined(statement: ast.stmt) -> list[str]:
         return [statement.name]
     if isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        names = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+        names = [
+            node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)
+        ]
         return names or [""]
     return [""]
 
@@ -197,7 +209,9 @@ def digest(*things: Callable) -> str:
     lines = [f"{module} {parsed(module).digest}" for module in found.modules]
     for module, name in found.parts:
         used, _ = part(module, name)
-        lines.append(f"{module} {name} {' '.join(ast.dump(statement) for statement in used.get(name, []))}")
+        lines.append(
+            f"{module} {name} {' '.join(ast.dump(statement) for statement in used.get(name, []))}"
+        )
     lines += [_foreign(thing) for thing in things if thing.__module__.partition(".")[0] != LIBRARY]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 

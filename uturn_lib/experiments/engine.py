@@ -27,7 +27,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -51,9 +51,19 @@ BESIDE = ("parameters", "seconds", "calls")  # stored with the arrays
 class Experiment:
     """A pure function with results that are kept; made by :func:`experiment`. Calling it gives the arrays, from the cache or computed."""
 
-    def __init__(self, function: Callable[..., Arrays], results: tuple[str, ...], calls: Callable[..., int] | None):
+    def __init__(
+        self,
+        function: Callable[..., Arrays],
+        results: tuple[str, ...],
+        calls: Callable[..., int] | None,
+    ):
         update_wrapper(self, function)
-        self.name, self.function, self.results, self.calls = function.__name__, function, results, calls
+        self.name, self.function, self.results, self.calls = (
+            function.__name__,
+            function,
+            results,
+            calls,
+        )
         self.signature = inspect.signature(function)
 
     def __call__(self, *values: Any, **arguments: Any) -> Arrays:
@@ -76,8 +86,17 @@ class Experiment:
             arguments = dict(bound.arguments)
             for name, value in arguments.items():
                 if id(value) not in inputs_of:
-                    inputs_of[id(value)] = described(f"{self.name}: {name}", value), value  # kept: ids are used again
-            made.append(Chunk(self, arguments, {name: inputs_of[id(value)][0] for name, value in arguments.items()}))
+                    inputs_of[id(value)] = (
+                        described(f"{self.name}: {name}", value),
+                        value,
+                    )  # kept: ids are used again
+            made.append(
+                Chunk(
+                    self,
+                    arguments,
+                    {name: inputs_of[id(value)][0] for name, value in arguments.items()},
+                )
+            )
         return made
 
     def code(self, arguments: Mapping[str, Any]) -> str:
@@ -85,7 +104,9 @@ class Experiment:
         return code.digest(*dict.fromkeys([self.function, *code_behind(arguments)]))
 
 
-def experiment(*results: str, calls: Callable[..., int] | None = None) -> Callable[[Callable[..., Arrays]], Experiment]:
+def experiment(
+    *results: str, calls: Callable[..., int] | None = None
+) -> Callable[[Callable[..., Arrays]], Experiment]:
     """Declare a function as an experiment with ``results``, the names of its arrays.
 
     ``calls``: how often it asks its denoiser, times the images of each call, from those of its arguments that it names; None: not at all.
@@ -93,13 +114,17 @@ def experiment(*results: str, calls: Callable[..., int] | None = None) -> Callab
     """
     for name in results:
         if name in BESIDE:
-            raise ValueError(f"results: the name {name!r} is taken; other names than {', '.join(BESIDE)} are allowed")
+            raise ValueError(
+                f"results: the name {name!r} is taken; other names than {', '.join(BESIDE)} are allowed"
+            )
 
     def declare(function: Callable[..., Arrays]) -> Experiment:
         made = Experiment(function, results, calls)
         known = EXPERIMENTS.setdefault(made.name, made)
         if known.function.__module__ != function.__module__:
-            raise ValueError(f"two experiments are called {made.name}, in {known.__module__} and {function.__module__}")
+            raise ValueError(
+                f"two experiments are called {made.name}, in {known.__module__} and {function.__module__}"
+            )
         EXPERIMENTS[made.name] = made
         return made
 
@@ -127,7 +152,10 @@ def described(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [described(f"{name}[{number}]", inner) for number, inner in enumerate(value)]
     if is_dataclass(value):
-        return {item.name: described(f"{name}.{item.name}", getattr(value, item.name)) for item in fields(value)}
+        return {
+            item.name: described(f"{name}.{item.name}", getattr(value, item.name))
+            for item in fields(value)
+        }
     raise ValueError(
         f"{name} is a {type(value).__name__} without a fingerprint: cached results could not be told apart; "
         "numbers, text, tensors, dataclasses, and what has a fingerprint are allowed"
@@ -183,11 +211,18 @@ class Chunk:
     def calls(self) -> int:
         """Calls of the denoiser, times the images of each."""
         count = self.experiment.calls
-        return 0 if count is None else count(*(self.arguments[name] for name in inspect.signature(count).parameters))
+        return (
+            0
+            if count is None
+            else count(*(self.arguments[name] for name in inspect.signature(count).parameters))
+        )
 
     def compute(self) -> Arrays:
         """The arrays, computed now; ``ValueError`` unless they are those that the experiment has declared."""
-        arguments = {k: run_chunk(value) if isinstance(value, Chunk) else value for k, value in self.arguments.items()}
+        arguments = {
+            k: run_chunk(value) if isinstance(value, Chunk) else value
+            for k, value in self.arguments.items()
+        }
         arrays = self.experiment.function(**arguments)
         if set(arrays) != set(self.experiment.results):
             raise ValueError(
@@ -212,6 +247,14 @@ def read_cached(chunk: Chunk) -> Arrays | None:
         return None
 
 
+@overload
+def run_chunk(chunk: Chunk, wait: Literal[True] = True) -> Arrays: ...
+
+
+@overload
+def run_chunk(chunk: Chunk, wait: bool) -> Arrays | None: ...
+
+
 def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
     """The result of a chunk, from the cache or computed and stored.
 
@@ -234,11 +277,14 @@ def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
 
 def _store(chunk: Chunk, arrays: Arrays, seconds: float) -> None:
     with atomic_path(chunk.path) as temporary:
-        about = dict(zip(BESIDE, (chunk.text, seconds, chunk.calls), strict=True))
-        np.savez(temporary, **{name: np.array(value) for name, value in about.items()}, **arrays)
+        about = zip(BESIDE, (chunk.text, seconds, chunk.calls), strict=True)
+        stored: dict[str, Any] = {name: np.array(value) for name, value in about} | arrays
+        np.savez(temporary, **stored)
 
 
-def run_chunks(chunks: Sequence[Chunk], description: str, executor: Executor | None = None) -> list[Arrays]:
+def run_chunks(
+    chunks: Sequence[Chunk], description: str, executor: Executor | None = None
+) -> list[Arrays]:
     """All results in order. ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers."""
     if executor is not None:
         return list(track(executor.map(run_chunk, chunks), description, total=len(chunks)))
@@ -295,6 +341,8 @@ def stack_levels(results: list[Arrays], blocks: int, names: Sequence[str]) -> di
     """Results of ``blocks`` chunks per level, level by level, as tensors (S, N, ...)."""
     rows = [results[i : i + blocks] for i in range(0, len(results), blocks)]
     return {
-        name: torch.from_numpy(np.stack([np.concatenate([part[name] for part in row]) for row in rows]))
+        name: torch.from_numpy(
+            np.stack([np.concatenate([part[name] for part in row]) for row in rows])
+        )
         for name in names
     }

@@ -24,7 +24,9 @@ from .study import Study, Workbench
 def spectra(data: ImageSet) -> Arrays:
     """Mean and covariance eigenvalues of each class of ``data``."""
     means, eigenvalues = [], []
-    for k in range(len(data.class_names)):  # one covariance at a time: all would take a gigabyte for photographs
+    for k in range(
+        len(data.class_names)
+    ):  # one covariance at a time: all would take a gigabyte for photographs
         means.append(data.images[data.labels == k].double().mean(0).numpy())
         eigenvalues.append(covariance_eigenvalues(data.images[data.labels == k]).numpy())
     return {"means": np.stack(means), "eigenvalues": np.stack(eigenvalues)}
@@ -63,7 +65,9 @@ def mixture_agreement(data: ImageSet, sigmas: Sequence[float], count: int, seed:
     return {"kept": torch.stack(kept).numpy()}
 
 
-def mixture_retention(study: Study, sigmas: Sequence[float], count: int = 500, seed: int = 0) -> np.ndarray:
+def mixture_retention(
+    study: Study, sigmas: Sequence[float], count: int = 500, seed: int = 0
+) -> np.ndarray:
     """Class retention that the class mixture predicts, per sample, (S, N): ``sum_k p(k | x_u)^2`` for x_u drawn from the mixture.
 
     Nothing is trained and nothing is fitted to U-Turns: theory, from means and covariances.
@@ -79,16 +83,24 @@ def empirical_turns(
     seeds = sample_seeds(seed, range(len(images)), "forward")
     eps = NoiseStream(seeds, images.shape[1:], dtype=torch.float32).normal()
     returned, kept = [], []
-    for rows, weights in EmpiricalDenoiser(stored.images).weight_blocks(images + sigma * eps, sigma):
+    for rows, weights in EmpiricalDenoiser(stored.images).weight_blocks(
+        images + sigma * eps, sigma
+    ):
         same = stored.labels == labels[rows, None]
         kept.append((weights * same).sum(1))
-        returned.append(torch.zeros(len(weights)) if own is None else weights.gather(1, own[rows, None])[:, 0])
+        returned.append(
+            torch.zeros(len(weights)) if own is None else weights.gather(1, own[rows, None])[:, 0]
+        )
     return {"returned": torch.cat(returned).numpy(), "kept": torch.cat(kept).numpy()}
 
 
 @planned
 def empirical_retention(
-    stored: ImageSet, starts: ImageSet, sigmas: Sequence[float], seed: int = 0, own: Tensor | None = None
+    stored: ImageSet,
+    starts: ImageSet,
+    sigmas: Sequence[float],
+    seed: int = 0,
+    own: Tensor | None = None,
 ) -> Plan[tuple[np.ndarray, np.ndarray]]:
     """The exact U-Turn of the score that memorises ``stored``: (return probability, class retention), each (S, N) in [0, 1].
 
@@ -99,11 +111,19 @@ def empirical_retention(
     checks.ground_truth("starts", starts.images, stored.sample_shape, (float("-inf"), float("inf")))
     if own is not None:
         own = checks.labels(torch.as_tensor(own), len(starts), len(stored))
-    given = {"stored": stored, "images": starts.images, "labels": starts.labels, "own": own, "seed": seed}
+    given = {
+        "stored": stored,
+        "images": starts.images,
+        "labels": starts.labels,
+        "own": own,
+        "seed": seed,
+    }
     chunks = empirical_turns.chunks([{"sigma": float(sigma)} for sigma in sigmas], **given)
 
     def gather(results: list[Arrays]) -> tuple[np.ndarray, np.ndarray]:
-        returned, kept = (np.stack([r[name] for r in results]).astype(float) for name in ("returned", "kept"))
+        returned, kept = (
+            np.stack([r[name] for r in results]).astype(float) for name in ("returned", "kept")
+        )
         return returned.clip(0, 1), kept.clip(0, 1)
 
     return Plan(chunks, "exact U-Turns of the empirical score", gather)

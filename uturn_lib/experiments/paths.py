@@ -20,7 +20,13 @@ from .study import Study, Workbench
 
 @experiment("denoised", "y0", calls=lambda x_u, steps: len(x_u) * steps)
 def paths(
-    bench: Workbench, x_u: Tensor, labels: Tensor | None, sigma_u: float, steps: int, shown: int, seed: int
+    bench: Workbench,
+    x_u: Tensor,
+    labels: Tensor | None,
+    sigma_u: float,
+    steps: int,
+    shown: int,
+    seed: int,
 ) -> Arrays:
     """D at ``shown`` of the steps back from ``x_u``, and the outputs."""
     states = list(
@@ -34,7 +40,10 @@ def paths(
         )
     )
     chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
-    return {"denoised": torch.stack(chosen).float().cpu().numpy(), "y0": states[-1].x.float().cpu().numpy()}
+    return {
+        "denoised": torch.stack(chosen).float().cpu().numpy(),
+        "y0": states[-1].x.float().cpu().numpy(),
+    }
 
 
 @planned
@@ -49,11 +58,21 @@ def return_paths(
 ) -> Plan[tuple[Tensor, Tensor]]:
     """What the denoiser believes on the way back from ``x_u`` (B, *sample): D at ``shown`` equally spaced steps
     (shown, B, *sample), and the outputs y_0 (B, *sample). ``labels`` (B,) or None."""
-    settings = {"x_u": x_u, "labels": labels, "sigma_u": sigma_u, "steps": steps, "shown": shown, "seed": seed}
+    settings = {
+        "x_u": x_u,
+        "labels": labels,
+        "sigma_u": sigma_u,
+        "steps": steps,
+        "shown": shown,
+        "seed": seed,
+    }
     return Plan(
         paths.chunks([settings], bench=bench.bench),
         "the way back",
-        lambda results: (torch.from_numpy(results[0]["denoised"]), torch.from_numpy(results[0]["y0"])),
+        lambda results: (
+            torch.from_numpy(results[0]["denoised"]),
+            torch.from_numpy(results[0]["y0"]),
+        ),
     )
 
 
@@ -78,7 +97,9 @@ class GenerationPath:
 PER_IMAGE = ("ks", "score_norm", "denoised_norm", "with_first", "with_last")
 
 
-@experiment("sigmas", "raised", *PER_IMAGE, calls=lambda count, steps: count * network_calls("edm", steps))
+@experiment(
+    "sigmas", "raised", *PER_IMAGE, calls=lambda count, steps: count * network_calls("edm", steps)
+)
 def generations(
     bench: Workbench,
     labels: Tensor | None,
@@ -93,7 +114,9 @@ def generations(
     """The arrays of one set of a :class:`GenerationPath`: samples ``first``, ``first`` + 1, ..., whatever is read off at each step."""
     indices = range(first, first + count)
     checks.noise_level("sigma_max", sigma_max, highest=sigma_range(bench.denoiser)[1])
-    noise = NoiseStream(sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device)
+    noise = NoiseStream(
+        sample_seeds(seed, indices, "start"), bench.denoiser.sample_shape, bench.device
+    )
     path = reverse(
         bench.denoiser,
         sigma_max * noise.normal(),
@@ -103,7 +126,9 @@ def generations(
         None if labels is None else labels.to(bench.device),
         churn,
     )
-    found: dict[str, list] = {name: [] for name in ("sigmas", "raised", "ks", "score_norm", "denoised_norm", "x")}
+    found: dict[str, list] = {
+        name: [] for name in ("sigmas", "raised", "ks", "score_norm", "denoised_norm", "x")
+    }
     for step in path:
         flat = step.x.flatten(1)
         found["sigmas"].append(step.sigma)
@@ -140,7 +165,9 @@ def generation_path(
     """
     rows = [{"first": number * count} for number in range(checks.positive_int("sets", sets))]
     settings = {"count": count, "steps": steps, "sigma_max": sigma_max, "seed": seed}
-    chunks = generations.chunks(rows, bench=bench.bench, labels=labels, churn=churn or Churn(), mask=mask, **settings)
+    chunks = generations.chunks(
+        rows, bench=bench.bench, labels=labels, churn=churn or Churn(), mask=mask, **settings
+    )
 
     def gather(results: list[Arrays]) -> GenerationPath:
         stacked = {name: np.stack([result[name] for result in results]) for name in PER_IMAGE}

@@ -18,7 +18,13 @@ from .sweeps import Sweep, multi_class, profile_sweep
 
 @experiment("identity", "predicted", "identity_centres", "class_centres")
 def retained(
-    judge: Judge, y0: Tensor, x0: Tensor, labels: Tensor, reference: Tensor, sigmas: Sequence[float], level: float
+    judge: Judge,
+    y0: Tensor,
+    x0: Tensor,
+    labels: Tensor,
+    reference: Tensor,
+    sigmas: Sequence[float],
+    level: float,
 ) -> Arrays:
     """Of outputs ``y0`` (S, N, *sample) of the ground truths ``x0``: which are themselves among ``reference``, their classes, and bootstrapped centres of both curves."""
     own = retention.nearest_index(x0, reference)  # where each ground truth stands in the reference
@@ -58,8 +64,13 @@ def transitions(study: Study, seed: int = 0, sweep: Sweep | None = None) -> Tran
     """
     sweep = multi_class(study, seed) if sweep is None else sweep
     level = retention.chance_level(len(study.test.class_names))
-    stored = retained(study.judge, sweep.y0, sweep.x0, sweep.labels, study.reference, sweep.sigmas, level)
-    identity, predicted = torch.from_numpy(stored["identity"]), torch.from_numpy(stored["predicted"])
+    stored = retained(
+        study.judge, sweep.y0, sweep.x0, sweep.labels, study.reference, sweep.sigmas, level
+    )
+    identity, predicted = (
+        torch.from_numpy(stored["identity"]),
+        torch.from_numpy(stored["predicted"]),
+    )
     same_class = retention.class_retained(predicted, sweep.labels)
     centres_m, centres_s = stored["identity_centres"], stored["class_centres"]
     return Transitions(
@@ -78,7 +89,9 @@ def transitions(study: Study, seed: int = 0, sweep: Sweep | None = None) -> Tran
 def class_gate(study: Study, seed: int = 0) -> Gate:
     """May T_s of the multi-class sweep be read? From class-conditional U-Turns at the levels between T_m and T_s (``verdicts.class_gate_of``)."""
     if study.profile.labels == "never":
-        return Gate("the network takes no labels: whether it would paint the class it is told cannot be seen")
+        return Gate(
+            "the network takes no labels: whether it would paint the class it is told cannot be seen"
+        )
     times = transitions(study, seed)
     levels = told_levels(times.sweep.sigmas, times.t_m, times.t_s)
     told = profile_sweep(study, sigmas=levels, seed=seed, conditional=True)
@@ -86,7 +99,7 @@ def class_gate(study: Study, seed: int = 0) -> Gate:
     return class_gate_of(levels, kept, retention.chance_level(len(study.test.class_names)))
 
 
-def told_levels(sigmas: Sequence[float], t_m: Estimate, t_s: Estimate) -> tuple[float, ...]:
+def told_levels(sigmas: tuple[float, ...], t_m: Estimate, t_s: Estimate) -> tuple[float, ...]:
     """The levels of ``sigmas`` beyond T_m up to the end of T_s's interval, two at least: those of :func:`class_gate`."""
     start, end = min(t_m.value, t_s.value), max(t_m.value, t_s.high)
     first = next((k for k, s in enumerate(sigmas[:-2]) if s > start), len(sigmas) - 2)

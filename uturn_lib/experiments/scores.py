@@ -60,7 +60,10 @@ def deviations(
     if labels is None:
         memories = [(slice(None), EmpiricalDenoiser(stored.images))]
     else:
-        memories = [(labels == k, EmpiricalDenoiser(stored.images[stored.labels == k])) for k in labels.unique()]
+        memories = [
+            (labels == k, EmpiricalDenoiser(stored.images[stored.labels == k]))
+            for k in labels.unique()
+        ]
     start = starting_noise(stored.images.shape[1:], range(count), sigma_max, seed)
     walked = reverse(
         bench.denoiser if path == "model" else memories[0][1],
@@ -84,7 +87,9 @@ def deviations(
             with torch.no_grad():
                 believed = bench.denoiser(step.x, step.sigma).float().cpu()
         found["sigmas"].append(step.sigma)
-        for name, images in zip(NORMS, (believed, remembered, believed - remembered, remembered - mean), strict=True):
+        for name, images in zip(
+            NORMS, (believed, remembered, believed - remembered, remembered - mean), strict=True
+        ):
             found[name].append(images.flatten(1).norm(dim=1).numpy())
     return {name: np.array(values) for name, values in found.items()}
 
@@ -109,16 +114,24 @@ def deviation(
     checks.one_of("path", path, ("model", "optimal"))
     if labels is not None:
         if path == "optimal":
-            raise ValueError("labels: the paths of the memorising score of all images have no class")
+            raise ValueError(
+                "labels: the paths of the memorising score of all images have no class"
+            )
         labels = checks.labels(labels, count, len(stored.class_names))
-    settings = {"stored": stored, "labels": labels, "count": count, "steps": steps, "sigma_max": sigma_max}
+    settings = {
+        "stored": stored,
+        "labels": labels,
+        "count": count,
+        "steps": steps,
+        "sigma_max": sigma_max,
+    }
     chunks = deviations.chunks([settings], bench=bench.bench, seed=seed, path=path)
     return Plan(chunks, "score deviation", lambda results: Deviation(**results[0]))
 
 
 @experiment("network", "empirical", "gaussian")
 def identities(
-    outputs: Tensor,
+    outputs: Sequence[Tensor],
     starts: Tensor,
     reference: Tensor,
     data: ImageSet,
@@ -146,10 +159,16 @@ def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
     Keys: ("network" | "empirical" | "gaussian", "training" | "held out"). The network's outputs are U-Turns; those of the empirical and
     the Gaussian score of the training images are exact draws from their posterior, without a sampler.
     """
-    levels, kept = study.profile.repeat_sigmas, {}
-    for name, turned in (("training", training_sweep(study, seed)), ("held out", profile_sweep(study, seed=seed))):
+    levels = study.profile.repeat_sigmas
+    kept: dict[tuple[str, str], Tensor] = {}
+    for name, turned in (
+        ("training", training_sweep(study, seed)),
+        ("held out", profile_sweep(study, seed=seed)),
+    ):
         outputs = torch.stack([turned.y0[turned.sigmas.index(s)] for s in levels])
-        stored = identities(outputs, turned.x0, study.reference, study.train, study.gaussian, levels, seed)
+        stored = identities(
+            outputs, turned.x0, study.reference, study.train, study.gaussian, levels, seed
+        )
         kept |= {(kind, name): torch.from_numpy(stored[kind]) for kind in stored}
     return kept
 
@@ -158,4 +177,6 @@ def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
 def training_sweep(study: Study, seed: int = 0) -> Plan[Sweep]:
     """U-Turns of as many training images as there are ground truths, at ``repeat_sigmas``."""
     profile = study.profile
-    return profile_sweep.plan(study, study.train.take(profile.ground_truths), profile.repeat_sigmas, seed=seed)
+    return profile_sweep.plan(
+        study, study.train.take(profile.ground_truths), profile.repeat_sigmas, seed=seed
+    )

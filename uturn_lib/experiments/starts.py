@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from .study import Study, Workbench
 def from_start(
     bench: Workbench,
     gaussian: GaussianDenoiser | None,
-    labels: Tensor | None,
+    labels: Any,  # Tensor or None; Any: the options below go to two functions
     sigma_u: float,
     steps: int,
     seed: int,
@@ -97,7 +98,9 @@ def start_sweep(
 
 
 @planned
-def shortened_runs(study: Study, steps: Sequence[int], labels: Tensor | None = None, seed: int = 0) -> Plan[Tensor]:
+def shortened_runs(
+    study: Study, steps: Sequence[int], labels: Tensor | None = None, seed: int = 0
+) -> Plan[Tensor]:
     """Full runs from sigma_max with fewer steps, (len(steps), N, *sample): what the same number of calls gives without a late start."""
     levels = [study.profile.sigma_max] * len(steps)
     return start_sweep.plan(study, "artificial", levels, labels, seed=seed, steps=list(steps))
@@ -110,10 +113,15 @@ def late_levels(study: Study, t_m: float, count: int = 3) -> dict[float, int]:
     Lower ones give copies of the ground truths, higher ones save less. Raises ``ValueError`` where no quality level is cheap enough.
     """
     profile = study.profile
-    calls = {float(s): proportional_steps(s, profile.steps, profile.sigma_max) for s in sorted(profile.quality_sigmas)}
+    calls = {
+        float(s): proportional_steps(s, profile.steps, profile.sigma_max)
+        for s in sorted(profile.quality_sigmas)
+    }
     cheap = {s: n for s, n in calls.items() if n * margin("fewer calls") <= profile.steps}
     if not cheap:
-        raise ValueError(f"profile {profile.name}: no quality level takes 1/{margin('fewer calls'):g} of the calls")
+        raise ValueError(
+            f"profile {profile.name}: no quality level takes 1/{margin('fewer calls'):g} of the calls"
+        )
     beyond = {s: n for s, n in cheap.items() if s >= 2 * t_m} or dict([max(cheap.items())])
     return dict(list(beyond.items())[:count])
 
@@ -146,7 +154,9 @@ def from_law(
 
 
 @planned
-def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: int = 0) -> Plan[Tensor]:
+def initial_laws(
+    study: Study, laws: Sequence[str], method: str = "sde", seed: int = 0
+) -> Plan[Tensor]:
     """Full runs from sigma_max that differ in the law of their start only: outputs (laws, N, *sample), paired by their seeds.
 
     ``laws``: names of ``uturn.INITIAL_LAWS``; "data" uses training images. N is the profile's number of ground truths.
@@ -157,7 +167,9 @@ def initial_laws(study: Study, laws: Sequence[str], method: str = "sde", seed: i
         checks.one_of("law", law, INITIAL_LAWS)
     blocks = block_ranges(len(starts), profile.chunk)
     # The usual start by the usual sampler is the full run that other figures show as well.
-    usual = start_sweep.plan(study, "artificial", [profile.sigma_max], labels, len(starts), seed).chunks
+    usual = start_sweep.plan(
+        study, "artificial", [profile.sigma_max], labels, len(starts), seed
+    ).chunks
     shared = {"bench": study.bench, "gaussian": study.gaussian, "method": method, "seed": seed}
     shared |= {"sigma_max": profile.sigma_max, "steps": profile.steps}
     chunks = []

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from ..data.sets import ImageSet, load_data
 from ..denoisers import Denoiser, GaussianDenoiser
 from ..measures.estimate import Estimate
 from ..measures.quality import class_distance
-from ..networks.base import accelerate, accelerated_fingerprint
+from ..networks.base import NetworkDenoiser, accelerate, accelerated_fingerprint
 from ..networks.checkpoints import find_checkpoint
 from ..networks.classifier import load_classifier
 from ..networks.features import (
@@ -34,6 +34,19 @@ from ..support.files import read_json
 from .engine import Arrays, experiment, run_chunks
 
 
+class KnownDenoiser(Denoiser, Protocol):
+    """A denoiser that says what it is for, as networks and exact ones do."""
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+
+NOT_GIVEN: Any = None  # a study made by hand may lack parts of a profile's
+
+
 @dataclass
 class Workbench:
     """What an experiment needs: a score, and how it is run here. Made by :func:`prepare` from a profile, or by hand for exact cases.
@@ -42,18 +55,18 @@ class Workbench:
     ``fingerprint`` identifies the denoiser in the cache keys, beside the code that makes it; device and batch size are not in the keys.
     """
 
-    make_denoiser: Callable[[], Denoiser]
+    make_denoiser: Callable[[], KnownDenoiser]
     fingerprint: str
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64
 
     @cached_property
-    def denoiser(self) -> Denoiser:
+    def denoiser(self) -> KnownDenoiser:
         """The denoiser, made once."""
         return self.make_denoiser()
 
     @property
-    def made_by(self) -> Callable[[], Denoiser]:
+    def made_by(self) -> Callable[[], KnownDenoiser]:
         """Whose code decides what the denoiser is (``code.makers``)."""
         return self.make_denoiser
 
@@ -63,16 +76,19 @@ class Workbench:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("denoiser", "bench")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("denoiser", "bench")
+        }
 
     @classmethod
     def around(cls, denoiser: Denoiser, **options: Any) -> Workbench:
         """A workbench around a denoiser at hand, which must have a ``fingerprint``."""
-        if not getattr(denoiser, "fingerprint", None):
+        fingerprint = getattr(denoiser, "fingerprint", None)
+        if not fingerprint:
             raise ValueError(
                 "denoiser has no fingerprint: cached results could not be told apart from another denoiser's"
             )
-        return cls(partial(same, denoiser), denoiser.fingerprint, **options)
+        return cls(partial(same, denoiser), fingerprint, **options)
 
 
 def same(value: Any) -> Any:
@@ -99,7 +115,10 @@ class Judge:
 @experiment("features", "predicted")
 def judged(judge: Judge, images: Tensor) -> Arrays:
     """A classifier's features (N, F) and classes (N,) of ``images`` (N, C, H, W)."""
-    return {"features": judge.network.extract(images).numpy(), "predicted": judge.network.predict(images).numpy()}
+    return {
+        "features": judge.network.extract(images).numpy(),
+        "predicted": judge.network.predict(images).numpy(),
+    }
 
 
 @experiment("features")
@@ -115,9 +134,9 @@ FEATURE_BLOCK = 1000  # images whose features are kept together
 class Study(Workbench):
     """A workbench with the profile's data and classifier."""
 
-    profile: Profile = None
-    train: ImageSet = None
-    test: ImageSet = None
+    profile: Profile = NOT_GIVEN
+    train: ImageSet = NOT_GIVEN
+    test: ImageSet = NOT_GIVEN
 
     @cached_property
     def bench(self) -> Workbench:
@@ -125,7 +144,7 @@ class Study(Workbench):
         return Workbench(self.make_denoiser, self.fingerprint, self.device, self.batch_size)
 
     @cached_property
-    def denoiser(self) -> Denoiser:
+    def denoiser(self) -> KnownDenoiser:
         """The denoiser, made once; the one of :attr:`bench`."""
         return self.bench.denoiser
 
@@ -159,7 +178,9 @@ class Study(Workbench):
         if self.profile.features == "classifier":
             return self.classifier_features(images)
         rows = [{"images": block} for block in flat.split(FEATURE_BLOCK)]
-        found = run_chunks(image_features.chunks(rows, judge=self.extractor), f"features ({self.profile.features})")
+        found = run_chunks(
+            image_features.chunks(rows, judge=self.extractor), f"features ({self.profile.features})"
+        )
         features = torch.cat([torch.from_numpy(part["features"]) for part in found])
         return features.reshape(*images.shape[:-3], -1)
 
@@ -182,8 +203,11 @@ class Study(Workbench):
     @cached_property
     def _leading(self) -> Tensor:
         """The leading principal directions (F, components) of the training images' features: more than a small set can say anything about."""
-        _, vectors = torch.linalg.eigh(torch.cov(self._all_features(self._reference_set.images).double().T))
-        return vectors[:, -self.profile.feature_components :].float()
+        count = self.profile.feature_components or 0  # `features` asks where there are some
+        _, vectors = torch.linalg.eigh(
+            torch.cov(self._all_features(self._reference_set.images).double().T)
+        )
+        return vectors[:, vectors.shape[1] - count :].float()
 
     @cached_property
     def real_features(self) -> Tensor:
@@ -192,7 +216,9 @@ class Study(Workbench):
 
     def quality_gate(self, free: Estimate, floor: Estimate) -> Gate:
         """May a change of quality be judged? From the Frechet distances of free samples and of as many held-out images (``verdicts.quality_gate``)."""
-        return quality_gate(free, floor, class_distance(self.real_features, self._reference_set.labels))
+        return quality_gate(
+            free, floor, class_distance(self.real_features, self._reference_set.labels)
+        )
 
     @property
     def quality_group(self) -> int:
@@ -221,7 +247,9 @@ class Study(Workbench):
             raise ValueError(
                 f"per_class = {per_class}: {classes} classes need {per_class * classes} of {len(images)} images"
             )
-        members = [(predicted == k).nonzero().flatten()[:per_class].tolist() for k in range(classes)]
+        members = [
+            (predicted == k).nonzero().flatten()[:per_class].tolist() for k in range(classes)
+        ]
         used = {index for rows in members for index in rows}
         spare = (index for index in range(len(images)) if index not in used)
         filled = [rows + [next(spare) for _ in range(per_class - len(rows))] for rows in members]
@@ -238,7 +266,9 @@ class Study(Workbench):
 
         if self.profile.classifier == ImageNetClassifier.name:
             return int((self.predict(self.test.images) == self.test.labels).sum()), len(self.test)
-        record = read_json(find_checkpoint(self.profile.classifier) / "config.json")["uturn"]["training"]
+        record = read_json(find_checkpoint(self.profile.classifier) / "config.json")["uturn"][
+            "training"
+        ]
         return record["held_out_correct"], record["held_out_count"]
 
     @property
@@ -287,7 +317,12 @@ def second_bench(study: Study) -> Workbench:
     name, device = study.profile.second_checkpoint, study.device
     if name is None:
         raise ValueError(f"profile {study.profile.name} has no second_checkpoint")
-    return Workbench(network_maker(name, device), network_fingerprint(name, device), device, study.profile.batch_size)
+    return Workbench(
+        network_maker(name, device),
+        network_fingerprint(name, device),
+        device,
+        study.profile.batch_size,
+    )
 
 
 def network_fingerprint(checkpoint: str, device: torch.device) -> str:
@@ -296,7 +331,9 @@ def network_fingerprint(checkpoint: str, device: torch.device) -> str:
     return accelerated_fingerprint(fingerprint) if device.type == "cuda" else fingerprint
 
 
-def network_maker(checkpoint: str, device: torch.device, classes: int = 0) -> Callable[[], Denoiser]:
+def network_maker(
+    checkpoint: str, device: torch.device, classes: int = 0
+) -> Callable[[], NetworkDenoiser]:
     """What makes the network of ``checkpoint`` on ``device``, compiled on a GPU: the code of its own kind of network is what its results depend on."""
     load, place = loader_of(checkpoint)
     return partial(build_denoiser, load, place, device, device.type == "cuda", classes)
@@ -304,18 +341,27 @@ def network_maker(checkpoint: str, device: torch.device, classes: int = 0) -> Ca
 
 @lru_cache(maxsize=2)  # a worker that computes many chunks loads the network once
 def build_denoiser(
-    load: Callable[..., Denoiser], place: str | Path, device: torch.device, fast: bool, classes: int = 0
-) -> Denoiser:
+    load: Callable[..., NetworkDenoiser],
+    place: str | Path,
+    device: torch.device,
+    fast: bool,
+    classes: int = 0,
+) -> NetworkDenoiser:
     """The network that ``load`` reads from ``place``, compiled where it is to be ``fast``; ``ValueError`` where it knows other than ``classes`` (0: not asked)."""
     denoiser = load(place, device)
     if classes and denoiser.num_classes != classes:  # its labels would mean something else
-        raise ValueError(f"checkpoint {Path(place).name} knows {denoiser.num_classes} classes, the data have {classes}")
+        raise ValueError(
+            f"checkpoint {Path(place).name} knows {denoiser.num_classes} classes, the data have {classes}"
+        )
     if not fast:
         return denoiser
     accelerate(denoiser)
     try:  # compilation happens at the first call, and needs a compiler that not every machine has
         denoiser(torch.zeros(2, *denoiser.sample_shape, device=device), 1.0)
     except Exception as error:  # whatever the compiler raises; what the network itself raises comes again without it
-        warnings.warn(f"the network is not compiled ({type(error).__name__}): slower, same results", stacklevel=2)
+        warnings.warn(
+            f"the network is not compiled ({type(error).__name__}): slower, same results",
+            stacklevel=2,
+        )
         denoiser = accelerate(load(place, device), compiled=False)
     return denoiser

@@ -16,7 +16,9 @@ from .engine import Arrays, Plan, block_ranges, experiment, planned, stack_level
 from .study import Study, Workbench
 
 
-@experiment("denoised", "y0", calls=lambda images, steps, method: len(images) * network_calls(method, steps))
+@experiment(
+    "denoised", "y0", calls=lambda images, steps, method: len(images) * network_calls(method, steps)
+)
 def u_turns(
     bench: Workbench,
     images: Tensor,
@@ -80,7 +82,9 @@ def u_turn_sweep(
     blocks = []
     for block in block_ranges(len(starts), chunk):
         part = slice(block.start, block.stop)
-        blocks.append((block.start, starts.images[part], starts.labels[part] if conditional else None))
+        blocks.append(
+            (block.start, starts.images[part], starts.labels[part] if conditional else None)
+        )
     rows = [
         {
             "sigma_u": sigma,
@@ -96,18 +100,28 @@ def u_turn_sweep(
         u_turns.chunks(rows, bench=bench.bench, method=method, seed=seed),
         f"U-Turns ({method}{', class-conditional' if conditional else ''})",
         lambda results: Sweep(
-            sigmas, starts.images, starts.labels, **stack_levels(results, len(blocks), ("denoised", "y0"))
+            sigmas,
+            starts.images,
+            starts.labels,
+            **stack_levels(results, len(blocks), ("denoised", "y0")),
         ),
     )
 
 
 @planned
 def profile_sweep(
-    study: Study, starts: ImageSet | None = None, sigmas: Sequence[float] | None = None, **options: Any
+    study: Study,
+    starts: ImageSet | None = None,
+    sigmas: Sequence[float] | None = None,
+    **options: Any,
 ) -> Plan[Sweep]:
     """:func:`u_turn_sweep` at the profile's scale; by default over its ground truths and levels."""
     profile = study.profile
-    options = {"steps": profile.steps, "sigma_max": profile.sigma_max, "chunk": profile.chunk} | options
+    options = {
+        "steps": profile.steps,
+        "sigma_max": profile.sigma_max,
+        "chunk": profile.chunk,
+    } | options
     sigmas = profile.sigmas if sigmas is None else sigmas
     return u_turn_sweep.plan(study, starts or study.ground_truths, sigmas, **options)
 
@@ -135,12 +149,24 @@ def deterministic(
     """Ground truths through the probability-flow ODE, single score of all classes; by default the profile's ``ode_ground_truths`` and
     ``ode_steps`` at all its levels."""
     starts = study.test.take(count or study.profile.ode_ground_truths)
-    return profile_sweep.plan(study, starts, sigmas, steps=steps or study.profile.ode_steps, method="ode", seed=seed)
+    return profile_sweep.plan(
+        study, starts, sigmas, steps=steps or study.profile.ode_steps, method="ode", seed=seed
+    )
 
 
-def fresh_u_turn(bench: Workbench, x0: Tensor, sigma_u: float, steps: int, method: str, seed: int = 0) -> Tensor:
+def fresh_u_turn(
+    bench: Workbench, x0: Tensor, sigma_u: float, steps: int, method: str, seed: int = 0
+) -> Tensor:
     """Outputs of U-Turns that are computed now, not read: to ask whether a run can be repeated."""
-    return u_turn(bench.denoiser, x0, sigma_u, steps=steps, method=method, seed=seed, batch_size=bench.batch_size).y0
+    return u_turn(
+        bench.denoiser,
+        x0,
+        sigma_u,
+        steps=steps,
+        method=method,
+        seed=seed,
+        batch_size=bench.batch_size,
+    ).y0
 
 
 @dataclass(frozen=True)
@@ -168,12 +194,20 @@ def repeated(
     """
     profile = study.profile
     few, repeats = study.test.take(count or profile.repeated), repeats or profile.repeats
-    many = replace(few, images=few.images.repeat_interleave(repeats, 0), labels=few.labels.repeat_interleave(repeats))
+    many = replace(
+        few,
+        images=few.images.repeat_interleave(repeats, 0),
+        labels=few.labels.repeat_interleave(repeats),
+    )
     levels = tuple(sigmas or profile.repeat_sigmas)
-    plan = profile_sweep.plan(study, many, levels, seed=seed, conditional=conditional, independent=True)
+    plan = profile_sweep.plan(
+        study, many, levels, seed=seed, conditional=conditional, independent=True
+    )
     shape = (len(levels), len(few), repeats, *few.sample_shape)
     return Plan(
         plan.chunks,
         plan.description,
-        lambda results: Repeats(levels, few.images, few.labels, plan.gather(results).y0.reshape(shape)),
+        lambda results: Repeats(
+            levels, few.images, few.labels, plan.gather(results).y0.reshape(shape)
+        ),
     )

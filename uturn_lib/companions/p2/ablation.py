@@ -47,7 +47,7 @@ def is_unet2d(unet: object) -> bool:
     return all(hasattr(unet, name) for name in ("down_blocks", "mid_block", "up_blocks"))
 
 
-def components(unet: nn.Module) -> list[Component]:
+def components(unet: Any) -> list[Component]:
     """All residual blocks, attentions and skip connections of a diffusers ``UNet2DModel``, in the order of a forward pass (a skip before the block that reads it).
 
     ``depth`` counts the halvings of the resolution. Raises ``TypeError`` for another network.
@@ -57,20 +57,37 @@ def components(unet: nn.Module) -> list[Component]:
     found: list[Component] = []
     depth, channels = 0, unet.conv_in.out_channels
 
-    def stage(label: str, name: str, block: nn.Module, path: str, skips: bool) -> None:
+    def stage(label: str, name: str, block: Any, path: str, skips: bool) -> None:
         nonlocal channels
         attentions = list(getattr(block, "attentions", None) or [])
         for number, resnet in enumerate(block.resnets):
             if skips:
                 count = resnet.conv1.in_channels - channels
                 found.append(
-                    Component(f"{name} skip {number}", "skip", label, f"{path}.resnets.{number}", depth, count)
+                    Component(
+                        f"{name} skip {number}",
+                        "skip",
+                        label,
+                        f"{path}.resnets.{number}",
+                        depth,
+                        count,
+                    )
                 )
-            found.append(Component(f"{name} block {number}", "block", label, f"{path}.resnets.{number}", depth))
+            found.append(
+                Component(
+                    f"{name} block {number}", "block", label, f"{path}.resnets.{number}", depth
+                )
+            )
             channels = resnet.conv1.out_channels
             if number < len(attentions) and attentions[number] is not None:
                 found.append(
-                    Component(f"{name} attention {number}", "attention", label, f"{path}.attentions.{number}", depth)
+                    Component(
+                        f"{name} attention {number}",
+                        "attention",
+                        label,
+                        f"{path}.attentions.{number}",
+                        depth,
+                    )
                 )
 
     for index, block in enumerate(unet.down_blocks):
@@ -108,7 +125,9 @@ def switched_off(unet: nn.Module, parts: list[Component]) -> Iterator[None]:
             if part.kind == "skip":
                 handle = module.register_forward_pre_hook(_zero_skip(part.skip_channels))
             else:
-                handle = module.register_forward_hook(_shortcut if part.kind == "block" else _input_again)
+                handle = module.register_forward_hook(
+                    _shortcut if part.kind == "block" else _input_again
+                )
             stack.callback(handle.remove)
         yield
 
@@ -121,7 +140,7 @@ def _zero_skip(count: int):
     return hook
 
 
-def shortcut_branch(block: nn.Module, x: Tensor) -> Tensor:
+def shortcut_branch(block: Any, x: Tensor) -> Tensor:
     """What is left of a residual block without its branch: its input, projected where the number of channels changes, in the block's scale."""
     projected = x if block.conv_shortcut is None else block.conv_shortcut(x)
     return projected / block.output_scale_factor
@@ -143,7 +162,9 @@ class AroundUNet:
 
     def __init__(self, denoiser, how: str):
         if not is_unet2d(getattr(denoiser, "unet", None)):
-            raise TypeError(f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed")
+            raise TypeError(
+                f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is needed"
+            )
         self.denoiser = denoiser
         self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
         self.sigma_range, self.value_range = denoiser.sigma_range, denoiser.value_range
@@ -163,7 +184,9 @@ class AblatedDenoiser(AroundUNet):
 
     def __init__(self, denoiser, parts: list[Component], low: float = 0.0, high: float = math.inf):
         if not 0 <= low < high:
-            raise ValueError(f"low = {low} and high = {high} make no window; 0 <= low < high is needed")
+            raise ValueError(
+                f"low = {low} and high = {high} make no window; 0 <= low < high is needed"
+            )
         names = ", ".join(part.name for part in parts)
         super().__init__(denoiser, f"without {names} in [{low:g}, {high:g})")
         self.parts, self.low, self.high = list(parts), low, high
@@ -172,7 +195,9 @@ class AblatedDenoiser(AroundUNet):
         levels = torch.as_tensor(sigma).flatten()
         inside = (levels >= self.low) & (levels < self.high)
         if bool(inside.any()) and not bool(inside.all()):
-            raise ValueError(f"sigma has levels inside and outside of the window [{self.low:g}, {self.high:g})")
+            raise ValueError(
+                f"sigma has levels inside and outside of the window [{self.low:g}, {self.high:g})"
+            )
         if not bool(inside.any()):
             with as_written(self.denoiser.unet):
                 return self.denoiser(x, sigma, labels)

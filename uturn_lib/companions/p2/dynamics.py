@@ -1,7 +1,8 @@
-"""P2, what the parts of the U-Net do (after Prasad et al. 2023, arXiv 2312.14965): effects of switching them off, shortcuts, and what these really save.
+"""P2, what the parts of the U-Net do (after Prasad et al. 2023, arXiv 2312.14965): effects of
+switching them off, shortcuts, and what these really save.
 
-All on one base sampler: the probability flow by Euler's method, ``profile.flow_steps`` calls, no labels. Its steps forget their past, so a run can be resumed where a part is
-switched off.
+All on one base sampler: the probability flow by Euler's method, ``profile.flow_steps`` calls, no
+labels. Its steps forget their past, so a run can be resumed where a part is switched off.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...denoisers import Denoiser
 from ...experiments.engine import Arrays, Plan, experiment, planned
 from ...experiments.study import Study, Workbench
 from ...measures import quality
@@ -34,9 +37,11 @@ MAP_SEEDS = 1000  # added to the seed: the samples that a schedule is chosen on 
 
 @dataclass(frozen=True)
 class EffectMap:
-    """What N generations become when each of C parts is off in each of W windows of noise levels, each ``WINDOW`` steps of the base sampler.
+    """What N generations become when each of C parts is off in each of W windows of noise levels,
+    each ``WINDOW`` steps of the base sampler.
 
-    ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``base`` (N, *sample): nothing off; ``outputs`` (C, W, N, *sample).
+    ``parts`` (C,); ``edges`` (W + 1,), decreasing; ``base`` (N, *sample): nothing off; ``outputs``
+    (C, W, N, *sample).
     """
 
     parts: list[Component]
@@ -50,27 +55,33 @@ class EffectMap:
 
 
 def window_of(edges: Sequence[float], index: int) -> tuple[float, float]:
-    """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper end."""
+    """Borders (low, high) of a window, the last one reaching down to 0 and the first without upper
+    end."""
     low = 0.0 if index == len(edges) - 2 else edges[index + 1]
     return low, (float("inf") if index == 0 else edges[index])
 
 
 def window_edges(levels: Sequence[float], every: int = WINDOW) -> tuple[float, ...]:
-    """Borders of windows of ``every`` steps of the base sampler, whose calls are made at ``levels`` (decreasing).
+    """Borders of windows of ``every`` steps of the base sampler, whose calls are made at ``levels``
+    (decreasing).
 
-    A border lies at the geometric mean of the neighbouring levels; the first and the last lie as far beyond both ends.
-    Raises ``ValueError`` unless the number of levels is a multiple of ``every`` and at least two windows fit.
+    A border lies at the geometric mean of the neighbouring levels; the first and the last lie as
+    far beyond both ends. Raises ``ValueError`` unless the number of levels is a multiple of
+    ``every`` and at least two windows fit.
     """
     every = checks.positive_int("every", every)
     if len(levels) % every or len(levels) < 2 * every:
-        raise ValueError(f"levels: {len(levels)} given; a multiple of {every}, at least {2 * every}, is needed")
+        raise ValueError(
+            f"levels: {len(levels)} given; a multiple of {every}, at least {2 * every}, is needed"
+        )
     between = [(a * b) ** 0.5 for a, b in zip(levels, levels[1:], strict=False)]
     edges = (levels[0] ** 2 / between[0], *between, levels[-1] ** 2 / between[-1])
     return edges[::every]
 
 
 def as_it_is(network):
-    """``network``, or where it is compiled the same network run as written: parts can only be left out of that, and what is compared must be alike in everything else."""
+    """``network``, or where it is compiled the same network run as written: parts can only be left
+    out of that, and what is compared must be alike in everything else."""
     compiled = getattr(network.unet, "_compiled_call_impl", None) is not None
     return ShortcutDenoiser(network, []) if compiled else network
 
@@ -82,9 +93,16 @@ def resumed_calls(base: object, part: Component, steps: int, count: int) -> int:
 
 @experiment("outputs", calls=resumed_calls)
 def effect_of_part(
-    bench: Workbench, base: Arrays, part: Component, steps: int, count: int, sigma_max: float, seed: int
+    bench: Workbench,
+    base: Arrays,
+    part: Component,
+    steps: int,
+    count: int,
+    sigma_max: float,
+    seed: int,
 ) -> Arrays:
-    """Generations (W, N, *sample) with ``part`` switched off in each window, resumed from the ``base`` run (a ``flows.flow`` with its path)."""
+    """Generations (W, N, *sample) with ``part`` switched off in each window, resumed from the
+    ``base`` run (a ``flows.flow`` with its path)."""
     grid = sampling_grid(bench.denoiser, steps, sigma_max)
     edges = window_edges(grid[:-1].tolist())
     start = starting_noise(bench.denoiser.sample_shape, range(count), sigma_max, seed)
@@ -99,19 +117,28 @@ def effect_of_part(
 
 @planned
 def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
-    """Switch every part of the profile's network off in every window, ``profile.ablated`` generations from the same starts.
+    """Switch every part of the profile's network off in every window, ``profile.ablated``
+    generations from the same starts.
 
-    Raises ``ValueError`` where these are fewer than 8 (verdicts split them in halves, and these again), ``TypeError`` for another network than a ``UNet2DModel``.
+    Raises ``ValueError`` where these are fewer than 8 (verdicts split them in halves, and these
+    again), ``TypeError`` for another network than a ``UNet2DModel``.
     """
-    profile, network = study.profile, study.denoiser
+    profile = study.profile
+    network: Any = study.denoiser  # around a U-Net
     count = checks.positive_int("profile.ablated", profile.ablated, minimum=8)
     seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
     parts = components(network.unet)
-    edges = window_edges(sampling_grid(network, profile.flow_steps, profile.sigma_max)[:-1].tolist())
+    edges = window_edges(
+        sampling_grid(network, profile.flow_steps, profile.sigma_max)[:-1].tolist()
+    )
     settings = {"steps": profile.flow_steps, "sigma_max": profile.sigma_max, "seed": seed}
-    base = flows.run.plan(study, count, denoiser=as_it_is(network), path=True, chunk=count, **settings)
+    base = flows.run.plan(
+        study, count, denoiser=as_it_is(network), path=True, chunk=count, **settings
+    )
     rows = [{"part": part} for part in parts]
-    chunks = effect_of_part.chunks(rows, bench=study.bench, base=base.chunks[0], count=count, **settings)
+    chunks = effect_of_part.chunks(
+        rows, bench=study.bench, base=base.chunks[0], count=count, **settings
+    )
 
     def gather(results: list[Arrays]) -> EffectMap:
         outputs = torch.from_numpy(np.stack([result["outputs"] for result in results[1:]]))
@@ -121,7 +148,8 @@ def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
 
 
 def _euler_states(start: Tensor, along: Tensor, grid: Tensor) -> list[Tensor]:
-    """The states of an Euler run at all its levels, from its start and its D ``along`` the way: no call is needed."""
+    """The states of an Euler run at all its levels, from its start and its D ``along`` the way: no
+    call is needed."""
     states, levels = [start], grid.tolist()
     for s, t, denoised in zip(levels[:-2], levels[1:-1], along.double(), strict=False):
         states.append((t / s) * states[-1] + (1 - t / s) * denoised)
@@ -130,7 +158,8 @@ def _euler_states(start: Tensor, along: Tensor, grid: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Effects:
-    """An effect map read off: ``image`` and ``feature`` (C, W, N), distances from the untouched generation in units of that between unrelated ones; ``kept`` (C, W, N): same class."""
+    """An effect map read off: ``image`` and ``feature`` (C, W, N), distances from the untouched
+    generation in units of that between unrelated ones; ``kept`` (C, W, N): same class."""
 
     image: np.ndarray
     feature: np.ndarray
@@ -138,8 +167,11 @@ class Effects:
 
 
 def effects(study: Study, found: EffectMap) -> Effects:
-    """How far images and classifier features move, and whether the classifier still sees the same class."""
-    base = found.base.flatten(1).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
+    """How far images and classifier features move, and whether the classifier still sees the same
+    class."""
+    base = found.base.flatten(
+        1
+    ).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
     image = torch.stack([(rows.flatten(2).double() - base).norm(dim=-1) for rows in found.outputs])
     image = image / quality.unrelated_distance(found.base)
     before, after = study.classifier_features(found.base), study.classifier_features(found.outputs)
@@ -148,11 +180,15 @@ def effects(study: Study, found: EffectMap) -> Effects:
     return Effects(image.numpy(), feature.numpy(), kept.numpy())
 
 
-# ---------------------------------------------------------------------------------------------------- shortcuts
+# ----------------------------------------------------------------------------------------------------
+# shortcuts
 
 
-def ranked_cuts(found: EffectMap, effect: np.ndarray, costs: Sequence[float]) -> list[tuple[Cut, float]]:
-    """All cells of the map that save anything, the least effect per operation saved first; each with its share of a whole run.
+def ranked_cuts(
+    found: EffectMap, effect: np.ndarray, costs: Sequence[float]
+) -> list[tuple[Cut, float]]:
+    """All cells of the map that save anything, the least effect per operation saved first; each
+    with its share of a whole run.
 
     ``effect`` (C, W): how far the output moves; ``costs`` (C,): share of one call.
     """
@@ -167,9 +203,14 @@ def ranked_cuts(found: EffectMap, effect: np.ndarray, costs: Sequence[float]) ->
 
 
 def schedule_curve(
-    study: Study, found: EffectMap, ranked: Sequence[tuple[Cut, float]], sizes: Sequence[int], seed: int = 0
+    study: Study,
+    found: EffectMap,
+    ranked: Sequence[tuple[Cut, float]],
+    sizes: Sequence[int],
+    seed: int = 0,
 ) -> list[tuple[float, np.ndarray]]:
-    """The first ``sizes`` of the ranked cuts taken together: operations saved, and distances (N,) of the map's generations from the untouched ones (units of unrelated images)."""
+    """The first ``sizes`` of the ranked cuts taken together: operations saved, and distances (N,)
+    of the map's generations from the untouched ones (units of unrelated images)."""
     profile, unit = study.profile, quality.unrelated_distance(found.base)
     rows = []
     for size in sizes:
@@ -190,7 +231,8 @@ def schedule_curve(
 
 @dataclass(frozen=True)
 class Schedules:
-    """Schedules of parts to skip, each the first k cells of ``ranked``; ``moved``: k -> median image distance of the map's generations from the untouched ones."""
+    """Schedules of parts to skip, each the first k cells of ``ranked``; ``moved``: k -> median
+    image distance of the map's generations from the untouched ones."""
 
     ranked: list[tuple[Cut, float]] = field(repr=False)
     moved: dict[int, Estimate]
@@ -200,12 +242,16 @@ class Schedules:
         return sum(share for _, share in self.ranked[:k])
 
     def largest(self, budget: float) -> int:
-        """The largest of the tried k whose median image distance stays below ``budget``, upper end of its interval included; 0 where none does."""
+        """The largest of the tried k whose median image distance stays below ``budget``, upper end
+        of its interval included; 0 where none does."""
         return max((k for k, moved in self.moved.items() if moved.high <= budget), default=0)
 
     def cheapest(self, saving: float) -> int:
-        """The least k that saves the share ``saving`` of the operations; all cells where they do not suffice."""
-        return next((k for k in range(len(self.ranked)) if self.saved(k) >= saving), len(self.ranked))
+        """The least k that saves the share ``saving`` of the operations; all cells where they do
+        not suffice."""
+        return next(
+            (k for k in range(len(self.ranked)) if self.saved(k) >= saving), len(self.ranked)
+        )
 
     def denoiser(self, network, k: int) -> ShortcutDenoiser:
         """``network`` without the first ``k`` cells."""
@@ -213,7 +259,8 @@ class Schedules:
 
 
 def schedules(study: Study, found: EffectMap, seed: int = 0) -> Schedules:
-    """Schedules from an effect map: cells ranked by image distance per operation saved, thirteen sizes tried together on the seeds of the map."""
+    """Schedules from an effect map: cells ranked by image distance per operation saved, thirteen
+    sizes tried together on the seeds of the map."""
     effect = np.median(effects(study, found).image, 2)
     ranked = ranked_cuts(found, effect, part_costs(study.denoiser, found.parts))
     sizes = sorted({round(share * len(ranked)) for share in np.linspace(0.05, 0.65, 13)})
@@ -224,30 +271,32 @@ def schedules(study: Study, found: EffectMap, seed: int = 0) -> Schedules:
 
 @dataclass(frozen=True)
 class Variant:
-    """A way of saving time: ``denoiser``, deterministic ``method``, ``steps``, and the share ``saved`` of the full run's operations."""
+    """A way of saving time: ``denoiser``, deterministic ``method``, ``steps``, and the share
+    ``saved`` of the full run's operations."""
 
-    denoiser: object = field(repr=False)
+    denoiser: Denoiser = field(repr=False)
     method: str
     steps: int
     saved: float
 
 
-def timed_calls(runs: Sequence[tuple[object, str, int]], rounds: int, batch: int) -> int:
+def timed_calls(runs: Sequence[tuple[Denoiser, str, int]], rounds: int, batch: int) -> int:
     """Calls of all rounds and of the one before them."""
     return (rounds + 1) * batch * sum(network_calls(method, steps) for _, method, steps in runs)
 
 
 @experiment("times", calls=timed_calls)
 def times_of(
-    bench: Workbench,
-    runs: Sequence[tuple[object, str, int]],
+    bench: Any,  # a Workbench around a network with a U-Net
+    runs: Sequence[tuple[Denoiser, str, int]],
     rounds: int,
     batch: int,
     sigma_max: float,
     again: int,
     machine: str,
 ) -> Arrays:
-    """Seconds (runs, rounds) of generations. ``again`` and ``machine`` tell one measurement from another."""
+    """Seconds (runs, rounds) of generations. ``again`` and ``machine`` tell one measurement from
+    another."""
     x = starting_noise(bench.denoiser.sample_shape, range(batch), sigma_max, 0).to(bench.device)
     seconds = np.zeros((rounds + 1, len(runs)))
     with torch.no_grad():
@@ -264,23 +313,38 @@ def times_of(
 
 @planned
 def wall_times(
-    study: Study, runs: Mapping[str, tuple[object, str, int]], rounds: int = 5, batch: int = 32, again: int = 0
+    study: Study,
+    runs: Mapping[str, tuple[Denoiser, str, int]],
+    rounds: int = 5,
+    batch: int = 32,
+    again: int = 0,
 ) -> Plan[dict[str, np.ndarray]]:
-    """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name -> (denoiser, method, steps).
+    """Seconds (rounds,) of whole generations of ``batch`` images by each of ``runs``, name ->
+    (denoiser, method, steps).
 
-    Interleaved: every round runs each once, in turn, after a first round that does not count, so that a machine that gets slower or busier does so for all. No compiled code
-    on any side. Remembered with the name of the machine: figures can be redrawn; ``again`` is a number to change when it is to be measured anew.
+    Interleaved: every round runs each once, in turn, after a first round that does not count, so
+    that a machine that gets slower or busier does so for all. No compiled code on any side.
+    Remembered with the name of the machine: figures can be redrawn; ``again`` is a number to change
+    when it is to be measured anew.
     """
     rounds = checks.positive_int("rounds", rounds, minimum=5)
-    settings = {"rounds": rounds, "batch": batch, "sigma_max": study.profile.sigma_max, "again": again}
+    settings = {
+        "rounds": rounds,
+        "batch": batch,
+        "sigma_max": study.profile.sigma_max,
+        "again": again,
+    }
     return Plan(
-        times_of.chunks([settings], bench=study.bench, runs=list(runs.values()), machine=machine(study.device)),
+        times_of.chunks(
+            [settings], bench=study.bench, runs=list(runs.values()), machine=machine(study.device)
+        ),
         "times of generations",
         lambda results: dict(zip(runs, results[0]["times"], strict=True)),
     )
 
 
 def time_ratio(times: Mapping[str, np.ndarray], name: str, base: str) -> tuple[float, float, float]:
-    """Median, least and greatest of the rounds' ratios time(name) / time(base): paired within each round."""
+    """Median, least and greatest of the rounds' ratios time(name) / time(base): paired within each
+    round."""
     ratios = (times[name] / times[base]).tolist()
     return statistics.median(ratios), min(ratios), max(ratios)

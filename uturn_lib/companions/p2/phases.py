@@ -18,7 +18,12 @@ from ...support import checks
 
 def _map(effects: np.ndarray, least: int) -> np.ndarray:
     effects = np.asarray(effects, dtype=float)
-    if effects.ndim != 3 or effects.shape[1] < least or effects.shape[2] < 2 or not np.isfinite(effects).all():
+    if (
+        effects.ndim != 3
+        or effects.shape[1] < least
+        or effects.shape[2] < 2
+        or not np.isfinite(effects).all()
+    ):
         raise ValueError(
             f"effects has shape {effects.shape}; finite (parts, windows, samples) with at least {least} windows and 2 samples are needed"
         )
@@ -48,7 +53,9 @@ def best_borders(columns: np.ndarray, count: int) -> np.ndarray:
     return np.array(choices)[np.stack(totals, -1).argmin(-1)]
 
 
-def change_points(edges: Sequence[float], effects: np.ndarray, count: int = 2, seed: int = 0) -> list[Estimate]:
+def change_points(
+    edges: Sequence[float] | np.ndarray, effects: np.ndarray, count: int = 2, seed: int = 0
+) -> list[Estimate]:
     """Noise levels at which the profile over the parts changes: the least-squares split of the map's columns into ``count + 1`` phases.
 
     ``edges`` (windows + 1,): borders of the windows, decreasing. Intervals by bootstrap over the samples; values are edges: the windows limit the resolution.
@@ -61,9 +68,14 @@ def change_points(edges: Sequence[float], effects: np.ndarray, count: int = 2, s
         raise ValueError(
             f"edges: {len(edges)} given for {effects.shape[1]} windows; one more than windows, decreasing, is needed"
         )
-    draws = np.random.default_rng(seed).integers(effects.shape[2], size=(RESAMPLES // 2, effects.shape[2]))
+    draws = np.random.default_rng(seed).integers(
+        effects.shape[2], size=(RESAMPLES // 2, effects.shape[2])
+    )
     resampled = np.stack([effects[..., rows].mean(-1) for rows in draws])
-    found, best = edges[best_borders(resampled, count)], edges[best_borders(effects.mean(-1), count)]
+    found, best = (
+        edges[best_borders(resampled, count)],
+        edges[best_borders(effects.mean(-1), count)],
+    )
     return [Estimate(float(best[k]), *interval(found[:, k])) for k in range(count)]
 
 
@@ -84,7 +96,9 @@ def profile_agreement(
     """
     effects = _map(effects, 2)
     if not all(effects[:, part].shape[1] for part in (first, second)):
-        raise ValueError(f"first = {first}, second = {second}: a phase without windows of the {effects.shape[1]}")
+        raise ValueError(
+            f"first = {first}, second = {second}: a phase without windows of the {effects.shape[1]}"
+        )
     phases = [effects[:, part].mean(1) for part in (first, second)]  # (parts, samples)
     count, random = effects.shape[2], np.random.default_rng(seed)
     if count < 4:
@@ -94,12 +108,15 @@ def profile_agreement(
     for half in (order[:, : count // 2], order[:, count // 2 :]):
         halves.append(np.take_along_axis(half, random.integers(half.shape[1], size=half.shape), 1))
     means = [[phase[:, rows].mean(-1) for rows in halves] for phase in phases]  # (parts, resamples)
-    between = (rank_correlation(means[0][0], means[1][1]) + rank_correlation(means[0][1], means[1][0])) / 2
+    between = (
+        rank_correlation(means[0][0], means[1][1]) + rank_correlation(means[0][1], means[1][0])
+    ) / 2
     within = (rank_correlation(*means[0]) + rank_correlation(*means[1])) / 2
-    return tuple(
-        Estimate(float(np.median(values)), *interval(values, confidence))
-        for values in (between, within, within - between)
-    )
+
+    def estimate(values: np.ndarray) -> Estimate:
+        return Estimate(float(np.median(values)), *interval(values, confidence))
+
+    return estimate(between), estimate(within), estimate(within - between)
 
 
 def shares(effects: np.ndarray, floor: float = 1e-4) -> np.ndarray:

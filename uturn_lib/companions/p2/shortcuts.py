@@ -87,7 +87,10 @@ class ShortcutDenoiser(AroundUNet):
         return [cut.part for cut in self.cuts if cut.low <= sigma < cut.high]
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        with as_written(self.denoiser.unet), left_out(self.denoiser.unet, self.missing(one_level(sigma))):
+        with (
+            as_written(self.denoiser.unet),
+            left_out(self.denoiser.unet, self.missing(one_level(sigma))),
+        ):
             return self.denoiser(x, sigma, labels)
 
 
@@ -123,7 +126,7 @@ class CachedDenoiser(AroundUNet):
     def _kept(self) -> Iterator[None]:
         """A full call; what the last stage but one hands up is kept."""
 
-        def keep(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+        def keep(module: nn.Module, arguments: tuple, output) -> None:
             self._deep = output
 
         handle = self.denoiser.unet.up_blocks[-2].register_forward_hook(keep)
@@ -150,7 +153,9 @@ class CachedDenoiser(AroundUNet):
 def _placeholders(count: int) -> Callable:
     """An encoder stage that computes nothing; the skips that it hands on are read by nobody."""
 
-    def forward(hidden_states: Tensor, temb: Tensor | None = None, *others: object) -> tuple[Tensor, tuple]:
+    def forward(
+        hidden_states: Tensor, temb: Tensor | None = None, *others: object
+    ) -> tuple[Tensor, tuple]:
         return hidden_states, (hidden_states,) * count
 
     return forward
@@ -177,7 +182,11 @@ def operations(denoiser, sigma: float = 1.0) -> int:
     network = denoiser.denoiser if isinstance(denoiser, AroundUNet) else denoiser
     like = next(iter(network.parameters()))
     # Attention as plain matrix products: the fused kernels of a CPU are not counted.
-    with as_written(network.unet), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with (
+        as_written(network.unet),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
         denoiser(torch.zeros(1, *denoiser.sample_shape, device=like.device), sigma)
     return counter.get_total_flops()
 
@@ -198,5 +207,7 @@ def part_costs(denoiser, parts: Sequence[Component]) -> list[float]:
     costs = []
     for part in parts:
         cut = Cut(part, 0.0, math.inf)
-        costs.append(0.0 if part.kind == "skip" else 1 - operations(ShortcutDenoiser(denoiser, [cut])) / full)
+        costs.append(
+            0.0 if part.kind == "skip" else 1 - operations(ShortcutDenoiser(denoiser, [cut])) / full
+        )
     return costs

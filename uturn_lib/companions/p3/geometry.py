@@ -44,12 +44,17 @@ class Shapes:
 
 
 @experiment(
-    *(item.name for item in fields(Shapes)), calls=lambda count, steps, method: count * network_calls(method, steps)
+    *(item.name for item in fields(Shapes)),
+    calls=lambda count, steps, method: count * network_calls(method, steps),
 )
-def shape(bench: Workbench, count: int, steps: int, method: str, sigma_max: float, seed: int) -> Arrays:
+def shape(
+    bench: Workbench, count: int, steps: int, method: str, sigma_max: float, seed: int
+) -> Arrays:
     """The arrays of :class:`Shapes`."""
     x = starting_noise(bench.denoiser.sample_shape, range(count), sigma_max, seed).to(bench.device)
-    walked = list(reverse(bench.denoiser, x, sampling_grid(bench.denoiser, steps, sigma_max), method))
+    walked = list(
+        reverse(bench.denoiser, x, sampling_grid(bench.denoiser, steps, sigma_max), method)
+    )
     return measured(
         [step.sigma for step in walked[:-1]],
         torch.stack([step.x.cpu() for step in walked]),
@@ -59,13 +64,29 @@ def shape(bench: Workbench, count: int, steps: int, method: str, sigma_max: floa
 
 @planned
 def shapes(
-    bench: Workbench, count: int, steps: int = 20, method: str = "euler", sigma_max: float = 80.0, seed: int = 0
+    bench: Workbench,
+    count: int,
+    steps: int = 20,
+    method: str = "euler",
+    sigma_max: float = 80.0,
+    seed: int = 0,
 ) -> Plan[Shapes]:
     """Follow ``count`` generations from noise by the probability flow (Euler's method in 20 steps, as published)."""
-    count, steps = checks.positive_int("count", count), checks.positive_int("steps", steps, minimum=3)
-    settings = {"count": count, "steps": steps, "method": method, "sigma_max": sigma_max, "seed": seed}
+    count, steps = (
+        checks.positive_int("count", count),
+        checks.positive_int("steps", steps, minimum=3),
+    )
+    settings = {
+        "count": count,
+        "steps": steps,
+        "method": method,
+        "sigma_max": sigma_max,
+        "seed": seed,
+    }
     return Plan(
-        shape.chunks([settings], bench=bench.bench), "shapes of trajectories", lambda results: Shapes(**results[0])
+        shape.chunks([settings], bench=bench.bench),
+        "shapes of trajectories",
+        lambda results: Shapes(**results[0]),
     )
 
 
@@ -94,9 +115,13 @@ def steps_for(method: str, calls: int) -> int:
     return (checks.positive_int("calls", calls) - 1) // CALLS[method] + 1
 
 
-def budgeted_calls(methods: Sequence[str], budgets: Sequence[int], count: int, reference_steps: int) -> int:
+def budgeted_calls(
+    methods: Sequence[str], budgets: Sequence[int], count: int, reference_steps: int
+) -> int:
     """Calls of all runs of :func:`solver_errors`."""
-    runs = [network_calls(method, steps_for(method, calls)) for method in methods for calls in budgets]
+    runs = [
+        network_calls(method, steps_for(method, calls)) for method in methods for calls in budgets
+    ]
     return count * (network_calls("heun", reference_steps) + sum(runs))
 
 
@@ -119,7 +144,10 @@ def errors_of_solvers(
 
     exact = end("heun", reference_steps)
     errors = [
-        [(end(method, steps_for(method, calls)) - exact).flatten(1).norm(dim=1).cpu().numpy() for calls in budgets]
+        [
+            (end(method, steps_for(method, calls)) - exact).flatten(1).norm(dim=1).cpu().numpy()
+            for calls in budgets
+        ]
         for method in methods
     ]
     return {"errors": np.array(errors)}
@@ -138,13 +166,25 @@ def solver_errors(
     """Distance (methods, budgets, N) of each generation from the one that Heun's method reaches in ``reference_steps``, at equal numbers of calls."""
     for method in methods:
         checks.one_of("methods", method, CALLS)
-    settings = {"methods": list(methods), "budgets": list(budgets), "count": count, "sigma_max": sigma_max}
-    chunks = errors_of_solvers.chunks([settings], bench=bench.bench, seed=seed, reference_steps=reference_steps)
+    settings = {
+        "methods": list(methods),
+        "budgets": list(budgets),
+        "count": count,
+        "sigma_max": sigma_max,
+    }
+    chunks = errors_of_solvers.chunks(
+        [settings], bench=bench.bench, seed=seed, reference_steps=reference_steps
+    )
     return Plan(chunks, "errors of solvers", lambda results: results[0]["errors"])
 
 
 def convergence(
-    denoiser: Denoiser, x: Tensor, methods: Sequence[str], steps: Sequence[int], sigma_max: float, stop: float
+    denoiser: Denoiser,
+    x: Tensor,
+    methods: Sequence[str],
+    steps: Sequence[int],
+    sigma_max: float,
+    stop: float,
 ) -> dict[str, np.ndarray]:
     """Root-mean-square error (len(steps),) of each method's state at ``stop`` > 0, from ``x`` (B, *sample) at ``sigma_max``, against Heun's with eight times the most steps.
 
@@ -157,13 +197,19 @@ def convergence(
 
     exact = state("heun", 8 * max(steps))
     return {
-        method: np.array([float((state(method, number) - exact).pow(2).mean().sqrt()) for number in steps])
+        method: np.array(
+            [float((state(method, number) - exact).pow(2).mean().sqrt()) for number in steps]
+        )
         for method in methods
     }
 
 
 def fixed_points(
-    images: Tensor, x: Tensor, bandwidths: Sequence[float], rounds: int = 200, tolerance: float = 1e-3
+    images: Tensor,
+    x: Tensor,
+    bandwidths: Sequence[float],
+    rounds: int = 200,
+    tolerance: float = 1e-3,
 ) -> list[int]:
     """How many different points mean shift over ``images`` (N, *sample) reaches from ``x`` (B, *sample), for each bandwidth held fixed.
 

@@ -14,7 +14,9 @@ from ...support import checks
 def _flat(name: str, path: Tensor, least: int = 2) -> Tensor:
     if not isinstance(path, Tensor) or path.ndim < 3 or len(path) < least:
         shape = tuple(path.shape) if isinstance(path, Tensor) else type(path).__name__
-        raise ValueError(f"{name} has shape {shape}; (S, B, ...) with at least {least} states is needed")
+        raise ValueError(
+            f"{name} has shape {shape}; (S, B, ...) with at least {least} states is needed"
+        )
     return path.double().flatten(2)
 
 
@@ -42,7 +44,9 @@ def distance_to_end(path: Tensor) -> Tensor:
 def monotone(distances: Tensor, tolerance: float = 0.0) -> Tensor:
     """Whether ``distances`` (S, B) never grow by more than ``tolerance``, (B,) booleans."""
     if distances.ndim != 2 or len(distances) < 2:
-        raise ValueError(f"distances has shape {tuple(distances.shape)}; (S, B) with at least 2 states is needed")
+        raise ValueError(
+            f"distances has shape {tuple(distances.shape)}; (S, B) with at least 2 states is needed"
+        )
     return (distances.diff(dim=0) <= tolerance).all(0)
 
 
@@ -50,7 +54,9 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
     """Cosine (S, B) between two paths of vectors, state by state."""
     first, second = _flat("first", first, 1), _flat("second", second, 1)
     if first.shape != second.shape:
-        raise ValueError(f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}; they must be equal")
+        raise ValueError(
+            f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}; they must be equal"
+        )
     return torch.nn.functional.cosine_similarity(first, second, dim=2, eps=1e-300)
 
 
@@ -62,7 +68,9 @@ def explained_variance(path: Tensor, components: int = 3) -> Tensor:
     components = checks.positive_int("components", components)
     states = _flat("path", path).transpose(0, 1)  # (B, S, D)
     centred = states - states.mean(1, keepdim=True)
-    values = torch.linalg.eigvalsh(centred @ centred.transpose(1, 2)).clamp(min=0).flip(1)  # the S x S products
+    values = (
+        torch.linalg.eigvalsh(centred @ centred.transpose(1, 2)).clamp(min=0).flip(1)
+    )  # the S x S products
     if components > values.shape[1]:
         raise ValueError(f"components = {components} is more than the {values.shape[1]} states")
     return (values.cumsum(1) / values.sum(1, keepdim=True).clamp(min=1e-300))[:, :components].T

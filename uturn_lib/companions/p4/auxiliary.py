@@ -61,11 +61,14 @@ class SubspaceMixture(ExactDenoiser):
                 f"beside {count} leading coordinates"
             )
         if bool((self.rest < 0).any()):
-            raise ValueError(f"rest holds a variance of {float(self.rest.min()):g}; none may be negative")
+            raise ValueError(
+                f"rest holds a variance of {float(self.rest.min()):g}; none may be negative"
+            )
         self.leading, self.count, self.sample_shape = leading, count, tuple(self.mean.shape)
         self.flat_mean = self.mean.flatten()
         self.fingerprint = (
-            fingerprint or content_hash(self.flat_mean, self.vectors, self.rest) + leading.fingerprint[:16]
+            fingerprint
+            or content_hash(self.flat_mean, self.vectors, self.rest) + leading.fingerprint[:16]
         )
 
     @classmethod
@@ -80,9 +83,9 @@ class SubspaceMixture(ExactDenoiser):
         return turned[:, : self.count], turned[:, self.count :]
 
     def _image(self, leading: Tensor, rest: Tensor) -> Tensor:
-        flat = torch.cat([leading, rest], dim=1) @ self.parameter("vectors", leading).T + self.parameter(
-            "flat_mean", leading
-        )
+        flat = torch.cat([leading, rest], dim=1) @ self.parameter(
+            "vectors", leading
+        ).T + self.parameter("flat_mean", leading)
         return flat.reshape(-1, *self.sample_shape)
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
@@ -107,14 +110,23 @@ class SubspaceMixture(ExactDenoiser):
         """One draw of the law with noise of level ``sigma`` per seed, float64 (B, *sample)."""
         sigma = checks.noise_level("sigma", sigma)
         leading, _ = self.leading.sample(seeds)
-        others = [int(np.random.SeedSequence([int(seed), 1]).generate_state(1, np.uint64)[0]) for seed in seeds]
-        noise = NoiseStream(others, (len(self.flat_mean),)).normal()  # independent of the draws of the leading part
+        others = [
+            int(np.random.SeedSequence([int(seed), 1]).generate_state(1, np.uint64)[0])
+            for seed in seeds
+        ]
+        noise = NoiseStream(
+            others, (len(self.flat_mean),)
+        ).normal()  # independent of the draws of the leading part
         leading = leading + sigma * noise[:, : self.count]
         return self._image(leading, noise[:, self.count :] * (self.rest + sigma**2).sqrt())
 
 
 def fit_mixture(
-    gaussian: GaussianDenoiser, images: Tensor, coordinates: int = 40, components: int = 20, seed: int = 0
+    gaussian: GaussianDenoiser,
+    images: Tensor,
+    coordinates: int = 40,
+    components: int = 20,
+    seed: int = 0,
 ) -> SubspaceMixture:
     """A Dirichlet-process mixture (scikit-learn's ``BayesianGaussianMixture``) of the leading ``coordinates`` of ``images`` (N, *sample).
 
@@ -132,9 +144,14 @@ def fit_mixture(
         )
     vectors, values = leading_basis(gaussian), gaussian.eigenvalues.flip(0)
     turned = torch.cat(
-        [(part.double().flatten(1) - gaussian.flat_mean) @ vectors[:, :coordinates] for part in images.split(4096)]
+        [
+            (part.double().flatten(1) - gaussian.flat_mean) @ vectors[:, :coordinates]
+            for part in images.split(4096)
+        ]
     ).numpy()
-    scale = np.sqrt(values[:coordinates].clamp(min=1e-12).numpy())  # the fit sees coordinates of unit variance
+    scale = np.sqrt(
+        values[:coordinates].clamp(min=1e-12).numpy()
+    )  # the fit sees coordinates of unit variance
     found = BayesianGaussianMixture(
         n_components=components,
         weight_concentration_prior_type="dirichlet_process",

@@ -25,15 +25,27 @@ def cumulative_gap(sigmas: Sequence[float], squares: Tensor | np.ndarray) -> np.
     """
     levels = np.asarray([checks.noise_level("sigmas", s, allow_zero=False) for s in sigmas])
     squares = np.asarray(squares, dtype=float)
-    if squares.ndim != 2 or len(squares) != len(levels) or len(levels) < 2 or not (np.diff(levels) > 0).all():
-        raise ValueError(f"squares has shape {squares.shape}; (S, N) at S >= 2 increasing levels is needed")
+    if (
+        squares.ndim != 2
+        or len(squares) != len(levels)
+        or len(levels) < 2
+        or not (np.diff(levels) > 0).all()
+    ):
+        raise ValueError(
+            f"squares has shape {squares.shape}; (S, N) at S >= 2 increasing levels is needed"
+        )
     if not np.isfinite(squares).all() or squares.min() < 0:
-        raise ValueError("squares holds NaN, infinite or negative values; for a difference subtract two gaps")
+        raise ValueError(
+            "squares holds NaN, infinite or negative values; for a difference subtract two gaps"
+        )
     integrand = squares / levels[:, None] ** 2
     mean = integrand.mean(1)
     trapezia = np.diff(np.log(levels))[:, None] * (integrand[1:] + integrand[:-1]) / 2
     pieces = (
-        trapezia * (logarithmic_mean(mean[:-1], mean[1:]) / np.maximum((mean[:-1] + mean[1:]) / 2, 1e-300))[:, None]
+        trapezia
+        * (logarithmic_mean(mean[:-1], mean[1:]) / np.maximum((mean[:-1] + mean[1:]) / 2, 1e-300))[
+            :, None
+        ]
     )
     return np.concatenate([np.zeros((1, squares.shape[1])), pieces.cumsum(0)])
 
@@ -55,7 +67,9 @@ def logarithmic_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(plain, (a + b) / 2, (b - a) / np.where(plain, 1.0, ratio))
 
 
-def gaussian_gap(eigenvalues: Tensor, believed: Tensor, sigma_low: float, sigma_high: float) -> float:
+def gaussian_gap(
+    eigenvalues: Tensor, believed: Tensor, sigma_low: float, sigma_high: float
+) -> float:
     """G between two levels when data are N(mu, lambda) and the model believes N(mu, ``believed``), same axes: closed form by mode.
 
     ``E|D - D*|^2 = sum (K' - K)^2 (lambda + sigma^2)``, K = lambda / (lambda + sigma^2); the integral is done in v = sigma^2.
@@ -70,7 +84,9 @@ def gaussian_gap(eigenvalues: Tensor, believed: Tensor, sigma_low: float, sigma_
     def antiderivative(v: float) -> Tensor:
         return 0.5 * ((((b + v) / (a + v)).log()) + safe / (a + v))
 
-    value = torch.where(equal, torch.zeros_like(difference), antiderivative(high) - antiderivative(low))
+    value = torch.where(
+        equal, torch.zeros_like(difference), antiderivative(high) - antiderivative(low)
+    )
     return float(value.sum())
 
 
@@ -88,12 +104,16 @@ def monte_carlo_kl(log_p: Tensor, log_q: Tensor) -> Estimate:
     """KL[p | q] from log densities of the same N samples of p, with a 95 % bootstrap interval over them."""
     differences = (torch.as_tensor(log_p) - torch.as_tensor(log_q)).double().numpy()
     if differences.ndim != 1 or len(differences) < 2:
-        raise ValueError(f"log_p and log_q have shape {differences.shape}; (N,) with at least 2 samples is needed")
+        raise ValueError(
+            f"log_p and log_q have shape {differences.shape}; (N,) with at least 2 samples is needed"
+        )
     means = np.concatenate([differences[rows].mean(1) for rows in resample_rows(len(differences))])
     return Estimate(float(differences.mean()), *interval(means))
 
 
-def optimal_time(sigmas: Sequence[float], gap: np.ndarray, kl: np.ndarray, seed: int = 0) -> Estimate:
+def optimal_time(
+    sigmas: Sequence[float], gap: np.ndarray, kl: np.ndarray, seed: int = 0
+) -> Estimate:
     """The level that minimises ``mean gap + kl``, with a 95 % interval by bootstrap over the samples.
 
     ``gap`` (S, N) from :func:`cumulative_gap`; ``kl`` (S,) known, (S, N) of the same samples (resampled together), or (S, M) of M others. On a grid the answer is one of its levels.
@@ -107,7 +127,9 @@ def optimal_time(sigmas: Sequence[float], gap: np.ndarray, kl: np.ndarray, seed:
     found = []
     for _ in range(500):
         rows = random.integers(gap.shape[1], size=gap.shape[1])
-        others = rows if kl.shape[1] == gap.shape[1] else random.integers(kl.shape[1], size=kl.shape[1])
+        others = (
+            rows if kl.shape[1] == gap.shape[1] else random.integers(kl.shape[1], size=kl.shape[1])
+        )
         a, b = gap[:, rows].mean(1), kl[:, others].mean(1)
         found.append(levels[int((a + b).argmin())])
     best = levels[int((gap.mean(1) + kl.mean(1)).argmin())]

@@ -16,7 +16,15 @@ from torch import Tensor
 
 from ...data.sets import ImageSet
 from ...denoisers import Denoiser, GaussianDenoiser, GaussianMixtureDenoiser, sigma_range
-from ...experiments.engine import Arrays, Plan, block_ranges, described, experiment, planned, stack_levels
+from ...experiments.engine import (
+    Arrays,
+    Plan,
+    block_ranges,
+    described,
+    experiment,
+    planned,
+    stack_levels,
+)
 from ...experiments.study import Study, Workbench
 from ...noise import SIGMA_MIN, karras_sigmas, proportional_steps
 from ...sampling import final, reverse, sampling_grid
@@ -33,7 +41,9 @@ FITTED = 10_000  # it is fitted to so many training images at most
 @experiment("weights", "means", "covariances")
 def leading_mixture(data: ImageSet, count: int, coordinates: int, components: int) -> Arrays:
     """The Gaussian mixture in the leading principal components of the first ``count`` images of ``data``."""
-    found = fit_mixture(GaussianDenoiser.fit(data.images), data.images[:count], coordinates, components).leading
+    found = fit_mixture(
+        GaussianDenoiser.fit(data.images), data.images[:count], coordinates, components
+    ).leading
     return {
         "weights": found.weights.numpy(),
         "means": found.means.numpy(),
@@ -44,7 +54,9 @@ def leading_mixture(data: ImageSet, count: int, coordinates: int, components: in
 def auxiliary_mixture(study: Study) -> SubspaceMixture:
     """The profile's auxiliary mixture (``auxiliary.fit_mixture``), fitted once."""
     stored = leading_mixture(study.train, min(FITTED, len(study.train)), COORDINATES, COMPONENTS)
-    leading = GaussianMixtureDenoiser(*(torch.from_numpy(stored[name]) for name in leading_mixture.results))
+    leading = GaussianMixtureDenoiser(
+        *(torch.from_numpy(stored[name]) for name in leading_mixture.results)
+    )
     return SubspaceMixture.of(study.gaussian, leading)
 
 
@@ -58,16 +70,32 @@ class Squares:
 
 @experiment("squares", calls=lambda images: len(images))
 def squares_at(
-    bench: Workbench, others: Sequence[Denoiser], target: Denoiser | None, images: Tensor, sigma: float, seed: int
+    bench: Workbench,
+    others: Sequence[Denoiser],
+    target: Denoiser | None,
+    images: Tensor,
+    sigma: float,
+    seed: int,
 ) -> Arrays:
     """``|D - target|^2`` (1 + others, N) of the bench's denoiser and the ``others`` at one level."""
-    eps = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:], dtype=torch.float32).normal()
+    eps = NoiseStream(
+        sample_seeds(seed, range(len(images)), "forward"), images.shape[1:], dtype=torch.float32
+    ).normal()
     x = images + sigma * eps
     with torch.no_grad():
         aim = images if target is None else target(x, sigma)
-        network = torch.cat([bench.denoiser(part.to(bench.device), sigma).cpu() for part in x.split(bench.batch_size)])
+        network = torch.cat(
+            [
+                bench.denoiser(part.to(bench.device), sigma).cpu()
+                for part in x.split(bench.batch_size)
+            ]
+        )
         answers = [network, *(one(x, sigma) for one in others)]
-        return {"squares": torch.stack([(a - aim).double().flatten(1).square().sum(1) for a in answers]).numpy()}
+        return {
+            "squares": torch.stack(
+                [(a - aim).double().flatten(1).square().sum(1) for a in answers]
+            ).numpy()
+        }
 
 
 @planned
@@ -90,7 +118,8 @@ def squared_distances(
         squares_at.chunks(rows, bench=bench.bench, **given),
         "errors of denoisers",
         lambda results: Squares(
-            tuple(sigmas), {name: np.stack([r["squares"][k] for r in results]) for k, name in enumerate(names)}
+            tuple(sigmas),
+            {name: np.stack([r["squares"][k] for r in results]) for k, name in enumerate(names)},
         ),
     )
 
@@ -98,7 +127,9 @@ def squared_distances(
 def flow_levels(times: Sequence[float], steps: int, lowest: float) -> list[float]:
     """Increasing levels of the flow: a Karras grid of ``steps`` levels from ``lowest`` to the last of ``times``, and the ``times`` themselves."""
     grid = karras_sigmas(steps, times[-1], lowest)[:-1].tolist()
-    return sorted({*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)})
+    return sorted(
+        {*times, *(level for level in grid if min(abs(level / time - 1) for time in times) > 0.02)}
+    )
 
 
 def ascent_calls(images: Tensor, times: Sequence[float], steps: int) -> int:
@@ -108,7 +139,12 @@ def ascent_calls(images: Tensor, times: Sequence[float], steps: int) -> int:
 
 @experiment("log_p", "latent", calls=ascent_calls)
 def ascents(
-    bench: Workbench, images: Tensor, priors: Sequence[Prior | None], times: Sequence[float], steps: int, seed: int
+    bench: Workbench,
+    images: Tensor,
+    priors: Sequence[Prior | None],
+    times: Sequence[float],
+    steps: int,
+    seed: int,
 ) -> Arrays:
     """log p (priors, times, N) of ``images``, and root mean squares (times, N) of their states."""
     low, high = sigma_range(bench.denoiser)
@@ -116,10 +152,15 @@ def ascents(
     for time in times:
         checks.noise_level("times", time, highest=high, lowest=lowest)
     levels = flow_levels(times, steps, lowest)
-    noise = NoiseStream(sample_seeds(seed, range(len(images)), "forward"), images.shape[1:]).normal()
+    noise = NoiseStream(
+        sample_seeds(seed, range(len(images)), "forward"), images.shape[1:]
+    ).normal()
     start = images.double() + levels[0] * noise
     power = float(start.square().mean())
-    log_p, latent = np.zeros((len(priors), len(times), len(start))), np.zeros((len(times), len(start)))
+    log_p, latent = (
+        np.zeros((len(priors), len(times), len(start))),
+        np.zeros((len(times), len(start))),
+    )
     for first in range(0, len(start), bench.batch_size):  # derivatives need memory
         part = slice(first, first + bench.batch_size)
         x = start[part].to(bench.device)
@@ -129,8 +170,12 @@ def ascents(
                 continue
             row, end = times.index(level), state.cpu()
             for k, prior in enumerate(priors):
-                log_p[k, row, part] = (prior_log_prob(end, level, prior) + total.cpu()).double().numpy()
-            latent[row, part] = (end.flatten(1).square().mean(1) / (level**2 + power)).sqrt().double().numpy()
+                log_p[k, row, part] = (
+                    (prior_log_prob(end, level, prior) + total.cpu()).double().numpy()
+                )
+            latent[row, part] = (
+                (end.flatten(1).square().mean(1) / (level**2 + power)).sqrt().double().numpy()
+            )
     return {"log_p": log_p, "latent": latent}
 
 
@@ -150,25 +195,42 @@ def flow_likelihoods(
     of the images)^(1/2), which is 1 where the flow has done its work.
     """
     times = [checks.noise_level("times", time, lowest=SIGMA_MIN) for time in times]
-    if not times or any(a >= b for a, b in zip(times, times[1:], strict=False)) or times[0] <= SIGMA_MIN:
+    if (
+        not times
+        or any(a >= b for a, b in zip(times, times[1:], strict=False))
+        or times[0] <= SIGMA_MIN
+    ):
         raise ValueError(f"times = {times} must increase, from above {SIGMA_MIN:g}")
     for name in priors:
         if name in ("none", "latent"):
             raise ValueError(f"priors: the name {name!r} is taken")
     described("priors", priors)
-    given = {"images": images, "priors": [None, *priors.values()], "times": times, "steps": steps, "seed": seed}
+    given = {
+        "images": images,
+        "priors": [None, *priors.values()],
+        "times": times,
+        "steps": steps,
+        "seed": seed,
+    }
     return Plan(
         ascents.chunks([given], bench=bench.bench),
         "likelihoods",
         lambda results: (
-            dict(zip(("none", *priors), results[0]["log_p"], strict=True)) | {"latent": results[0]["latent"]}
+            dict(zip(("none", *priors), results[0]["log_p"], strict=True))
+            | {"latent": results[0]["latent"]}
         ),
     )
 
 
 @experiment("y0", calls=lambda count, steps: count * steps)
 def from_auxiliary(
-    bench: Workbench, law: SubspaceMixture, sigma_u: float, steps: int, seed: int, first: int, count: int
+    bench: Workbench,
+    law: SubspaceMixture,
+    sigma_u: float,
+    steps: int,
+    seed: int,
+    first: int,
+    count: int,
 ) -> Arrays:
     """Samples ``first``, ``first`` + 1, ... of the reverse process begun at ``sigma_u`` from the noisy ``law``."""
     indices = range(first, first + count)

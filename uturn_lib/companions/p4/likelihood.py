@@ -56,8 +56,14 @@ def flow_log_prob(
     """
     low, high = sigma_range(denoiser)
     sigma_max = checks.noise_level("sigma_max", sigma_max, highest=high, allow_zero=False)
-    sigma_min = checks.noise_level("sigma_min", sigma_min, highest=sigma_max, allow_zero=False, lowest=low)
-    levels = karras_sigmas(checks.positive_int("steps", steps, minimum=2), sigma_max, sigma_min)[:-1].flip(0).tolist()
+    sigma_min = checks.noise_level(
+        "sigma_min", sigma_min, highest=sigma_max, allow_zero=False, lowest=low
+    )
+    levels = (
+        karras_sigmas(checks.positive_int("steps", steps, minimum=2), sigma_max, sigma_min)[:-1]
+        .flip(0)
+        .tolist()
+    )
     *_, (state, total) = ascend(denoiser, x, levels, trace, seed, labels)
     return Likelihood(prior_log_prob(state, sigma_max, prior) + total, total, state)
 
@@ -79,7 +85,10 @@ def ascend(
     checks.one_of("trace", trace, TRACES)
     checks.samples("x", x, getattr(denoiser, "sample_shape", None))
     low, high = sigma_range(denoiser)
-    levels = [checks.noise_level("levels", level, highest=high, allow_zero=False, lowest=low) for level in levels]
+    levels = [
+        checks.noise_level("levels", level, highest=high, allow_zero=False, lowest=low)
+        for level in levels
+    ]
     if len(levels) < 2 or any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
         raise ValueError(f"levels must increase strictly, two at least, got {levels[:3]} ...")
     numbers = range(len(x)) if indices is None else indices
@@ -88,7 +97,9 @@ def ascend(
     return _ascend(denoiser, x, levels, trace, sample_seeds(seed, numbers, "probe"), labels)
 
 
-def _ascend(denoiser, x: Tensor, levels: list[float], trace: str, seeds: list[int], labels: Tensor | None):
+def _ascend(
+    denoiser, x: Tensor, levels: list[float], trace: str, seeds: list[int], labels: Tensor | None
+):
     probe = None
     if trace == "hutchinson":
         probe = NoiseStream(seeds, x.shape[1:], x.device).normal().sign()
@@ -131,7 +142,9 @@ def prior_log_prob(x: Tensor, sigma: float, prior: Prior | None = None) -> Tenso
     if prior is not None:
         return prior.log_prob(x, sigma)
     flat = x.flatten(1)
-    return -0.5 * (flat.square().sum(1) / sigma**2 + flat.shape[1] * math.log(2 * math.pi * sigma**2))
+    return -0.5 * (
+        flat.square().sum(1) / sigma**2 + flat.shape[1] * math.log(2 * math.pi * sigma**2)
+    )
 
 
 def bits_per_dimension(log_prob: Tensor, dimension: int, levels: int = 256) -> Tensor:
