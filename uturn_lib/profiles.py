@@ -145,6 +145,8 @@ PROFILES = {
         ablated=10,
         paths=48,
         noun="digit",
+        second="faces",
+        second_ground_truths=100,
         description="5,000 MNIST digits, a network of 2 million parameters: "
         "minutes on a laptop's CPU",
     ),

@@ -92,6 +92,18 @@ def test_a_schedule_of_nothing_moves_nothing(study):
     assert none == 0 and float(still.max()) == 0 and some > 0 and float(moved.max()) > 0
 
 
+def test_schedules_keep_their_budget_and_their_saving(study):
+    judge = {"classifier_features": lambda x: x.flatten(-3), "predict": lambda x: x.flatten(-3).argmax(-1)}
+    found = dynamics.effect_map(study)
+    made = dynamics.schedules(SimpleNamespace(**vars(study), **judge), found)
+    assert made.largest(0.0) == 0 and made.largest(float("inf")) == max(made.moved)
+    k = made.cheapest(0.1)
+    assert made.saved(k) >= 0.1 > made.saved(k - 1)
+    assert made.cheapest(2.0) == len(made.ranked) and made.cheapest(0.0) == 0
+    x = 3 * torch.randn(2, *study.denoiser.sample_shape)
+    assert torch.equal(made.denoiser(study.denoiser, 0)(x, 3.0), study.denoiser(x, 3.0))
+
+
 def test_wall_times_are_interleaved_and_paired(study):
     asked = []
 

@@ -9,7 +9,15 @@ from torch import nn
 
 from uturn_lib import GaussianDenoiser, karras_sigmas, load_denoiser
 from uturn_lib.companions.p2.ablation import components, switched_off
-from uturn_lib.companions.p2.shortcuts import CachedDenoiser, Cut, ShortcutDenoiser, left_out, operations, part_costs
+from uturn_lib.companions.p2.shortcuts import (
+    CachedDenoiser,
+    Cut,
+    ShortcutDenoiser,
+    cached_saving,
+    left_out,
+    operations,
+    part_costs,
+)
 from uturn_lib.companions.p3 import solvers
 from uturn_lib.sampling import final
 
@@ -160,3 +168,13 @@ def test_compiled_networks_are_run_as_written():
     assert calls == [1]
     network(x, 1.0)
     assert calls == [1, 1]
+
+
+def test_saving_of_cached_features_counts_the_calls_in_between(network):
+    """None with every call full; one call of two against two of three saves as 1/2 to 2/3."""
+    assert cached_saving(network, 1, 6) == 0
+    half, two_thirds = cached_saving(network, 2, 6), cached_saving(network, 3, 6)
+    assert 0 < half < 0.5 and two_thirds / half == pytest.approx(4 / 3)
+    cached = CachedDenoiser(network, 2)
+    total = sum(operations(cached, sigma) for sigma in (5.0, 4.0, 3.0, 2.0, 1.0, 0.5))
+    assert 1 - total / (6 * operations(network)) == pytest.approx(half)

@@ -63,6 +63,21 @@ def test_digits_are_scikit_learns():
     assert torch.equal(torch.cat([train.labels, test.labels]).bincount(), torch.tensor(np.bincount(source.target)))
 
 
+def test_faces_are_scikit_images():
+    from skimage.data import lfw_subset
+
+    train, test = load_data("faces", "train"), load_data("faces", "test")
+    assert len(train) == len(test) == 100 and train.sample_shape == (1, 25, 25)
+    for split in (train, test):
+        assert split.labels.bincount().tolist() == [50, 50]
+    source = torch.from_numpy(lfw_subset()).float().flatten(1)  # 100 faces, then 100 patches of background
+    both = ((torch.cat([train.images, test.images]) + 1) / 2).flatten(1)
+    nearest = torch.cdist(both, source).argmin(1)
+    assert torch.equal(nearest.sort().values, torch.arange(200))  # each exactly once: no image in both splits
+    torch.testing.assert_close(both, source[nearest], rtol=0, atol=0.5 / 255 + 1e-6)  # to the grey level of 8 bits
+    assert torch.equal((nearest >= 100).long(), torch.cat([train.labels, test.labels]))
+
+
 def test_take_is_balanced_and_nested():
     test = load_data("mnist", "test")
     large, small = test.take(150), test.take(40)

@@ -109,6 +109,9 @@ def test_affinity_and_correlation_are_those_of_a_gaussian(study):
     fit, held_out = study.train.take(400).images, study.test.take(200).images
     found = experiments.affinity(study, study.gaussian, fit, held_out, SIGMAS[::5])
     assert affinity.affine_scale(SIGMAS[::5], found.residuals["components"], found.total).value == 0
+    assert all(left.high < 1e-5 for left in found.unexplained("gaussian"))  # an affine score leaves nothing
+    with pytest.raises(ValueError, match="basis = 'pixels'"):
+        found.unexplained("pixels")
     shrink = VARIANCES.numpy() / (VARIANCES.numpy() + np.array(SIGMAS[::5])[:, None] ** 2)
     np.testing.assert_allclose(found.slopes, shrink, rtol=1e-3)
     sweep, misses = experiments.multi_class(study), 0

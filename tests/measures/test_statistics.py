@@ -49,11 +49,35 @@ def test_heterogeneity_is_found_and_measured_where_it_is():
     assert found.expected < found.spread.low and np.corrcoef(np.log(found.levels), centres)[0, 1] > 0.95
 
 
-def test_bad_repeats_are_refused():
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_intervals_of_single_ground_truths_cover_their_transitions(floor):
+    rng = np.random.default_rng(2)
+    centres = rng.normal(1.0, 0.2, 150)
+    kept = repeats_of(centres, floor, 16, rng)
+    times = retention.individual_times(SIGMAS, kept, (1 + floor) / 2)
+    covered = np.mean([t.contains(np.exp(c)) for t, c in zip(times, centres, strict=True)])
+    assert 0.9 < covered <= 1  # the common width contains the spread: wide rather than narrow
+    found = retention.heterogeneity(SIGMAS, kept, (1 + floor) / 2, draws=10)
+    np.testing.assert_allclose([t.value for t in times], found.levels)
+
+
+def test_ranks_of_a_common_curve_contain_transitions_that_are_alike_and_no_others():
+    rng = np.random.default_rng(3)
+    for spread, inside in ((0.0, True), (0.4, False)):
+        kept = repeats_of(rng.normal(1.0, spread, 30), 0.0, 16, rng)
+        ranks = retention.common_curve_times(SIGMAS, kept)
+        medians = [rank.value for rank in ranks]
+        assert medians == sorted(medians)
+        times = np.sort([t.value for t in retention.individual_times(SIGMAS, kept)])
+        share = np.mean([rank.contains(t) for rank, t in zip(ranks, times, strict=True)])
+        assert (share > 0.8) == inside
+
+
+@pytest.mark.parametrize("judge", [retention.heterogeneity, retention.individual_times, retention.common_curve_times])
+@pytest.mark.parametrize("shape", [(10, 5), (10, 1, 5)])
+def test_bad_repeats_are_refused(judge, shape):
     with pytest.raises(ValueError, match="retained has shape"):
-        retention.heterogeneity(SIGMAS, np.ones((10, 5)))
-    with pytest.raises(ValueError, match="retained has shape"):
-        retention.heterogeneity(SIGMAS, np.ones((10, 1, 5)))
+        judge(SIGMAS, np.ones(shape))
 
 
 def test_class_entropy_of_known_laws():
@@ -162,6 +186,21 @@ def test_image_distances():
         quality.paired_distance(a, b[:1])
     with pytest.raises(ValueError, match="at least 2"):
         quality.unrelated_distance(a[:1])
+
+
+def test_a_difference_of_medians_is_paired():
+    """A common shift is exact whatever the spread; swapping changes the sign; independent noise is covered."""
+    rng = np.random.default_rng(0)
+    a = rng.exponential(2.0, 101)
+    shifted = estimate.median_difference(a + 0.3, a)
+    np.testing.assert_allclose([shifted.value, shifted.low, shifted.high], 0.3)
+    b = a + 0.1 * rng.standard_normal(101)
+    there, back = estimate.median_difference(a, b, seed=1), estimate.median_difference(b, a, seed=1)
+    np.testing.assert_allclose([there.value, there.low, there.high], [-back.value, -back.high, -back.low])
+    apart = bootstrap_median(a)
+    assert there.high - there.low < apart.high - apart.low  # what both share drops out
+    with pytest.raises(ValueError, match="101 values, b has 100"):
+        estimate.median_difference(a, b[:100])
 
 
 def test_the_bootstrap_of_a_median_covers_it():

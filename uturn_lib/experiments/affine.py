@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ..denoisers import GaussianDenoiser
 from ..measures import affinity as affinity_measure
+from ..measures.estimate import CONFIDENCE, Estimate
 from ..seeding import NoiseStream, sample_seeds
+from ..support import checks
 from .engine import Arrays, Plan, experiment, planned
 from .study import Workbench
 
@@ -31,6 +33,21 @@ class Affinity:
     total: np.ndarray = field(repr=False)
     slopes: np.ndarray = field(repr=False)
     eigenvalues: np.ndarray = field(repr=False)
+
+    def unexplained(
+        self, basis: str = "components", confidence: float = CONFIDENCE
+    ) -> list[Estimate]:
+        """1 - R^2 at each level (S) after the affine guess ``basis``, with bootstrap intervals over
+        the held-out samples.
+
+        Raises ``ValueError`` for an unknown ``basis``.
+        """
+        checks.one_of("basis", basis, self.residuals)
+        pairs = zip(self.residuals[basis], self.total, strict=True)
+        return [
+            affinity_measure.unexplained(rest, total, confidence=confidence)
+            for rest, total in pairs
+        ]
 
 
 @experiment(

@@ -171,6 +171,22 @@ def bootstrap_median(values: Tensor | np.ndarray, scale: float = 1.0, seed: int 
     return Estimate(float(np.median(values)), *interval(np.concatenate(medians)))
 
 
+def median_difference(
+    a: Tensor | np.ndarray, b: Tensor | np.ndarray, seed: int = 0, resamples: int = 1000
+) -> Estimate:
+    """Median of ``a`` minus median of ``b``, both (N,) and of the same samples: each bootstrap
+    resample takes the same rows of both.
+
+    Raises ``ValueError`` for arrays of different lengths.
+    """
+    a, b = _finite("a", a), _finite("b", b)
+    if a.shape != b.shape:
+        raise ValueError(f"a has {len(a)} values, b has {len(b)}; pairs are needed")
+    rows = np.random.default_rng(seed).integers(len(a), size=(resamples, len(a)))
+    gaps = np.median(a[rows], 1) - np.median(b[rows], 1)
+    return Estimate(float(np.median(a) - np.median(b)), *interval(gaps))
+
+
 def resample_rows(
     count: int, seed: int | np.random.Generator = 0, resamples: int | None = None
 ) -> Iterator[np.ndarray]:

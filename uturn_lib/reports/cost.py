@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -118,12 +120,13 @@ def generations(s: ex.Study, count: int, steps: int, **options: object) -> Plan:
 
 def shortcuts(s: ex.Study, t: Times) -> list[Plan]:
     """P2b: schedules of thirteen sizes on the map's images, a dozen ways to save time on others, their times. A shortcut counts as a whole call; which parts it leaves out does not matter here."""
-    p, network = s.profile, s.denoiser
+    p = s.profile
+    network: Any = s.denoiser  # around a U-Net
     cuts = [Cut(part, 0.0, float("inf")) for part in components(network.unet)]
     ways = [ShortcutDenoiser(network, cuts[:size]) for size in range(13)]
     steps, count = p.flow_steps, p.ground_truths // 2
     fewer = [round(steps * share) for share in (0.85, 0.7, 0.45)]
-    runs = [(way, "euler", steps) for way in ways[:6]]
+    runs: list[tuple[Any, str, int]] = [(way, "euler", steps) for way in ways[:6]]
     runs += [(network, method, number) for method in ("euler", "dpmpp") for number in fewer]
     batch = 8 if s.device.type == "cpu" else p.batch_size
     return [
@@ -138,7 +141,8 @@ def shortcuts(s: ex.Study, t: Times) -> list[Plan]:
 def idle_parts(s: ex.Study, t: Times) -> list[Plan]:
     """P2a: the map, and one run without the parts that do nothing."""
     p = s.profile
-    without = ShortcutDenoiser(s.denoiser, [Cut(components(s.denoiser.unet)[0], 0.0, float("inf"))])
+    network: Any = s.denoiser
+    without = ShortcutDenoiser(network, [Cut(components(network.unet)[0], 0.0, float("inf"))])
     run = generations(s, p.ablated, p.flow_steps, seed=dynamics.MAP_SEEDS, denoiser=without, chunk=p.ablated)
     return [dynamics.effect_map.plan(s), run, *transitions(s, t)]
 

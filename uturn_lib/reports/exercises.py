@@ -9,13 +9,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from scipy.stats import norm
 
 from ..denoisers import GaussianMixtureDenoiser
 from ..measures.correlation import gaussian_correlation
 from ..measures.retention import agreement
+from ..measures.theory import collapse_scale
 from ..support import checks
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # noise levels at which functions are compared
@@ -50,12 +54,16 @@ class Checked:
 EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(page: str, of_sigma: bool = False, tolerance: float = 0.01) -> Callable[[Truth], Truth]:
+def exercise(
+    page: str, of_sigma: bool = False, tolerance: float = 0.01
+) -> Callable[[Truth], Truth]:
     """Register a truth for ``page`` ("fig09"). One exercise for each page."""
 
     def register(truth: Truth) -> Truth:
         if page in EXERCISES:
-            raise ValueError(f"page = {page!r} has an exercise already; one for each page is allowed")
+            raise ValueError(
+                f"page = {page!r} has an exercise already; one for each page is allowed"
+            )
         EXERCISES[page] = Exercise(truth, of_sigma, tolerance)
         return truth
 
@@ -77,7 +85,9 @@ def check_exercise(page: str, answer: object) -> Checked:
         raise TypeError(f"answer: {needed} is needed, got {type(answer).__name__}")
     truth, given = _numbers(asked.truth, asked.of_sigma), _numbers(answer, asked.of_sigma)
     if given.shape != truth.shape:
-        return Checked(False, f"Not yet. {len(truth)} number(s) are asked for, {len(given)} were given.")
+        return Checked(
+            False, f"Not yet. {len(truth)} number(s) are asked for, {len(given)} were given."
+        )
     if not np.isfinite(given).all():
         return Checked(False, "Not yet. The answer is not finite.")
     if _near(given, truth, asked.tolerance):
@@ -85,7 +95,7 @@ def check_exercise(page: str, answer: object) -> Checked:
     return Checked(False, f"Not yet. {hint(given, truth, asked.tolerance, asked.of_sigma)}")
 
 
-def _numbers(source: object, of_sigma: bool) -> np.ndarray:
+def _numbers(source: Any, of_sigma: bool) -> np.ndarray:
     """A row of numbers: the values of a function at ``LEVELS``, a truth's value, or the answer itself."""
     if of_sigma:
         values: object = [source(level) for level in LEVELS]
@@ -98,7 +108,9 @@ def _numbers(source: object, of_sigma: bool) -> np.ndarray:
 
 
 def _near(found: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:
-    return bool(np.allclose(found, truth, rtol=tolerance, atol=tolerance * np.abs(truth).max() / 10))
+    return bool(
+        np.allclose(found, truth, rtol=tolerance, atol=tolerance * np.abs(truth).max() / 10)
+    )
 
 
 def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool = False) -> str:
@@ -110,7 +122,11 @@ def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool 
     with np.errstate(all="ignore"):
         if near(-given):
             return "The sign is wrong."
-        if not of_sigma and len(truth) > 1 and near(given[np.argsort(given)][np.argsort(np.argsort(truth))]):
+        if (
+            not of_sigma
+            and len(truth) > 1
+            and near(given[np.argsort(given)][np.argsort(np.argsort(truth))])
+        ):
             return "These are the right numbers in another order."
         if near(1 / given):
             return "A fraction is upside down."
@@ -214,7 +230,9 @@ def deterministic_gaussian_correlation(sigma: float) -> float:
 def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09) -> float:
     """Where E sum_k p(k | x_u)^2 crosses 3/4 for two equal clouds on a line, by quadrature."""
     means = torch.tensor([[-half_distance], [half_distance]])
-    pair = GaussianMixtureDenoiser(torch.tensor([0.5, 0.5]), means, torch.tensor([variance, variance]))
+    pair = GaussianMixtureDenoiser(
+        torch.tensor([0.5, 0.5]), means, torch.tensor([variance, variance])
+    )
     line = torch.linspace(-100, 100, 100_001, dtype=torch.float64)[:, None]
     step = float(line[1] - line[0])
 
@@ -222,7 +240,9 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
         density = pair.log_prob(line, sigma).exp()
         return float((density * agreement(pair.responsibilities(line, sigma))).sum()) * step
 
-    return float(brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3))
+    return float(
+        brentq(lambda sigma: retained(sigma) - 0.75, half_distance / 10, 10 * half_distance / 3)
+    )
 
 
 @exercise("fig10", of_sigma=True)
@@ -230,3 +250,90 @@ def divergence_of_an_artificial_start(sigma: float) -> float:
     """KL[N(2, 1 + sigma^2) || N(0, sigma^2)] = (r - 1 - ln r) / 2 + 2^2 / (2 sigma^2), r = (1 + sigma^2) / sigma^2."""
     ratio = (1 + sigma**2) / sigma**2
     return (ratio - 1 - math.log(ratio)) / 2 + 2 / sigma**2
+
+
+@exercise("fig14")
+def affine_part_of_two_points() -> tuple[float, ...]:
+    """1 - R^2 = (C - C_G) / C = (2/3) sigma^-4 for x_0 = +-1: E tanh^2 = s^-2 - s^-4 + (5/3) s^-6, C_G = 1 / (1 + s^2)."""
+    return 2 / 3, 4.0
+
+
+@exercise("fig13")
+def level_at_which_an_image_is_forgotten() -> float:
+    """The counting argument: 20 / 2 log(1 + 1 / sigma^2) = log 5000."""
+    return collapse_scale(torch.ones(20), 5000)
+
+
+@exercise("fig12")
+def repeats_for_a_known_time() -> float:
+    """Fisher information of log T: sum over levels of R r (1 - r) / w^2, about R / (w delta), for w = 1/4, delta = log(2) / 2."""
+    return 0.25 * math.log(2) / 2 / 0.02**2
+
+
+@exercise("fig11")
+def entropy_of_merged_clouds() -> tuple[float, ...]:
+    """Bits of the weights of the clouds that x_u cannot tell apart: the first two of 0.4, 0.35, 0.25, then all three."""
+    weights = np.array([0.4, 0.35, 0.25])
+    merged = [weights[:2] / weights[:2].sum(), weights]
+    return tuple(float(-(p * np.log2(p)).sum()) for p in merged)
+
+
+@exercise("fig16", of_sigma=True)
+def return_to_one_of_two_stored_numbers(sigma: float) -> float:
+    """P(1 + sigma eps > 0): by symmetry the deterministic path never crosses 0, half way between the two."""
+    return float(norm.cdf(1 / sigma))
+
+
+@exercise("p2a", of_sigma=True)
+def effect_of_a_step_without_denoiser(sigma: float) -> float:
+    """Euler's step from sigma to sigma / 2 multiplies x by (1 + K) / 2, or by 1/2 without D = K x: moved by K / (1 + K)."""
+    kept = 1 / (1 + sigma**2)
+    return kept / (1 + kept)
+
+
+@exercise("fig15", of_sigma=True)
+def distance_of_two_deterministic_outputs(sigma: float) -> float:
+    """y_0 = sqrt(K) (x_0 + sigma eps), K = 4 / (4 + sigma^2): with the same eps the difference shrinks by sqrt(K)."""
+    return math.sqrt(4 / (4 + sigma**2))
+
+
+@exercise("p2b")
+def saving_of_a_schedule() -> tuple[float, float]:
+    """f w with f = 0.80 x 0.75 of a call and w = 0.45 of the steps; the whole steps of 20 that the rest pays for."""
+    saved = 0.80 * 0.75 * 0.45
+    return saved, math.floor(20 * (1 - saved))
+
+
+@exercise("p4a")
+def best_time_of_a_network_that_errs(variance: float = 4.0, believed: float = 10.0) -> float:
+    """Where |K' - K| = K, K = lambda / (lambda + T^2), K' with the believed variance: T^2 = a lambda / (a - 2 lambda)."""
+    return math.sqrt(believed * variance / (believed - 2 * variance))
+
+
+@exercise("p4b")
+def level_at_which_noise_is_enough(variance: float = 4.0, missing: float = 0.01) -> float:
+    """From plain noise at T the outputs have the variance lambda (1 - K^2), K = lambda / (lambda + T^2): K = 0.1."""
+    kept = math.sqrt(missing)
+    return math.sqrt(variance * (1 / kept - 1))
+
+
+@exercise("p3a")
+def half_way_of_the_denoising_trajectory(variance: float = 4.0) -> float:
+    """r = lambda x / (lambda + sigma^2) with x ~ sqrt(lambda + sigma^2): r / r_0 = sqrt(lambda / (lambda + sigma^2)) = 1/2."""
+    return math.sqrt(3 * variance)
+
+
+@exercise("p3b")
+def a_step_of_euler_and_of_heun(
+    variance: float = 1.0, s: float = 2.0, t: float = 1.0
+) -> tuple[float, float]:
+    """x_t / x_s for D = K x: Euler t/s + (1 - t/s) K_s; Heun adds (s - t) / (2 t) (K_t euler - K_s)."""
+    K_s, K_t = variance / (variance + s**2), variance / (variance + t**2)
+    euler = t / s + (1 - t / s) * K_s
+    return euler, euler + (s - t) / (2 * t) * (K_t * euler - K_s)
+
+
+@exercise("p3c")
+def bandwidth_at_which_two_images_merge(distance: float = 6.0) -> float:
+    """The mean-shift map a tanh(a x / h^2) of images at +-a has slope a^2 / h^2 at 0: one end where h >= a."""
+    return distance / 2

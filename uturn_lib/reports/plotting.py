@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -160,9 +162,9 @@ def mark_times(axes: Axes, t_m: Estimate, t_s: Estimate | None = None, height: f
         )
 
 
-def label_curve(axes: Axes, x: float, y: float, text: str, quantity: str, **options: object) -> None:
+def label_curve(axes: Axes, x: float, y: float, text: str, quantity: str, **options: Any) -> None:
     """Name a curve where it runs, in its colour; ``options`` go to ``Axes.text``."""
-    axes.text(x, y, text, **({"color": COLOURS[quantity], "fontsize": 8} | options))
+    axes.text(x, y, text, **{"color": COLOURS[quantity], "fontsize": 8, **options})
 
 
 def image_grid(
@@ -182,6 +184,22 @@ def image_grid(
     axes.set_yticks([r * (height + gap) + height / 2 for r in range(len(row_labels))], row_labels)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
+    axes.grid(False)
+    sns.despine(ax=axes, left=True, bottom=True)
+
+
+def image_column(axes: Axes, images: Tensor, most: int = 20) -> None:
+    """Images (N, C, H, W) in [-1, 1] as a column without labels, image i at height y = i; of more than ``most``, as many at equal steps.
+
+    For axes that share their y-axis with a plot of one value for each image.
+    """
+    shown = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
+    half = 0.46 * (len(images) - 1) / max(1, len(shown) - 1) if len(images) > 1 else 0.46
+    pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy().squeeze(-1 if images.shape[1] == 1 else ())
+    for i in shown:
+        place = (0.0, 1.0, i - half, i + half)
+        axes.imshow(pixels[i], cmap="gray", vmin=0, vmax=1, extent=place, aspect="auto", interpolation="nearest")
+    axes.set(xlim=(0, 1), xticks=[])
     axes.grid(False)
     sns.despine(ax=axes, left=True, bottom=True)
 

@@ -353,8 +353,8 @@ def refresh(names: list[str], jobs: int) -> None:
 
     os.environ["UTURN_PROGRESS"] = "off"
     folder = ROOT / ".cache" / "executed" / "refresh"
-    pages = find_notebooks(names) + ([] if names else LESSONS)
-    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in pages], jobs):
+    chosen = find_notebooks(names) + ([] if names else LESSONS)
+    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in chosen], jobs):
         document = nbformat.read(folder / notebook.name, as_version=4)
         document.metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

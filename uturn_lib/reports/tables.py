@@ -32,8 +32,10 @@ def numbers_table(numbers: Mapping[str, Number], digits: int = 2) -> Table:
     return Table("\n".join(rows))
 
 
-def curves_table(axis: str, levels: Sequence[float], curves: Mapping[str, Sequence[Number]], digits: int = 2) -> Table:
-    """One row for each of ``levels`` (S,), one column for each of ``curves`` (name -> S values).
+def curves_table(
+    axis: str, levels: Sequence[float | str], curves: Mapping[str, Sequence[Number]], digits: int = 2
+) -> Table:
+    """One row for each of ``levels`` (S,), numbers or names, one column for each of ``curves`` (name -> S values).
 
     Estimates are written with their intervals. Raises ``ValueError`` where a curve has another length than ``levels``.
     """
@@ -44,7 +46,8 @@ def curves_table(axis: str, levels: Sequence[float], curves: Mapping[str, Sequen
             raise ValueError(f"curves[{name!r}] has {len(values)} values for {len(levels)} levels; one each is needed")
     rows = [f"| {' | '.join([axis, *curves])} |", "|---" * (1 + len(curves)) + "|"]
     for k, level in enumerate(levels):
-        cells = [f"{level:.3g}", *(_both(values[k], digits) for values in curves.values())]
+        name = level if isinstance(level, str) else f"{level:.3g}"
+        cells = [name, *(_both(values[k], digits) for values in curves.values())]
         rows.append(f"| {' | '.join(cells)} |")
     return Table("\n".join(rows))
 

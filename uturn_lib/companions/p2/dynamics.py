@@ -21,6 +21,7 @@ from ...denoisers import Denoiser
 from ...experiments.engine import Arrays, Plan, experiment, planned
 from ...experiments.study import Study, Workbench
 from ...measures import quality
+from ...measures.estimate import Estimate, bootstrap_median
 from ...methods import network_calls
 from ...sampling import final, reverse, sampling_grid
 from ...seeding import starting_noise
@@ -28,7 +29,7 @@ from ...support import checks
 from ...support.machine import machine
 from .. import flows
 from .ablation import AblatedDenoiser, Component, as_written, components
-from .shortcuts import Cut, ShortcutDenoiser
+from .shortcuts import Cut, ShortcutDenoiser, part_costs
 
 WINDOW = 2  # steps of the base sampler for which a part is switched off
 # added to the seed: the samples that a schedule is chosen on are not those that it is judged on
@@ -233,6 +234,57 @@ def schedule_curve(
         distances = quality.paired_distance(made.y0, found.base) / unit
         rows.append((sum(saved for _, saved in ranked[:size]), distances.numpy()))
     return rows
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Schedules of parts to skip, each the first k cells of ``ranked``; ``moved``: k -> median
+    image distance of the map's generations from the untouched ones."""
+
+    ranked: list[tuple[Cut, float]] = field(repr=False)
+    moved: dict[int, Estimate]
+
+    def saved(self, k: int) -> float:
+        """Share of the operations of a whole run that the first ``k`` cells save."""
+        return sum(share for _, share in self.ranked[:k])
+
+    def largest(self, budget: float) -> int:
+        """The largest of the tried k whose median image distance stays below ``budget``, upper end
+        of its interval included; 0 where none does."""
+        return max((k for k, moved in self.moved.items() if moved.high <= budget), default=0)
+
+    def cheapest(self, saving: float) -> int:
+        """The least k that saves the share ``saving`` of the operations; all cells where they do
+        not suffice."""
+        return next(
+            (k for k in range(len(self.ranked)) if self.saved(k) >= saving), len(self.ranked)
+        )
+
+    def denoiser(self, network, k: int) -> ShortcutDenoiser:
+        """``network`` without the first ``k`` cells."""
+        return ShortcutDenoiser(network, [cut for cut, _ in self.ranked[:k]])
+
+
+def schedules(study: Study, found: EffectMap, seed: int = 0) -> Schedules:
+    """Schedules from an effect map: cells ranked by image distance per operation saved, thirteen
+    sizes tried together on the seeds of the map."""
+    effect = np.median(effects(study, found).image, 2)
+    ranked = ranked_cuts(found, effect, part_costs(study.denoiser, found.parts))
+    sizes = sorted({round(share * len(ranked)) for share in np.linspace(0.05, 0.65, 13)})
+    curve = schedule_curve(study, found, ranked, sizes, seed)
+    moved = {k: bootstrap_median(distances) for k, (_, distances) in zip(sizes, curve, strict=True)}
+    return Schedules(ranked, moved)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way of saving time: ``denoiser``, deterministic ``method``, ``steps``, and the share
+    ``saved`` of the full run's operations."""
+
+    denoiser: Denoiser = field(repr=False)
+    method: str
+    steps: int
+    saved: float
 
 
 def timed_calls(runs: Sequence[tuple[Denoiser, str, int]], rounds: int, batch: int) -> int:

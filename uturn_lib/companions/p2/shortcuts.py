@@ -205,6 +205,17 @@ def operations(denoiser, sigma: float = 1.0) -> int:
     return counter.get_total_flops()
 
 
+def cached_saving(denoiser, every: int, steps: int) -> float:
+    """Share of the operations of ``steps`` calls that :class:`CachedDenoiser` saves: what the calls
+    in between do without, counted by torch."""
+    cached = CachedDenoiser(denoiser, every)
+    full = operations(
+        cached, 1.0
+    )  # the first call of a trajectory is a full one; the next, at a lower level, uses its features
+    in_between = sum(n % every > 0 for n in range(checks.positive_int("steps", steps))) / steps
+    return (1 - operations(cached, 0.5) / full) * in_between
+
+
 def part_costs(denoiser, parts: Sequence[Component]) -> list[float]:
     """Share of a full call's operations that skipping each of ``parts`` saves.
 
