@@ -47,6 +47,7 @@ def test_a_column_of_images_stands_beside_its_values(axes, count, shown, channel
     plotting.image_column(axes, torch.zeros(count, channels, 4, 4))
     heights = [sorted(image.get_extent()[2:]) for image in axes.images]
     assert len(heights) == shown
+    assert all(top - bottom <= count / 20 for bottom, top in heights)  # few images do not fill it
     middles = [sum(ends) / 2 for ends in heights]
     assert middles[0] == pytest.approx(0) and middles[-1] == pytest.approx(count - 1)  # the first and the last value
     assert all(above[0] > below[1] for below, above in zip(heights, heights[1:], strict=False))  # no overlap

@@ -194,7 +194,8 @@ def image_column(axes: Axes, images: Tensor, most: int = 20) -> None:
     For axes that share their y-axis with a plot of one value for each image.
     """
     shown = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
-    half = 0.46 * (len(images) - 1) / max(1, len(shown) - 1) if len(images) > 1 else 0.46
+    step = (len(images) - 1) / max(1, len(shown) - 1) or 1  # between neighbours
+    half = 0.46 * min(step, len(images) / most)  # few images stay small
     pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy().squeeze(-1 if images.shape[1] == 1 else ())
     for i in shown:
         place = (0.0, 1.0, i - half, i + half)
