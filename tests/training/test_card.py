@@ -18,7 +18,7 @@ def test_shipped_networks_carry_a_header(name):
     shipped = ModelCard.load(CHECKPOINTS / name / "README.md")
     data = shipped.data
     assert data.license == "apache-2.0" and data.datasets == [card.HUB[name.split("-")[0]]]
-    assert "u-turn-diffusion" in data.tags and data.library_name == "uturn-lib"
+    assert "u-turn-diffusion" in data.tags and data.to_dict()["library_name"] == "uturn-lib"
     assert {result.metric_type for result in data.eval_results} == set(data.metrics)
     (weights,) = (CHECKPOINTS / name).glob("*.safetensors")
     assert sha256(weights) in shipped.text and f'("{name}")' in shipped.text
