@@ -104,10 +104,10 @@ class Recipe:
 RECIPES = {
     # 32 x 32 colour images on a CPU: 12 million parameters on 16 x 16 x 12 after unshuffling. The
     # rate stays constant for as long as time is given (`MINUTES=`); a last stage then lets it fall
-    # to zero. Chosen by runs of equal CPU time (mean held-out loss of 11 levels, one thread): Muon
-    # with 5e-3 reached 0.47 after 7,600 images, with 1.5e-2 it was slower (0.67 against 0.60 after
-    # 3,800), and Adam with 6e-4 on a network of 4 million parameters, at the same time, 0.70 after
-    # 10,600.
+    # to zero. Chosen by short runs on one
+    # thread (mean held-out loss of 11 levels): Muon with 5e-3 reached 0.60 after 3,800 images and
+    # 0.47 after 7,600, with 1.5e-2 0.67 after 3,800. Adam with 6e-4 on a network of 4 million
+    # parameters reached 0.70 after 10,600, but with a longer warm-up and average: no fair race.
     "cifar10-cpu": Recipe(
         dataset="cifar10",
         stages=(Stage(50_000_000, 5e-3, label_dropout=0.3, warmup_images=5_000, decay="none"),),
