@@ -65,7 +65,7 @@ class LocalDenoiser(ExactDenoiser):
         images: Tensor,
         patch: int | None = None,
         labels: Tensor | None = None,
-        chunk: int = 2**20,
+        chunk: int = 2**19,
         keep: int = 2**26,
     ):
         checks.samples("images", images)
