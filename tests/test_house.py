@@ -15,7 +15,7 @@ LAYERS = (
     ("noise", "seeding"),
     ("measures",),  # tensors only: no denoiser, no network
     ("denoisers",),
-    ("empirical",),
+    ("empirical", "local"),
     ("methods",),
     ("sampling",),
     ("uturn",),

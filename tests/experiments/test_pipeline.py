@@ -257,6 +257,25 @@ def test_exact_u_turns_of_the_empirical_score_are_its_weights(study):
     assert (held_out[0] == 0).all() and held_out[1].mean() > 0.9
 
 
+def test_the_local_score_is_turned_as_the_network_is(study):
+    from uturn_lib import LocalDenoiser, u_turn
+    from uturn_lib.noise import proportional_steps
+
+    few = {"local_ground_truths": 7, "local_sigmas": SIGMAS[5:8], "repeat_sigmas": SIGMAS, "ground_truths": 40}
+    small = replace(study, profile=replace(study.profile, steps=16, **few))
+    found = experiments.identity_by_score(small)
+    scores = ("network", "empirical", "gaussian", "local")
+    assert set(found) == {(kind, starts) for kind in scores for starts in ("training", "held out")}
+    local = LocalDenoiser(study.train.images)
+    for starts, data in (("training", study.train), ("held out", study.test)):
+        x0 = data.take(7).images
+        own = retention.nearest_index(x0, study.reference)
+        assert found["network", starts].kept.shape == (16, 40) and found["local", starts].sigmas == SIGMAS[5:8]
+        for sigma, kept in zip(SIGMAS[5:8], found["local", starts].kept, strict=True):
+            y0 = u_turn(local, x0, sigma, steps=proportional_steps(sigma, 16)).y0
+            assert torch.equal(retention.identity_retained(y0, study.reference, own), kept)
+
+
 def test_the_nearest_image_does_not_depend_on_the_pieces(study):
     x, reference = study.test.images[:50] * 1.1, study.train.images
     direct = torch.cdist(x.flatten(1).double(), reference.flatten(1).double()).argmin(1)
