@@ -440,7 +440,8 @@ def test_norms_and_correlations_along_a_generation_follow_their_formulas():
         sigma = path.raised[step]
         for found, expected in (
             (path.score_norm[0, step], norms.gaussian_score_norm(data.eigenvalues, sigma)),
-            (path.denoised_norm[0, step], norms.gaussian_denoised_norm(data.eigenvalues, sigma, 100.0)),
+            # E|D|^2 = |mu|^2 + sum lambda^2 / (lambda + sigma^2), with |mu|^2 = 100, lambda = 0.25
+            (path.denoised_norm[0, step], (100 + 400 * 0.25**2 / (0.25 + sigma**2)) ** 0.5),
         ):
             # the mean of norms is below the root of the mean square by about var / (2 mean)
             error = 4 * found.std() / 200**0.5 + found.var() / found.mean()

@@ -20,7 +20,6 @@ of claim C4 are one measurement (our derivation).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..support import checks
-from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resampled_sums
+from .estimate import CONFIDENCE, Estimate, bootstrap_ratio
 
 BASES = ("gaussian", "components", "ridge")
 PENALTIES = np.logspace(-2, 7, 10)  # relative to the mean variance of x along a component
@@ -119,57 +118,3 @@ def unexplained(
     """Held-out ``1 - R^2 = sum residual / sum total`` (each (M,)), with its bootstrap interval over
     the held-out samples."""
     return bootstrap_ratio(residual, total, seed, confidence)
-
-
-def affine_scale(
-    sigmas: Sequence[float] | np.ndarray,
-    residual: np.ndarray,
-    total: np.ndarray,
-    tolerance: float = 0.02,
-    seed: int = 0,
-) -> Estimate:
-    """The noise level above which 1 - R^2 stays below ``tolerance``, with a 95 % interval by
-    bootstrap over held-out samples.
-
-    ``residual``, ``total`` (S, M) at increasing ``sigmas``. log(1 - R^2) is interpolated in log
-    sigma at its last crossing; inf when the last level is still above the tolerance, 0 when every
-    level is below. Raises ``ValueError`` for shapes that do not match.
-    """
-    sigmas = np.asarray(sigmas, dtype=float)
-    residual, total = np.asarray(residual, dtype=float), np.asarray(total, dtype=float)
-    fits = (
-        residual.ndim == 2
-        and residual.shape == total.shape
-        and len(residual) == len(sigmas)
-        and residual.shape[1] > 0
-    )
-    if fits and not (np.isfinite(residual).all() and np.isfinite(total).all()):
-        raise ValueError("residual or total holds NaN or infinite values")
-    if fits and not ((sigmas > 0).all() and (np.diff(sigmas) > 0).all()):
-        raise ValueError(f"sigmas must be positive and increase, got {sigmas.tolist()}")
-    if not fits or not 0 < tolerance < 1:
-        raise ValueError(
-            f"residual {residual.shape} and total {total.shape} must be (S, M) with S = "
-            f"{len(sigmas)}, tolerance in (0, 1)"
-        )
-    sums = resampled_sums(np.stack([residual.T, total.T], axis=1), seed)  # (R, 2, S)
-    # (1 + R, S)
-    curves = np.concatenate([[residual.sum(1) / total.sum(1)], sums[:, 0] / sums[:, 1]])
-    scales = np.array(
-        [
-            _last_crossing(np.log(sigmas), np.log(curve.clip(min=1e-12) / tolerance))
-            for curve in curves
-        ]
-    )
-    return Estimate(float(scales[0]), *interval(scales[1:]))
-
-
-def _last_crossing(log_sigmas: np.ndarray, excess: np.ndarray) -> float:
-    above = np.flatnonzero(excess > 0)
-    if len(above) == 0:
-        return 0.0
-    last = above[-1]
-    if last == len(excess) - 1:
-        return float("inf")
-    part = excess[last] / (excess[last] - excess[last + 1])
-    return float(np.exp(log_sigmas[last] + part * (log_sigmas[last + 1] - log_sigmas[last])))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -93,32 +91,6 @@ def steady_identity_gap(
     return bootstrap_ratio(with_truth + with_output - 2 * belief, denominator, seed, confidence)
 
 
-def identity_gap_parts(
-    x0: Tensor,
-    denoised: Tensor,
-    y0: Tensor,
-    mean: Tensor | None = None,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[Estimate, Estimate]:
-    """Where :func:`identity_gap_estimate` comes from: two parts that add up to it, each zero for an
-    exact score (our decomposition).
-
-    *Return*, ``sum <x_0, y_0 - D> / sum |x_0|^2``: the reverse leg should give D on average,
-    ``E[y_0 | x_u] = D(x_u)``. It does not if the denoiser at lower noise contradicts the one at
-    sigma_u, or if the steps are too few. *Calibration*, ``sum <x_0 - D, D> / sum |x_0|^2``: the
-    error of a conditional mean is orthogonal to it. Positive: D is shrunk too much; negative: too
-    little.
-    """
-    with_output, denominator = correlation_terms(x0, y0, mean)
-    with_belief, _ = correlation_terms(x0, denoised, mean)
-    belief, _ = correlation_terms(denoised, denoised, mean)
-    return (
-        bootstrap_ratio(with_output - with_belief, denominator, seed, confidence),
-        bootstrap_ratio(with_belief - belief, denominator, seed, confidence),
-    )
-
-
 def gaussian_correlation(
     eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0, method: str = "sde"
 ) -> float:
@@ -184,17 +156,6 @@ def churned_gaussian_correlation(
     kept = ((values + sigmas[1:] ** 2) / (values + raised**2)).sqrt().prod(dim=1)
     values = values[:, 0]
     return float((mean_norm2 + (values * kept).sum()) / (mean_norm2 + values.sum()))
-
-
-def path_correlation(states: Sequence[Tensor] | Tensor, reference: Tensor) -> np.ndarray:
-    """``sum <x_i, x_ref> / sum <x_ref, x_ref>`` for every state x_i (B, *sample) of a path, summed
-    before dividing.
-
-    Source: the authors' published scripts, with x_ref the first or the last state.
-    """
-    reference = reference.double().flatten()
-    scale = reference @ reference
-    return np.array([float(state.double().flatten() @ reference / scale) for state in states])
 
 
 def schedule_correlation(sigmas: Tensor, raised: Tensor | None = None) -> np.ndarray:

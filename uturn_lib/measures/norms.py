@@ -43,14 +43,3 @@ def gaussian_score_norm(eigenvalues: Tensor, sigma: float) -> float:
         torch.zeros_like(values),
     )
     return float(share.sum().sqrt())
-
-
-def gaussian_denoised_norm(eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0) -> float:
-    """Root mean square of |D| for Gaussian data (our derivation):
-
-    ``(|mu|^2 + sum_k lambda_k^2 / (lambda_k + sigma^2))^(1/2)``.
-    """
-    sigma = checks.noise_level("sigma", sigma)
-    values = checked_eigenvalues(eigenvalues)
-    kept = values**2 / (values + sigma**2).clamp(min=1e-300)
-    return float((mean_norm2 + kept.sum()) ** 0.5)
