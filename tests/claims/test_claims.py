@@ -203,7 +203,7 @@ def p43(loss=0.0, gain=-0.3, plain=9.0, gate=OPEN):
 
 
 def p44(first=1.0, second=1.0, gates=(OPEN, OPEN)):
-    found = {"none": at(9), "law": at(8), "truth": at(7)}
+    found = {"noise": at(9), "mixture": at(8), "truth": at(7)}
     return judged("P4.4", 3.0, found, [at(first), at(second)], gates)
 
 

@@ -86,7 +86,7 @@ def around_t_m(s: ex.Study, t: Times) -> Plan:
 
 
 def deviation(s: ex.Study, path: str = "model", labels: bool = False) -> Plan:
-    """Distance from the memorising score."""
+    """Distance from the empirical score."""
     p = s.profile
     in_turn = torch.arange(p.ode_ground_truths) % len(s.train.class_names) if labels else None
     return ex.deviation.plan(s, s.train, p.ode_ground_truths, p.ode_steps, p.sigma_max, labels=in_turn, path=path)
@@ -160,7 +160,7 @@ def solvers(s: ex.Study, t: Times) -> list[Plan]:
 
 def bound(s: ex.Study, t: Times) -> list[Plan]:
     """P4a: gaps and losses at all levels, likelihoods."""
-    p, memory = s.profile, duration.NoData()  # which laws are compared does not matter here
+    p, memory = s.profile, duration.NoData()  # the number of network calls is the same for any start
     count, few = 5 * p.paths // 2, s.test.take(3 * p.paths // 8).images
     times = (*(time for time in (0.7, 1.4, 2.8, 5.6, 14.0, 30.0) if time < p.sigma_max), p.sigma_max)
     return [

@@ -27,7 +27,7 @@ COLOURS = {
     "g_turn": "#E69F00",
     "artificial": "#CC79A7",  # artificial start
     "network": "#0072B2",  # where scores are compared: the network is what U-Turns use,
-    "empirical": "#6A3D9A",  # the memorising score,
+    "empirical": "#6A3D9A",  # the empirical score,
     "mixture": "#8C564B",  # a Gaussian for each class
     "identity_retention": "#56B4E9",  # and T_m, which is read off it
     "T_m": "#56B4E9",
