@@ -66,8 +66,7 @@ def affine_residuals(
     ):
         raise ValueError(
             f"x {tuple(x.shape)}, denoised {tuple(denoised.shape)}, x_test {tuple(x_test.shape)} "
-            "and denoised_test "
-            f"{tuple(denoised_test.shape)} do not belong together"
+            f"and denoised_test {tuple(denoised_test.shape)} do not belong together"
         )
     checks.noise_level("sigma", sigma)
     checks.positive_int("ridge_components", ridge_components)
@@ -79,16 +78,15 @@ def affine_residuals(
         )
     from sklearn.linear_model import RidgeCV
 
-    # Components in descending order; float32 is enough for regressions, and rotations keep squared
-    # lengths.
-    turn = gaussian.eigenvectors.flip(1).float()
-    mean = gaussian.mean.float()
-    to_modes = lambda value: ((value.float() - mean).flatten(1) @ turn).numpy().astype(np.float64)  # noqa: E731
-    a, b, a_test, b_test = (to_modes(value) for value in (x, denoised, x_test, denoised_test))
+    # Components in descending order; float32 is enough, and rotations keep squared lengths.
+    turn, mean = gaussian.eigenvectors.flip(1).float(), gaussian.mean.float()
+    a, b, a_test, b_test = (
+        ((value.float() - mean).flatten(1) @ turn).double().numpy()
+        for value in (x, denoised, x_test, denoised_test)
+    )
     slopes, offsets = component_regression(a, b)
-    shrink = (
-        gaussian.eigenvalues.flip(0) / (gaussian.eigenvalues.flip(0) + sigma**2).clamp(min=1e-300)
-    ).numpy()
+    variances = gaussian.eigenvalues.flip(0)
+    shrink = (variances / (variances + sigma**2).clamp(min=1e-300)).numpy()
     leading = min(ridge_components, a.shape[1])
     ridge = RidgeCV(alphas=PENALTIES * a[:, :leading].var(0).mean()).fit(a[:, :leading], b)
     guesses = {
@@ -98,10 +96,8 @@ def affine_residuals(
         "ridge": ridge.predict(a_test[:, :leading]).reshape(b_test.shape),
     }
     residuals = {name: ((b_test - guess) ** 2).sum(1) for name, guess in guesses.items()}
-    return residuals | {
-        "total": ((b_test - b_test.mean(0)) ** 2).sum(1),
-        "slopes": slopes[::-1].copy(),
-    }
+    residuals["total"] = ((b_test - b_test.mean(0)) ** 2).sum(1)
+    return residuals | {"slopes": slopes[::-1].copy()}
 
 
 def component_regression(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,6 +111,5 @@ def component_regression(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.n
 def unexplained(
     residual: np.ndarray, total: np.ndarray, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Estimate:
-    """Held-out ``1 - R^2 = sum residual / sum total`` (each (M,)), with its bootstrap interval over
-    the held-out samples."""
+    """Held-out ``1 - R^2 = sum residual / sum total`` (each (M,)), with its bootstrap interval."""
     return bootstrap_ratio(residual, total, seed, confidence)
