@@ -383,7 +383,7 @@ def test_what_cannot_be_told_apart_is_refused(gaussian):
     for times, message in (((80.0, 2.0), "must increase"), ((), "must increase"), ((-1.0, 2.0), "times")):
         with pytest.raises(ValueError, match=message):
             duration.flow_likelihoods(bench, images, times, {})
-    with pytest.raises(ValueError, match="'none' is taken"):
+    with pytest.raises(ValueError, match="'noise' is taken"):
         duration.flow_likelihoods(bench, images, (2.0,), {"noise": gaussian})
 
 

@@ -175,7 +175,7 @@ def kernel_minimum(sigmas: Sequence[float], values: np.ndarray) -> Estimate:
     """
     if len(values) != len(sigmas) or not np.isfinite(values).all():
         raise ValueError(
-            f"values {np.shape(values)} must be finite, a row for each of {len(sigmas)} levels"
+            f"values {np.shape(values)} must be finite, one row for each of {len(sigmas)}"
         )
     best = np.asarray(sigmas, dtype=float)[values.argmin(0)]
     return Estimate(float(best[0]), *interval(best[1:]))

@@ -156,7 +156,7 @@ class AroundUNet:
     def __init__(self, denoiser, how: str):
         if not is_unet2d(getattr(denoiser, "unet", None)):
             raise TypeError(
-                f"denoiser is a {type(denoiser).__name__}; one around a UNet2DModel is needed"
+                f"denoiser is a {type(denoiser).__name__}; a diffusers UNet2DModel is needed"
             )
         self.denoiser = denoiser
         self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes
