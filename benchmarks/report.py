@@ -22,7 +22,8 @@ def markdown(machine: dict, speed: Sequence[dict], accuracy: Sequence[dict], ski
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}.",
         *([f"**{skipped}**"] if skipped else []),
         "## Speed",
-        _grid(["what", "ratio", "aim"], [[row["what"], f"{row['ratio']:.2f}", row.get("aim", "")] for row in speed]),
+        "Median over the rounds of the run; in brackets the quartiles of the loops' rounds.",
+        _grid(["what", "ratio", "aim"], [[row["what"], _ratio(row), row.get("aim", "")] for row in speed]),
         "## Error against calls",
         "Two unequal clouds in 8 dimensions, exact score, the same starts for all. Every peer has, at every number of calls, the best for "
         "its covariance of three spacings of levels: the Karras grid (k), equal ratios (l) and ours (o). Thousandths, with standard errors; "
@@ -56,6 +57,11 @@ def better(accuracy: Sequence[dict]) -> str:
         if lines
         else "Nowhere, by more than two standard errors."
     )
+
+
+def _ratio(row: dict) -> str:
+    low, high = row.get("quartiles", (None, None))
+    return f"{row['ratio']:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
 
 
 def _errors(accuracy: Sequence[dict], sigma_u: float, measure: str) -> str:
