@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
 
 NOTEBOOKS = ROOT / "notebooks"
+PAGES = ("fig*.ipynb", "companions/p*.ipynb")
 LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the paper
 # name: how the figures of the group begin
 GROUPS = {"paper": "fig", "companions": "p", "p2": "p2", "p3": "p3", "p4": "p4"}
@@ -47,8 +48,8 @@ FIRST = ("fig15",)
 def find_notebooks(names: list[str]) -> list[Path]:
     """Notebooks of the figures ("fig08") or groups ("paper", "p3") ``names``; of none: all."""
     needs_checkout("the notebooks")
-    papers, companions = NOTEBOOKS.glob("fig*.ipynb"), NOTEBOOKS.glob("companions/p*.ipynb")
-    known = {figure_of(path): path for path in [*sorted(papers), *sorted(companions)]}
+    found = [path for pattern in PAGES for path in sorted(NOTEBOOKS.glob(pattern))]
+    known = {figure_of(path): path for path in found}
     chosen = []
     for name in names:
         if name in GROUPS:
@@ -332,7 +333,7 @@ def figures_page(profile: str, executed: list[Path]) -> str:
         source = next(known for known in find_notebooks([]) if known.name == path.name)
         notebook = f"[notebook](../../{source.relative_to(ROOT).as_posix()})"
         paper = figure.startswith("fig")
-        title = int(figure.removeprefix("fig")) if paper else figure.replace("p", "P")
+        title = int(figure.removeprefix("fig")) if paper else figure.capitalize()
         parts += [f"## Figure {title}", shown, *texts]
         parts.append(f"({notebook}, which explains method and symbols)")
     return "\n\n".join(parts) + "\n"
