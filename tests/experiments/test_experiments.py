@@ -150,7 +150,8 @@ class Slow(Counted):
         time.sleep(0.01)
         return super().__call__(x, sigma, labels)
 gaussian = GaussianDenoiser(torch.zeros(6), torch.eye(6))
-experiments.u_turn_sweep(experiments.Workbench.around(Slow(gaussian)), starts_from(gaussian, 40), (1.0,), steps=20, chunk=2)
+bench, starts = experiments.Workbench.around(Slow(gaussian)), starts_from(gaussian, 40)
+experiments.u_turn_sweep(bench, starts, (1.0,), steps=20, chunk=2)
 """)
     environment = os.environ | {"UTURN_PROGRESS": "off"}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, cwd=ROOT)
@@ -206,7 +207,8 @@ class Slow(Counted):
         time.sleep(0.002)
         return super().__call__(x, sigma, labels)
 slow = Slow(GaussianDenoiser(torch.zeros(6), torch.eye(6)))
-sweep = experiments.u_turn_sweep(experiments.Workbench.around(slow), starts_from(slow.denoiser, 40), (1.0,), steps=20, chunk=2)
+bench, starts = experiments.Workbench.around(slow), starts_from(slow.denoiser, 40)
+sweep = experiments.u_turn_sweep(bench, starts, (1.0,), steps=20, chunk=2)
 print(slow.calls, float(sweep.y0.sum()))
 """
     environment = os.environ | {"UTURN_CACHE": str(tmp_path / "shared"), "UTURN_PROGRESS": "off"}
