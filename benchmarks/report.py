@@ -28,8 +28,8 @@ def markdown(machine: dict, speed: Sequence[dict], accuracy: Sequence[dict], ski
         "Two unequal clouds in 8 dimensions, exact score, the same starts for all. Every peer has, "
         "at every number of calls, the best for its covariance of three spacings of levels: the "
         "Karras grid (k), equal ratios (l) and ours (o). Thousandths, with standard errors; "
-        "lengths (covariance, mean) are freed of the part that noise adds. KDPM2A and PC call the denoiser "
-        "twice per step.",
+        "lengths (covariance, mean) are freed of the part that noise adds. KDPM2A and "
+        "PC call the denoiser twice per step.",
     ]
     for sigma_u in LEVELS:
         for measure in MEANINGS:
