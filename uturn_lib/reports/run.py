@@ -224,7 +224,8 @@ def figures(
     jobs = checks.positive_int("jobs", jobs)
     notebooks = [path for path in find_notebooks(names) if _can_show(profile, path, names)]
     if not notebooks:
-        raise ValueError(f"figure = {', '.join(names)!r}: none can be made with profile {profile}")
+        asked = ", ".join(names)
+        raise ValueError(f"figure = {asked!r}: none of them can be made with profile {profile}")
     profiles = {path: profile_of(profile, figure_of(path)) for path in notebooks}
     common = {"profile": profile, "device": device}
     for name in common.keys() & parameters.keys():
