@@ -178,7 +178,8 @@ def empirical_denoiser(device: torch.device, name: str, images: torch.Tensor, si
 
     whole, bare, ratio = compare(lambda: denoiser(x, sigma), products, device)
     return {
-        "what": f"empirical denoiser, 50,000 x 3,072 ({name}), batch 64, sigma = {sigma:g}, against its two matrix products",
+        "what": f"empirical denoiser, 50,000 x 3,072 ({name}), batch 64, sigma = {sigma:g}, "
+        "against its two matrix products",
         "ratio": ratio,
         "aim": "<= 1.5",
         "met": ratio <= 1.5 and beyond <= 2**30,

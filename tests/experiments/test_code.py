@@ -231,7 +231,8 @@ def test_code_of_other_packages_and_of_readers():
 def test_imports_inside_functions_and_constants_count(edited, tmp_path, monkeypatch):
     texts = {
         "uturn_lib.experiments.low": "RHO = 7\ndef g(x): return x ** RHO",
-        "uturn_lib.experiments.high": "A, B = 1, 2\ndef f(x):\n    from .low import g\n    return g(A * x)\ndef h(x): return B\nprint('loaded')",
+        "uturn_lib.experiments.high": "A, B = 1, 2\ndef f(x):\n    from .low import g\n"
+        "    return g(A * x)\ndef h(x): return B\nprint('loaded')",
     }
     real = code.source.__wrapped__
     monkeypatch.setattr(code, "source", lambda module: texts.get(module) or real(module))
