@@ -103,6 +103,7 @@ def test_every_figure_is_shown_with_its_notebook():
     for notebook in [
         *(ROOT / "notebooks").glob("fig*.ipynb"),
         *(ROOT / "notebooks").glob("companions/*.ipynb"),
+        *(ROOT / "notebooks").glob("beyond/*.ipynb"),
     ]:
         assert f"(../{notebook.relative_to(ROOT).as_posix()})" in text
         assert f"(../figures/reference/laptop/{notebook.stem}.png)" in text

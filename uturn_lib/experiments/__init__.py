@@ -15,6 +15,7 @@ starts      samples without a ground truth at every level: artificial start, G-T
 paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
+spaces      T_m in pixels and in features: whose image is an output?
 scores      the network beside the score that memorises and that of a Gaussian
 exact       what is known of the data's own laws without any network
 ==========  ======================================================================================
@@ -31,6 +32,7 @@ from .exact import (
 from .paths import GenerationPath, generation_path, profile_generation, return_paths
 from .retention import Transitions, class_gate, transitions
 from .scores import Deviation, deviation, three_scores, training_sweep
+from .spaces import Kept, kept_in, spaces_at_hand
 from .starts import initial_laws, late_levels, shortened_runs, start_sweep
 from .study import Study, Workbench, prepare, second_bench
 from .sweeps import (
@@ -49,6 +51,7 @@ __all__ = [
     "Affinity",
     "Deviation",
     "GenerationPath",
+    "Kept",
     "Repeats",
     "Study",
     "Sweep",
@@ -65,6 +68,7 @@ __all__ = [
     "fresh_u_turn",
     "generation_path",
     "initial_laws",
+    "kept_in",
     "late_levels",
     "mixture_bench",
     "mixture_retention",
@@ -76,6 +80,7 @@ __all__ = [
     "return_paths",
     "second_bench",
     "shortened_runs",
+    "spaces_at_hand",
     "start_sweep",
     "three_scores",
     "training_sweep",

@@ -37,6 +37,7 @@ LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the
 GROUPS = {
     "paper": "fig",
     "companions": "p",
+    "beyond": "b",
     "p2": "p2",
     "p3": "p3",
     "p4": "p4",
@@ -47,11 +48,12 @@ FIRST = (
 
 
 def find_notebooks(names: list[str]) -> list[Path]:
-    """Notebooks whose file name starts with one of ``names`` ("fig08", "p3a"), or of its group ("paper", "companions", "p3"); all when empty."""
+    """Notebooks whose file name starts with one of ``names`` ("fig08", "p3a"), or of its group ("paper", "companions", "beyond", "p3"); all when empty."""
     needs_checkout("the notebooks")
     known = {
         figure_of(path): path
-        for path in [*sorted(NOTEBOOKS.glob("fig*.ipynb")), *sorted(NOTEBOOKS.glob("companions/p*.ipynb"))]
+        for pattern in ("fig*.ipynb", "companions/p*.ipynb", "beyond/b*.ipynb")
+        for path in sorted(NOTEBOOKS.glob(pattern))
     }
     chosen = []
     for name in names:
@@ -68,7 +70,7 @@ def find_notebooks(names: list[str]) -> list[Path]:
 
 
 def figure_of(notebook: Path) -> str:
-    """The short name of a notebook's figure: "fig08", "p3a"."""
+    """The short name of a notebook's figure: "fig08", "p3a", "b1"."""
     return notebook.stem.split("_")[0]
 
 
@@ -322,7 +324,7 @@ def figures_page(profile: str, executed: list[Path]) -> str:
         shown = "\n\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
         source = next(known for known in find_notebooks([]) if known.name == path.name)
         notebook = f"[notebook](../../{source.relative_to(ROOT).as_posix()}), which explains method and symbols"
-        title = int(figure.removeprefix("fig")) if figure.startswith("fig") else figure.replace("p", "P")
+        title = int(figure.removeprefix("fig")) if figure.startswith("fig") else figure.capitalize()
         parts.append("\n\n".join([f"## Figure {title}", shown, *texts, f"({notebook})"]))
     return "\n\n".join(parts) + "\n"
 
