@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..measures.estimate import Estimate
@@ -40,6 +41,11 @@ class Pair:
             parts.append(below(self.last, 1 / classes + margin("chance")))
         return self.gate(gate).judged(all_of(parts))
 
+    @property
+    def ratio(self) -> Estimate:
+        """T_s / T_m."""
+        return exponential(self.gap)
+
     def values(self, gate: Gate) -> dict[str, object]:
         """The numbers behind the verdict; none of T_s behind a closed gate."""
         values: dict[str, object] = {"T_m": self.t_m}
@@ -52,10 +58,11 @@ class Pair:
         said = [f"T_m = {text(self.t_m)}"]
         if self.gate(gate).closed:
             said.append(f"T_s {UNSEEN}")
+        elif math.isinf(self.t_s.value):
+            said.append("class kept at every level")
         else:
-            least = "at least " if self.from_below else ""
-            said.append(f"T_s {least or '= '}{text(self.t_s)}")
-            said.append(f"T_s / T_m {least or '= '}{text(exponential(self.gap))}")
+            equal = "at least " if self.from_below else "= "
+            said.append(f"T_s {equal}{text(self.t_s)}, T_s / T_m {equal}{text(self.ratio)}")
         if self.last is not None:
             chance = f"chance {1 / classes:.2f}"
             said.append(f"class retention at the largest sigma_u {text(self.last)}, {chance}")
