@@ -535,6 +535,20 @@ def test_over_figures_the_deciding_one_counts_and_the_senses_are_said():
     assert said in claims.summary("laptop") and said in claims.page("laptop")
 
 
+@pytest.mark.parametrize("ratio, verdict", [(1.6, HOLDS), (1 / 1.6, FAILS)])
+def test_c2_in_its_primary_pair_follows_samples(ratio, verdict):
+    """200 ground truths of which image and class are lost at known levels, T_s / T_m = ratio."""
+    sigmas, draw = np.geomspace(0.1, 80, 14), np.random.default_rng(0)
+    kept = {
+        name: draw.random((14, 200)) < retention.logistic_curve(np.log(sigmas), np.log(t), 0.3, floor)[:, None]
+        for name, t, floor in (("image", 1.0, 0.0), ("class", ratio, 0.1))
+    }
+    gap = retention.log_gap(sigmas, kept["image"], kept["class"], 0.55)
+    t_m, t_s = retention.transition(sigmas, kept["image"]), retention.transition(sigmas, kept["class"], 0.55)
+    last = retention.retention_curve(kept["class"])[-1]
+    assert judged("C2", 10, {"features": Pair(t_m, t_s, gap, last)}, OPEN).verdict == verdict
+
+
 def test_unknown_senses_and_no_pair_are_refused():
     with pytest.raises(ValueError, match="sense of C2 = 'colours'"):
         judged("C2", 10, {"colours": pairs()["told"]}, OPEN)
