@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from uturn_lib import training
-from uturn_lib.networks.noise_classifier import SIGMA_RANGE
-from uturn_lib.training import calibration, noise_classifier
+from uturn_lib.networks.noise_classifier import SIGMA_RANGE, held_out_halves, interpolation
+from uturn_lib.training import calibration
 
 CPU = torch.device("cpu")
 
@@ -155,16 +155,9 @@ def test_a_calibrated_network_is_more_likely_on_other_images(tmp_path):
     with torch.no_grad():
         network.head.weight *= 4
         network.head.bias *= 4
-    evaluation, held = trainer.test.halves()
+    evaluation, held = held_out_halves(trainer.test)
     calibrated = calibration.calibrate(network, held)
     logits, sigma, labels = calibration.noisy_logits(network, evaluation, 10, seed=1)
     raw = torch.nn.functional.cross_entropy(logits, labels)
-    temperatures = (noise_classifier_weights(sigma) @ torch.tensor(calibrated.log_temperatures)).exp()
+    temperatures = (interpolation(sigma, training.KNOTS) @ torch.tensor(calibrated.log_temperatures)).exp()
     assert torch.nn.functional.cross_entropy(logits / temperatures[:, None], labels) < raw
-    assert noise_classifier.WATCHED  # levels of the log
-
-
-def noise_classifier_weights(sigma):
-    from uturn_lib.networks.noise_classifier import interpolation
-
-    return interpolation(sigma, training.KNOTS)
