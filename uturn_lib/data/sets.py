@@ -78,24 +78,6 @@ class ImageSet:
         tag = f"{self.fingerprint}:take({count},{seed})"
         return replace(self, images=self.images[order], labels=self.labels[order], fingerprint=tag)
 
-    def halves(self) -> tuple[ImageSet, ImageSet]:
-        """Two class-balanced halves without a common image; the first begins as ``take`` does.
-
-        For held-out images: the first to evaluate (it holds the ground truths of a profile), the
-        second to calibrate.
-        """
-        mixed, first = self.take(len(self)), (len(self) + 1) // 2
-        parts = [(slice(None, first), "first"), (slice(first, None), "second")]
-        return tuple(  # type: ignore[return-value]
-            replace(
-                mixed,
-                images=mixed.images[part],
-                labels=mixed.labels[part],
-                fingerprint=f"{self.fingerprint}:{name}_half",
-            )
-            for part, name in parts
-        )
-
 
 def load_data(name: str, split: str = "train") -> ImageSet:
     """Return the split ("train" or "test") of the set called ``name`` ("digits", "faces",

@@ -15,6 +15,7 @@ starts      samples without a ground truth at every level: artificial start, G-T
 paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
+classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
 spaces      T_m in pixels and in features: whose image is an output?
 scores      the network beside the score that memorises and that of a Gaussian
 exact       what is known of the data's own laws without any network
@@ -22,6 +23,13 @@ exact       what is known of the data's own laws without any network
 """
 
 from .affine import Affinity, affinity
+from .classes import (
+    ClassBound,
+    class_bound,
+    noise_judge,
+    profile_class_bound,
+    shipped_class_bound,
+)
 from .exact import (
     class_mixture,
     class_spectra,
@@ -49,6 +57,7 @@ from .sweeps import (
 
 __all__ = [
     "Affinity",
+    "ClassBound",
     "Deviation",
     "GenerationPath",
     "Kept",
@@ -58,6 +67,7 @@ __all__ = [
     "Transitions",
     "Workbench",
     "affinity",
+    "class_bound",
     "class_gate",
     "class_mixture",
     "class_spectra",
@@ -73,12 +83,15 @@ __all__ = [
     "mixture_bench",
     "mixture_retention",
     "multi_class",
+    "noise_judge",
     "prepare",
+    "profile_class_bound",
     "profile_generation",
     "profile_sweep",
     "repeated",
     "return_paths",
     "second_bench",
+    "shipped_class_bound",
     "shortened_runs",
     "spaces_at_hand",
     "start_sweep",

@@ -7,7 +7,8 @@ from it without any sampling (``experiments.class_bound``).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data.sets import ImageSet
 from ..denoisers import per_sample
 from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
@@ -161,27 +163,51 @@ class CalibratedClassifier(nn.Module):
             )
         return levels
 
-    @torch.no_grad()
-    def probabilities(self, x: Tensor, sigma: float | Tensor, batch_size: int = 250) -> Tensor:
-        """The same on the CPU, (N, num_classes), of any number of images, batch by batch."""
-        device = self.network.head.weight.device
-        levels = self._noise_levels(x, sigma)
-        parts = zip(x.split(batch_size), levels.split(batch_size), strict=True)
-        return torch.cat([self(a.to(device), s.to(device)).cpu() for a, s in parts])
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.head.weight.device
 
 
+def held_out_halves(data: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Two class-balanced halves of held-out images: the first to evaluate, the second to calibrate.
+
+    The first begins as ``data.take`` does: it holds the ground truths of a profile.
+    """
+    mixed, first = data.take(len(data)), (len(data) + 1) // 2
+
+    def half(part: slice, name: str) -> ImageSet:
+        tag = f"{data.fingerprint}:{name}_half"
+        images, labels = mixed.images[part], mixed.labels[part]
+        return replace(mixed, images=images, labels=labels, fingerprint=tag)
+
+    return half(slice(None, first), "first"), half(slice(first, None), "second")
+
+
+@torch.no_grad()
 def noisy_probabilities(
-    classifier: CalibratedClassifier, images: Tensor, sigma: float, draws: int = 1, seed: int = 0
+    classifier: Callable[[Tensor, float], Tensor],
+    images: Tensor,
+    sigma: float,
+    draws: int = 1,
+    seed: int = 0,
+    batch_size: int = 250,
 ) -> Tensor:
-    """q(x_0 + sigma eps), (draws, N, K), for ``images`` (N, C, H, W) with ``draws`` noises each.
+    """q(x_0 + sigma eps), (draws, N, K) on the CPU, for ``images`` (N, *sample).
 
-    The noise of an image depends on (seed, its index): it is the same at every level.
+    ``classifier(x, sigma)`` gives probabilities (B, K). The noise of an image depends on (seed, its
+    index): it is the same at every level.
     """
     checks.positive_int("draws", draws)
     seeds = sample_seeds(seed, range(len(images)), "forward")
-    noise = NoiseStream(seeds, images.shape[1:], dtype=torch.float32)
-    noisy = (images + sigma * noise.normal() for _ in range(draws))
-    return torch.stack([classifier.probabilities(x, sigma) for x in noisy])
+    noise = NoiseStream(seeds, images.shape[1:], dtype=images.dtype)
+    device = getattr(classifier, "device", images.device)
+    found = []
+    for _ in range(draws):
+        noisy = images + sigma * noise.normal()
+        parts = [classifier(part.to(device), sigma).cpu() for part in noisy.split(batch_size)]
+        found.append(torch.cat(parts))
+    return torch.stack(found)
 
 
 def interpolation(sigma: Tensor, knots: Sequence[float]) -> Tensor:

@@ -11,7 +11,7 @@ from .classifier import (
     train_classifier,
 )
 from .muon import Muon, matrices
-from .noise_classifier import (
+from .noise_trainer import (
     NOISE_CLASSIFIERS,
     NoiseRecipe,
     NoiseTrainer,

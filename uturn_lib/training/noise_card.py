@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..data.sets import ImageSet, load_data
-from ..measures.classes import (
-    bound_crossing,
-    calibration_error,
-    calibration_gap,
-    retention_bound,
-)
+from ..measures.class_bound import bound_crossing, noises_per_image, readings
 from ..measures.estimate import Estimate, bootstrap_mean
-from ..measures.retention import chance_level, retention_curve
+from ..measures.retention import chance_level
 from ..networks.noise_classifier import (
     CalibratedClassifier,
     load_noise_classifier,
@@ -26,6 +20,8 @@ from ..profiles import LEVELS
 from ..support.files import read_json, sha256
 from .card import CHANGES, CLASSIFIER_TASK, header, profile_of, write_card
 
+MEASURED = tuple(sorted({*LEVELS, 0.5}))  # 0.5: accuracies of other classifiers are published there
+
 
 def measure_noise_classifier(
     classifier: CalibratedClassifier, data: ImageSet, draws: int | None = None
@@ -34,36 +30,24 @@ def measure_noise_classifier(
 
     Every image gets ``draws`` noises, the same at every level; intervals are over images.
     """
-    draws = draws or max(1, 2000 // len(data))
-    sigmas = sorted({*LEVELS, 0.5})
-    rows, bounds = [], []
-    for sigma in sigmas:
-        q = noisy_probabilities(classifier, data.images, sigma, draws)
-        row, bound = _level(q, data.labels)
-        rows.append({"sigma": sigma} | row)
-        bounds.append(bound)
-    level = chance_level(classifier.num_classes)
-    crossing = bound_crossing(np.array(sigmas), np.stack(bounds), level)
+    draws = draws or noises_per_image(len(data))
+    found = [
+        readings(noisy_probabilities(classifier, data.images, sigma, draws), data.labels)
+        for sigma in MEASURED
+    ]
+    rows = [
+        {
+            "sigma": sigma,
+            "accuracy": bootstrap_mean(level["right"]).as_dict(),
+            "calibration_error": float(level["calibration_error"][0]),
+            "calibration_gap": bootstrap_mean(level["gap"]).as_dict(),
+            "bound": bootstrap_mean(level["bound"]).as_dict(),
+        }
+        for sigma, level in zip(MEASURED, found, strict=True)
+    ]
+    bounds = np.stack([level["bound"] for level in found])
+    crossing = bound_crossing(MEASURED, bounds, chance_level(classifier.num_classes))
     return {"images": len(data), "draws": draws, "levels": rows, "t_s": crossing.as_dict()}
-
-
-def _level(q: torch.Tensor, labels: torch.Tensor) -> tuple[dict[str, Any], np.ndarray]:
-    """What is measured at one level, from ``q`` (draws, N, K); and the bound of each image (N,)."""
-    flat, repeated = q.flatten(0, 1), labels.repeat(len(q))
-
-    def of_images(values: torch.Tensor) -> np.ndarray:
-        return values.double().reshape(len(q), -1).mean(0).numpy()
-
-    right, bound = flat.argmax(1) == repeated, of_images(retention_bound(flat, repeated))
-    accuracy = retention_curve(right[None])[0] if len(q) == 1 else bootstrap_mean(of_images(right))
-    gap = bootstrap_mean(of_images(calibration_gap(flat, repeated)))
-    row = {
-        "accuracy": accuracy.as_dict(),
-        "calibration_error": calibration_error(flat, repeated),
-        "calibration_gap": gap.as_dict(),
-        "bound": bootstrap_mean(bound).as_dict(),
-    }
-    return row, bound
 
 
 def _estimate(found: dict[str, float], digits: int = 3) -> str:
@@ -120,7 +104,7 @@ Temperatures were fitted on one half of the held-out images; below is the other 
 |---|---|---|---|---|
 {rows}
 
-* The bound is the mean of `2 q_y - sum_k q_k^2`, q the probabilities, y the true class. It is at most the class retention of the ideal U-Turn **whatever q is** (proof: `measures.classes.retention_bound`); a better classifier moves it up only.
+* The bound is the mean of `2 q_y - sum_k q_k^2`, q the probabilities, y the true class. It is at most the class retention of the ideal U-Turn **whatever q is** (proof: `measures.class_bound.retention_bound`); a better classifier moves it up only.
 * It falls through the level of T_s at sigma = {_estimate(found["t_s"], 2)}: T_s of the data is not below that, up to the interval.
 * Calibration error: of the most likely class, 15 bins of equal counts; biased upwards by chance. The column after it is 0 for a calibrated classifier; above 0 it is too sure of itself.
 

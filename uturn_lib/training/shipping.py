@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from ..networks.classifier import save_classifier
-from ..networks.noise_classifier import save_noise_classifier
+from ..networks.noise_classifier import held_out_halves, save_noise_classifier
 from ..networks.unet import save_denoiser
 from ..support import checks
 from ..support.files import read_json
 from ..support.places import RUNS, TRAINED
 from .calibration import calibrate
 from .classifier import CLASSIFIERS, train_classifier
-from .noise_classifier import NOISE_CLASSIFIERS, train_noise_classifier
+from .noise_trainer import NOISE_CLASSIFIERS, train_noise_classifier
 from .recipes import recipe_for
 from .trainer import Trainer
 
@@ -116,7 +116,7 @@ def ship_noise_classifier(
 ) -> Path:
     """Train or resume the noise classifier of ``dataset``, calibrate, measure and write it.
 
-    ``minutes`` of training in all, by default the recipe's (``noise_classifier.run_recipe``).
+    ``minutes`` of training in all, by default the recipe's (``noise_trainer.run_recipe``).
     Calibrated on one half of the held-out images, measured on the other. Returns its folder in
     ``output``, as :func:`train_profile`; a shorter run does not replace a shipped longer one.
     """
@@ -124,7 +124,7 @@ def ship_noise_classifier(
 
     recipe = NOISE_CLASSIFIERS[dataset]
     trainer = train_noise_classifier(dataset, device, minutes)
-    evaluation, calibration = trainer.test.halves()
+    evaluation, calibration = held_out_halves(trainer.test)
     classifier = calibrate(trainer.average, calibration)
     record = {
         "recipe": trainer.recipe.fixed,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from uturn_lib import training
-from uturn_lib.networks.noise_classifier import SIGMA_RANGE
-from uturn_lib.training import calibration, noise_classifier
+from uturn_lib.networks.noise_classifier import SIGMA_RANGE, held_out_halves, interpolation
+from uturn_lib.training import calibration
 
 CPU = torch.device("cpu")
 
@@ -103,7 +103,9 @@ def test_noise_levels_have_the_stated_law():
     sigma = training.draw_sigmas(recipe, torch.Generator().manual_seed(0))
     low, high = map(math.log, SIGMA_RANGE)
     spread, normal = sigma[:2000].log(), sigma[2000:].log()
-    torch.testing.assert_close(spread.sort().values, torch.linspace(low, high, 2000), atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        spread.sort().values, torch.linspace(low, high, 2000), atol=0.01, rtol=0
+    )
     median, std = normal.median(), normal.clamp(low, high).std()
     assert abs(median - math.log(0.5)) < 0.01 and abs(std - 0.7) < 0.02
     assert sigma.min() >= SIGMA_RANGE[0] * 0.9999 and sigma.max() <= SIGMA_RANGE[1] * 1.0001
@@ -118,7 +120,9 @@ def test_temperatures_that_are_known_are_found():
     low, high = map(math.log, SIGMA_RANGE)
     logs = low + (high - low) * torch.rand(len(logits), generator=generator)
     wanted = 0.6 - 0.15 * logs
-    labels = torch.multinomial((logits / wanted.exp()[:, None]).softmax(1), 1, generator=generator)[:, 0]
+    labels = torch.multinomial((logits / wanted.exp()[:, None]).softmax(1), 1, generator=generator)[
+        :, 0
+    ]
     found = torch.tensor(training.fit_temperatures(logits, logs.exp(), labels))
     expected = 0.6 - 0.15 * torch.tensor(training.KNOTS).log()
     torch.testing.assert_close(found[1:-1], expected[1:-1], atol=0.12, rtol=0)
@@ -134,7 +138,16 @@ def test_an_unknown_data_set_or_optimizer_is_refused():
 def test_only_tensors_and_numbers_are_in_the_state(tmp_path):
     training.NoiseTrainer(TINY, tmp_path, CPU).save()
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert set(state) == {"recipe", "seconds", "step", "decay", "log", "network", "average", "optimizer"}
+    assert set(state) == {
+        "recipe",
+        "seconds",
+        "step",
+        "decay",
+        "log",
+        "network",
+        "average",
+        "optimizer",
+    }
     assert state["recipe"] == TINY.fixed
 
 
@@ -155,16 +168,11 @@ def test_a_calibrated_network_is_more_likely_on_other_images(tmp_path):
     with torch.no_grad():
         network.head.weight *= 4
         network.head.bias *= 4
-    evaluation, held = trainer.test.halves()
+    evaluation, held = held_out_halves(trainer.test)
     calibrated = calibration.calibrate(network, held)
     logits, sigma, labels = calibration.noisy_logits(network, evaluation, 10, seed=1)
     raw = torch.nn.functional.cross_entropy(logits, labels)
-    temperatures = (noise_classifier_weights(sigma) @ torch.tensor(calibrated.log_temperatures)).exp()
+    temperatures = (
+        interpolation(sigma, training.KNOTS) @ torch.tensor(calibrated.log_temperatures)
+    ).exp()
     assert torch.nn.functional.cross_entropy(logits / temperatures[:, None], labels) < raw
-    assert noise_classifier.WATCHED  # levels of the log
-
-
-def noise_classifier_weights(sigma):
-    from uturn_lib.networks.noise_classifier import interpolation
-
-    return interpolation(sigma, training.KNOTS)

@@ -11,6 +11,8 @@ p is not known, but a classifier gives probabilities q(x), a guess of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,8 +68,38 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     return float(sum(part.sum().abs() for part in parts) / len(probabilities))
 
 
+def noises_per_image(images: int) -> int:
+    """So many that a level costs about 2,000 calls: few images have many noises each."""
+    return max(1, 2000 // images)
+
+
+def readings(probabilities: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+    """What a classifier says at one level, from ``probabilities`` (R, N, K), R noises per image.
+
+    Means over the noises, (N,): ``bound`` (:func:`retention_bound`), ``agreement``, ``gap``
+    (:func:`calibration_gap`), ``right`` (share of right decisions); and ``calibration_error`` (1,).
+    """
+    repeats, count, _ = probabilities.shape
+    flat, repeated = probabilities.flatten(0, 1), labels.repeat(repeats)
+    each = {
+        "bound": retention_bound(flat, repeated),
+        "agreement": agreement(flat),
+        "gap": calibration_gap(flat, repeated),
+        "right": flat.argmax(1) == repeated,
+    }
+    means = {
+        name: values.double().reshape(repeats, count).mean(0).numpy()
+        for name, values in each.items()
+    }
+    return means | {"calibration_error": np.array([calibration_error(flat, repeated)])}
+
+
 def bound_crossing(
-    sigmas: np.ndarray, bound: np.ndarray, level: float, fitted: bool = False, seed: int = 0
+    sigmas: Sequence[float] | np.ndarray,
+    bound: np.ndarray,
+    level: float,
+    fitted: bool = False,
+    seed: int = 0,
 ) -> Estimate:
     """Where the mean of ``bound`` (S, N) falls through ``level``: a lower bound of T_s.
 
