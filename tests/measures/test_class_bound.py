@@ -47,9 +47,7 @@ def test_the_exact_posterior_attains_its_agreement(noisy):
     assert abs(float(difference.mean())) < 4 * standard_error(difference)
 
 
-@pytest.mark.parametrize(
-    "name", ["too sure", "decision", "too unsure", "knows nothing", "one class", "errs", "random"]
-)
+@pytest.mark.parametrize("name", ["too sure", "decision", "too unsure", "knows nothing", "one class", "errs", "random"])
 def test_any_other_classifier_stays_below_by_its_squared_error(noisy, name):
     """c* - E[2 q_y - sum q^2] = E sum (p - q)^2, within 4 standard errors of the paired difference."""
     _, labels, p = noisy
@@ -65,9 +63,7 @@ def test_the_agreement_of_a_classifier_that_is_too_sure_is_no_bound(noisy):
     _, labels, p = noisy
     q = wrong_classifiers(p)["too sure"]
     above, gap = agreement(q) - agreement(p), classes.calibration_gap(q, labels)
-    assert float(above.mean()) > 4 * standard_error(above) and float(
-        gap.mean()
-    ) > 4 * standard_error(gap)
+    assert float(above.mean()) > 4 * standard_error(above) and float(gap.mean()) > 4 * standard_error(gap)
 
 
 def test_a_calibrated_classifier_that_sees_less_stays_below(mixture, noisy):
