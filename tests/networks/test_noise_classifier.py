@@ -32,6 +32,15 @@ def test_probabilities_are_the_softmax_of_tempered_logits(images):
         torch.testing.assert_close(classifier(images, sigma), wanted, atol=1e-6, rtol=1e-5)
 
 
+def test_mirrored_logits_are_those_of_the_mirror_image(tmp_path, images):
+    plain = small()
+    both = CalibratedClassifier(plain.network, (1.0,), (0.0,), mirrored=True)
+    torch.testing.assert_close(both(images, 0.7), both(images.flip(-1), 0.7), atol=1e-6, rtol=1e-5)
+    assert (plain(images, 0.7) - plain(images.flip(-1), 0.7)).abs().max() > 1e-3
+    save_noise_classifier(both, tmp_path, dtype=torch.float32)
+    torch.testing.assert_close(load_noise_classifier(tmp_path, "cpu")(images, 0.7), both(images, 0.7), atol=1e-6, rtol=1e-5)
+
+
 def test_every_image_has_its_own_noise_level(images):
     classifier, sigma = small(), torch.tensor([0.0, 0.1, 0.5, 1.0, 7.0, 80.0])
     alone = torch.cat([classifier(x[None], float(s)) for x, s in zip(images, sigma, strict=True)])
