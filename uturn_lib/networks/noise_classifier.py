@@ -127,12 +127,19 @@ class CalibratedClassifier(nn.Module):
     x_0 + sigma eps and ``sigma``, a float or (B,), gives probabilities (B, num_classes). Raises
     ``TypeError`` and ``ValueError`` for ``x`` of another kind or shape, and for a sigma outside of
     ``sigma_range``; below the lowest level of training (0.05) the network is told that level.
+
+    ``mirrored``: logits are means over x and its mirror image, at twice the cost. Where mirror
+    images are as likely, p(class | x, sigma) has this symmetry; the network alone only nearly.
     """
 
     sigma_range = (0.0, SIGMA_RANGE[1])
 
     def __init__(
-        self, network: NoiseClassifier, knots: Sequence[float], log_temperatures: Sequence[float]
+        self,
+        network: NoiseClassifier,
+        knots: Sequence[float],
+        log_temperatures: Sequence[float],
+        mirrored: bool = False,
     ):
         super().__init__()
         increasing = all(a < b for a, b in zip(knots, list(knots)[1:], strict=False))
@@ -140,7 +147,7 @@ class CalibratedClassifier(nn.Module):
             raise ValueError(f"knots = {list(knots)} must be positive, increasing noise levels")
         if len(log_temperatures) != len(knots) or not all(map(math.isfinite, log_temperatures)):
             raise ValueError(f"log_temperatures = {list(log_temperatures)}: one number per knot")
-        self.network = network
+        self.network, self.mirrored = network, mirrored
         self.knots, self.log_temperatures = tuple(knots), tuple(log_temperatures)
         self.sample_shape, self.num_classes = network.sample_shape, network.num_classes
         self.fingerprint: str | None = None
@@ -148,10 +155,16 @@ class CalibratedClassifier(nn.Module):
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         checks.samples("x", x, self.sample_shape)
         levels = self._noise_levels(x, sigma)
-        logits = self.network(x.float(), levels)
+        logits = self.logits(x.float(), levels)
         table = logits.new_tensor(self.log_temperatures)
         temperatures = (interpolation(levels, self.knots) @ table).exp()
         return (logits / temperatures[:, None]).softmax(1)
+
+    def logits(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Before the temperature, without checks: ``sigma`` (B,) -> (B, num_classes)."""
+        if not self.mirrored:
+            return self.network(x, sigma)
+        return (self.network(x, sigma) + self.network(x.flip(-1), sigma)) / 2
 
     def _noise_levels(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         levels = per_sample(sigma, x.float()).flatten().expand(len(x))
@@ -255,6 +268,7 @@ def save_noise_classifier(
         "embedding": network.embedding,
         "knots": list(classifier.knots),
         "log_temperatures": list(classifier.log_temperatures),
+        "mirrored": classifier.mirrored,
         "weights_sha256": sha256(weights),
         "training": training or {},
     }
@@ -283,6 +297,11 @@ def load_noise_classifier(
         section["embedding"],
     )
     load_weights(network, state, folder)
-    classifier = CalibratedClassifier(network, section["knots"], section["log_temperatures"])
+    classifier = CalibratedClassifier(
+        network,
+        section["knots"],
+        section["log_temperatures"],
+        section.get("mirrored", False),
+    )
     classifier.fingerprint = checkpoint_fingerprint(config)
     return freeze(classifier, device)

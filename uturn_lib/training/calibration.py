@@ -23,7 +23,7 @@ LOGITS = 40_000  # noisy images to fit on: standard errors of ln T well below 0.
 
 @torch.no_grad()
 def noisy_logits(
-    network: NoiseClassifier, data: ImageSet, draws: int, seed: int = 0
+    classifier: CalibratedClassifier, data: ImageSet, draws: int, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (M, K), sigma (M,) and labels (M,) of ``draws`` noisy versions of every image.
 
@@ -31,14 +31,14 @@ def noisy_logits(
     """
     generator = torch.Generator().manual_seed(seed)
     low, high = map(math.log, SIGMA_RANGE)
-    device = network.head.weight.device
     logits, sigmas = [], []
     for _ in range(draws):
         sigma = (low + (high - low) * torch.rand(len(data), generator=generator)).exp()
         for images, levels in zip(data.images.split(250), sigma.split(250), strict=True):
             noise = torch.randn(images.shape, generator=generator)
             noisy = images + levels[:, None, None, None] * noise
-            logits.append(network(noisy.to(device), levels.to(device)).cpu())
+            device = classifier.device
+            logits.append(classifier.logits(noisy.to(device), levels.to(device)).cpu())
         sigmas.append(sigma)
     return torch.cat(logits), torch.cat(sigmas), data.labels.repeat(draws)
 
@@ -66,8 +66,11 @@ def fit_temperatures(
     return [round(value, 5) for value in table.tolist()]
 
 
-def calibrate(network: NoiseClassifier, data: ImageSet) -> CalibratedClassifier:
+def calibrate(
+    network: NoiseClassifier, data: ImageSet, mirrored: bool = False
+) -> CalibratedClassifier:
     """``network`` with temperatures fitted on ``data``, images that it was not trained on."""
-    network.eval()
-    logits, sigma, labels = noisy_logits(network, data, max(1, round(LOGITS / len(data))))
-    return CalibratedClassifier(network, KNOTS, fit_temperatures(logits, sigma, labels)).eval()
+    plain = CalibratedClassifier(network, (1.0,), (0.0,), mirrored).eval()
+    logits, sigma, labels = noisy_logits(plain, data, max(1, round(LOGITS / len(data))))
+    temperatures = fit_temperatures(logits, sigma, labels)
+    return CalibratedClassifier(network, KNOTS, temperatures, mirrored).eval()

@@ -63,7 +63,11 @@ def write_noise_classifier_card(folder: Path, dataset: str) -> None:
     """Write the README.md of a noise classifier's checkpoint from its recorded training."""
     training = read_json(folder / "config.json")["uturn"]["training"]
     recipe, found, data = training["recipe"], training["held_out"], load_data(dataset, "train")
-    network = load_noise_classifier(folder, "cpu").network
+    classifier = load_noise_classifier(folder, "cpu")
+    network = classifier.network
+    mirror = (
+        " and logits averaged over an image and its mirror image" if classifier.mirrored else ""
+    )
     parameters = sum(p.numel() for p in network.parameters())
     rows = "\n".join(
         f"| {row['sigma']:g} | {_estimate(row['accuracy'])} | {row['calibration_error']:.3f} "
@@ -73,7 +77,7 @@ def write_noise_classifier_card(folder: Path, dataset: str) -> None:
     clean = found["levels"][0]["accuracy"]["value"]
     text = f"""# A classifier of noisy {dataset} images
 
-p(class | x, sigma) for x = x_0 + sigma eps: a residual network of {parameters / 1e6:.2f} million parameters, told the noise level, with a temperature for each level. From it follows a lower bound of the class retention of the ideal U-Turn, without any sampling.
+p(class | x, sigma) for x = x_0 + sigma eps: a residual network of {parameters / 1e6:.2f} million parameters, told the noise level, with a temperature for each level{mirror}. From it follows a lower bound of the class retention of the ideal U-Turn, without any sampling.
 
 ```python
 from uturn_lib import load_noise_classifier

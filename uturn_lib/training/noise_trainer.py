@@ -60,6 +60,11 @@ class NoiseRecipe:
         checks.one_of("optimizer", self.optimizer, ("adam", "muon"))
 
     @property
+    def mirrored(self) -> bool:
+        """Whether mirror images are as likely: the classifier is then made symmetric."""
+        return self.augmentation is shift_and_mirror
+
+    @property
     def file_dtype(self) -> torch.dtype:
         """Dtype of the matrices in the shipped file; loaded as float32."""
         return torch.float16

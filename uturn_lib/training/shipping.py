@@ -125,7 +125,7 @@ def ship_noise_classifier(
     recipe = NOISE_CLASSIFIERS[dataset]
     trainer = train_noise_classifier(dataset, device, minutes)
     evaluation, calibration = held_out_halves(trainer.test)
-    classifier = calibrate(trainer.average, calibration)
+    classifier = calibrate(trainer.average, calibration, recipe.mirrored)
     record = {
         "recipe": trainer.recipe.fixed,
         "images_seen": trainer.step * recipe.batch,
