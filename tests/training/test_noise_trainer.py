@@ -1,5 +1,6 @@
 """Training of noise classifiers on a tiny recipe: resumable, decayed from a trunk that can go on; temperatures that are known."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -182,3 +183,28 @@ def test_the_shipped_classifier_of_digits_knows_noisy_digits():
         q = noisy_probabilities(classifier, evaluation.images, sigma)[0]
         assert (q.argmax(1) == evaluation.labels).double().mean() > least
         torch.testing.assert_close(q.sum(1), torch.ones(len(q)), atol=1e-5, rtol=0)
+
+
+def test_what_is_shipped_can_be_loaded_and_a_shorter_run_does_not_replace_it(tmp_path, monkeypatch):
+    from uturn_lib import load_noise_classifier
+    from uturn_lib.networks.checkpoints import read_checkpoint
+    from uturn_lib.training import noise_trainer, shipping
+
+    tiny = replace(TINY, dataset="mnist", augmentation=training.jitter, minutes=0.01)
+    monkeypatch.setitem(training.NOISE_CLASSIFIERS, "mnist", tiny)
+    monkeypatch.setattr(calibration, "LOGITS", 500)
+    for module in (noise_trainer, shipping):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(shipping, "TRAINED", tmp_path / "shipped")
+    folder = training.ship_noise_classifier("mnist", CPU)
+    assert folder == tmp_path / "shipped" / "mnist-noise-classifier"
+    config, state = read_checkpoint(folder, "model.safetensors", "NoiseClassifier")
+    record = config["uturn"]["training"]
+    assert record["recipe"] == tiny.fixed and state["conv_in.weight"].dtype == torch.float16
+    classifier = load_noise_classifier(folder, "cpu")
+    assert classifier(torch.zeros(2, 1, 32, 32), 1.0).shape == (2, 10)
+    assert f"**{record['images_seen']:,}**" in (folder / "README.md").read_text()
+
+    record["images_seen"] += 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+    assert training.ship_noise_classifier("mnist", CPU) == tmp_path / "runs/mnist-noise-classifier/checkpoint"

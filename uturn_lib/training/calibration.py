@@ -18,7 +18,7 @@ from ..networks.noise_classifier import (
 
 # Factors of about 1.6.
 KNOTS = tuple(round(float(s), 4) for s in torch.logspace(math.log10(0.05), math.log10(80), 16))
-LOGITS = 40_000  # noisy images to fit on: standard errors of ln T well below 0.1
+LOGITS = 20_000  # noisy images to fit on: standard errors of ln T below 0.1
 
 
 @torch.no_grad()
