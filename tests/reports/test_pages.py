@@ -319,7 +319,7 @@ def test_forms_of_numbers():
     logarithm = next(
         entry["values"]["log_gap"]
         for entry in read_ledger("laptop", reference_folder)
-        if entry["id"] == "C2"
+        if (entry["id"], entry["figure"]) == ("C2", "fig09")
     )
     value, low, high = map(
         float, re.findall(r"[\d.]+", pages.number("laptop", "fig09", "C2", "log_gap", "exp"))
