@@ -98,6 +98,19 @@ def test_a_batch_depends_on_seed_and_step_only_and_an_epoch_shows_every_image_on
     assert not torch.equal(trainer.batch(0)[1], trainer.batch(1)[1])
 
 
+def test_images_with_more_noise_are_not_augmented(tmp_path):
+    """Augmentation here adds 1000: seen in the sum of every image below the level, and in no other. Without the field the recipe is the old one."""
+
+    def lift(images, generator):
+        return images + 1000
+
+    recipe = replace(TINY, augmentation=lift, augment_below=0.5)
+    noisy, sigma, _ = training.NoiseTrainer(recipe, tmp_path, CPU).batch(3)
+    lifted = noisy.mean((1, 2, 3)) > 500
+    assert torch.equal(lifted, sigma < 0.5) and 0 < int(lifted.sum()) < len(sigma)
+    assert "augment_below" in recipe.fixed and "augment_below" not in TINY.fixed
+
+
 def test_noise_levels_have_the_stated_law():
     """A fifth uniform in ln sigma over the whole range, the rest normal: one from each quantile, so that quantiles are within 1 / batch."""
     recipe = replace(TINY, batch=10_000)

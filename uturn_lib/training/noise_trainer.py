@@ -35,7 +35,9 @@ class NoiseRecipe:
 
     ``uniform_share`` of a batch has ln sigma uniform over the whole range, so that no level is
     unknown; the rest has ln sigma ~ N(``log_sigma_mean``, ``log_sigma_std``^2), where classes are
-    decided: from nearly every image right to nearly chance. ``halflife`` of the average of the
+    decided: from nearly every image right to nearly chance. ``augment_below``: images with more
+    noise are not augmented (None: all are). Rotated and shifted images have another law, which
+    matters where only the coarsest features are left. ``halflife`` of the average of the
     weights in images. ``minutes`` is the usual duration, of which the final decay takes
     ``decay_share``: neither is part of what a saved state must share.
     """
@@ -55,6 +57,7 @@ class NoiseRecipe:
     warmup_images: int = 20_000
     halflife: int = 30_000
     seed: int = 0
+    augment_below: float | None = None
 
     def __post_init__(self) -> None:
         checks.one_of("optimizer", self.optimizer, ("adam", "muon"))
@@ -77,7 +80,8 @@ class NoiseRecipe:
     def fixed(self) -> dict[str, Any]:
         """The part that a saved state must share: all but the duration."""
         record = self.record()
-        return {key: record[key] for key in record if key not in ("minutes", "decay_share")}
+        free = ("minutes", "decay_share")
+        return {key: record[key] for key in record if key not in free and record[key] is not None}
 
 
 NOISE_CLASSIFIERS = {
@@ -168,8 +172,12 @@ class NoiseTrainer(Resumable):
         # Children of (seed, step), apart from those of (seed, epoch) above.
         (seed,) = np.random.SeedSequence([self.recipe.seed, step]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(seed >> np.uint64(1)))
-        images = self.recipe.augmentation(self.train.images[index], generator)
+        plain = self.train.images[index]
+        images = self.recipe.augmentation(plain, generator)
         sigma = draw_sigmas(self.recipe, generator)
+        if self.recipe.augment_below is not None:
+            low = (sigma < self.recipe.augment_below)[:, None, None, None]
+            images = torch.where(low, images, plain)
         noise = torch.randn(images.shape, generator=generator)
         noisy = images + sigma[:, None, None, None] * noise
         where = self.device
