@@ -32,6 +32,7 @@ from .sweeps import Sweep
 
 SPACES = ("pixels", "classifier", "imagenet")
 PRIMARY = "classifier"
+OUTPUT_BLOCK = 8192  # outputs that are compared with the reference at a time
 
 
 def spaces_at_hand() -> tuple[str, ...]:
@@ -66,8 +67,12 @@ def retained_in_space(
     ``own`` (N,): where the ground truths stand in the reference, whose first ``training`` images
     are those of the training set: only they can be copied.
     """
-    identity = torch.stack([retention.identity_retained(y0, reference, own) for y0 in outputs])
-    copies = torch.stack([retention.copied(y0, reference[:training]) for y0 in outputs])
+    # Many outputs at a time: each pass over a large reference costs.
+    owns = own.repeat(len(outputs)).split(OUTPUT_BLOCK)
+    blocks = list(zip(outputs.flatten(0, 1).split(OUTPUT_BLOCK), owns, strict=True))
+    kept = [retention.identity_retained(y0, reference, where) for y0, where in blocks]
+    copied = [retention.copied(y0, reference[:training]) for y0, _ in blocks]
+    identity, copies = (torch.cat(rows).reshape(outputs.shape[:2]) for rows in (kept, copied))
     return {
         "identity": identity.numpy(),
         "copied": copies.numpy(),
