@@ -178,7 +178,7 @@ def identity_of(outputs: Tensor, starts: Tensor, reference: Tensor) -> Arrays:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptByScore:
     """Which outputs kept the identity of their ground truth.
 
     ``sigmas`` (S,); ``kept`` (S, N) booleans.
@@ -188,7 +188,7 @@ class Kept:
     kept: Tensor = field(repr=False)
 
 
-def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], Kept]:
+def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], KeptByScore]:
     """Identity retention for four scores and two kinds of starts.
 
     Keys: ("network" | "empirical" | "local" | "gaussian", "training" | "held out"). The outputs of
@@ -198,7 +198,7 @@ def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], Kept
     ``local_sigmas`` among them and with the first ``local_ground_truths`` starts.
     """
     levels = study.profile.repeat_sigmas
-    found: dict[tuple[str, str], Kept] = {}
+    found: dict[tuple[str, str], KeptByScore] = {}
     for name, turned in (
         ("training", training_sweep(study, seed)),
         ("held out", profile_sweep(study, seed=seed)),
@@ -207,11 +207,13 @@ def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], Kept
         stored = identities(
             outputs, turned.x0, study.reference, study.train, study.gaussian, levels, seed
         )
-        found |= {(kind, name): Kept(levels, torch.from_numpy(stored[kind])) for kind in stored}
+        found |= {
+            (kind, name): KeptByScore(levels, torch.from_numpy(stored[kind])) for kind in stored
+        }
     for name, images in (("training", study.train), ("held out", study.test)):
         local = local_sweep(study, images, seed)
         kept = identity_of(local.y0, local.x0, study.reference)["kept"]
-        found["local", name] = Kept(local.sigmas, torch.from_numpy(kept))
+        found["local", name] = KeptByScore(local.sigmas, torch.from_numpy(kept))
     return found
 
 

@@ -186,6 +186,12 @@ def bound(s: ex.Study, t: Times) -> list[Plan]:
     ]
 
 
+def instruments(s: ex.Study, t: Times) -> list[Plan]:
+    """B1: U-Turns without label and, where the network takes labels, with it."""
+    told = [] if s.profile.labels == "never" else [ex.conditional.plan(s)]
+    return [*transitions(s, t), *told]
+
+
 # What every figure asks of the network.
 FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig01": scheme,
@@ -212,6 +218,7 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig14": lambda s, t: [affinity(s), *transitions(s, t), *starts(s, "gaussian", "artificial")],
     "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
     "fig16": second,
+    "b1": instruments,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [
