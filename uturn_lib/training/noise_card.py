@@ -74,6 +74,8 @@ def write_noise_classifier_card(folder: Path, dataset: str) -> None:
         f"| {_estimate(row['calibration_gap'])} | {_estimate(row['bound'])} |"
         for row in found["levels"]
     )
+    below = recipe.get("augment_below")
+    only = "" if below is None else f" (where sigma is below {below:g})"
     clean = found["levels"][0]["accuracy"]["value"]
     text = f"""# A classifier of noisy {dataset} images
 
@@ -95,7 +97,7 @@ probabilities = classifier(x, 1.0)  # (B, {network.num_classes})
 | data | {data.source}; the {len(data):,} training images (fingerprint {data.fingerprint[:16]}) |
 | licence of the data | {data.licence} |
 | seed | {recipe["seed"]} |
-| images seen | **{training["images_seen"]:,}** in batches of {recipe["batch"]}; {CHANGES[recipe["augmentation"]]} |
+| images seen | **{training["images_seen"]:,}** in batches of {recipe["batch"]}; {CHANGES[recipe["augmentation"]]}{only} |
 | noise levels | {recipe["uniform_share"]:.0%} with ln sigma uniform over 0.05 to 80, the rest ln sigma ~ N({recipe["log_sigma_mean"]:.2f}, {recipe["log_sigma_std"]:g}^2) |
 | optimiser | {OPTIMISERS[recipe["optimizer"]]}, rate {recipe["learning_rate"]:g}, linear to zero over the last {training["decay_images"]:,} images; average of the weights with half-life {recipe["halflife"]:,} images, which is what is shipped |
 | duration | {training["minutes"]:.0f} minutes on {training["machine"]}, torch {training["torch"]}; wall time, beside other work |

@@ -85,6 +85,8 @@ class NoiseRecipe:
 
 
 NOISE_CLASSIFIERS = {
+    # After 88,000 images the bound fell through the level of T_s at 2.92 with augment_below = 2, at
+    # 2.75 with every image rotated, scaled and shifted.
     "mnist": NoiseRecipe(
         "mnist",
         jitter,
@@ -95,7 +97,11 @@ NOISE_CLASSIFIERS = {
         batch=128,
         halflife=10_000,
         warmup_images=5_000,
+        augment_below=2.0,
     ),
+    # 2.4 million parameters, in half precision 5 MB. In 3 minutes of one thread Muon reached
+    # 61, 58, 51, 37 % right at sigma 0.1, 0.5, 1, 2 (54,500 images), AdamW with 3e-3
+    # 47, 45, 41, 33 % (59,900 images).
     "cifar10": NoiseRecipe(
         "cifar10",
         shift_and_mirror,
