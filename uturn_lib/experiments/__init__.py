@@ -28,7 +28,13 @@ from .exact import (
     mixture_bench,
     mixture_retention,
 )
-from .paths import GenerationPath, generation_path, profile_generation, return_paths
+from .paths import (
+    GenerationPath,
+    generation_path,
+    profile_generation,
+    return_paths,
+    reverse_trajectory,
+)
 from .retention import Transitions, class_gate, transitions
 from .scores import Deviation, deviation, three_scores, training_sweep
 from .starts import initial_laws, late_levels, shortened_runs, start_sweep
@@ -74,6 +80,7 @@ __all__ = [
     "profile_sweep",
     "repeated",
     "return_paths",
+    "reverse_trajectory",
     "second_bench",
     "shortened_runs",
     "start_sweep",
