@@ -22,15 +22,16 @@ from ..support import checks
 LIMIT = 300_000  # bytes of HTML
 COLOURS = 32  # of a picture: enough for curves and grey images
 
-# Colours are those of the page around it, light or dark. The first attribute keeps the arrow keys
-# from JupyterLab, which would select the next cell. The control is hidden until its handlers can
-# run: the picture's `onload` shows it.
-HTML = """<figure data-lm-suppress-shortcuts="true" style="margin:0;max-width:{width}px">
+# Colours are those of the page around it, light or dark. `data-lm-suppress-shortcuts` keeps the
+# arrow keys from JupyterLab, which would select the next cell. The control is hidden until its
+# handlers can run: the picture's `onload` shows it. `hidden` has a value, because a notebook that is
+# not trusted loses attributes without one.
+HTML = """<figure style="margin:0;max-width:{width}px">
 {pictures}
-<div hidden><label style="display:block">{name}
-<input type="range" min="0" max="{last}" step="1" value="{start}" autocomplete="off"
+<div hidden="hidden"><label style="display:block">{name}
+<input type="range" data-lm-suppress-shortcuts="true" min="0" max="{last}" step="1" value="{start}" autocomplete="off"
  aria-label="{name}" aria-valuetext="{label}" oninput="{turn}"
- style="display:block;width:100%;height:2.75em;margin:0;padding:0;accent-color:#0072B2"></label>
+ style="display:block;width:100%;height:44px;margin:0;padding:0;accent-color:#0072B2"></label>
 </div>
 <output aria-live="off" style="display:block;min-height:3em">{label}</output>
 <small>The slider moves once this notebook is trusted, or the cell is run.</small>
@@ -89,7 +90,9 @@ def knob(
     if len(frames) < 2:
         raise ValueError(f"frames: {len(frames)} given; a slider needs at least 2")
     if len(labels) != len(frames):
-        raise ValueError(f"labels: {len(labels)} given for {len(frames)} frames; one each is needed")
+        raise ValueError(
+            f"labels: {len(labels)} given for {len(frames)} frames; one each is needed"
+        )
     for argument, text in (("name", name), ("alt", alt), *(("labels", text) for text in labels)):
         if not text.strip():
             raise ValueError(f"{argument} is empty; a screen reader needs words")
@@ -109,7 +112,7 @@ def knob(
             width=width,
             height=height,
             data=_webp(picture, colours),
-            shown=f' onload="{escape(READY)}"' if number == start else " hidden",
+            shown=f' onload="{escape(READY)}"' if number == start else ' hidden="hidden"',
         )
         for number, (picture, text) in enumerate(zip(pictures, texts, strict=True))
     )

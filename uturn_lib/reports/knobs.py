@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from .. import experiments
-from ..denoisers import GaussianMixtureDenoiser
+from ..denoisers import GaussianDenoiser, GaussianMixtureDenoiser
 from ..empirical import EmpiricalDenoiser
 from ..experiments import Study, Sweep
 from ..measures import retention
@@ -68,8 +68,8 @@ def canvas(*heights: float, top: float = 0.3, gap: float = 0.2) -> tuple[Figure,
     figure, axes, place = Figure(figsize=(WIDTH, total)), [], total - top
     for height in heights:
         place -= height
-        box = (LEFT, place, WIDTH - LEFT - RIGHT, height)
-        axes.append(figure.add_axes([part / (WIDTH, total)[k % 2] for k, part in enumerate(box)]))
+        width = (WIDTH - LEFT - RIGHT) / WIDTH
+        axes.append(figure.add_axes((LEFT / WIDTH, place / total, width, height / total)))
         place -= gap
     return figure, axes
 
@@ -108,11 +108,13 @@ def mark_level(axes: Axes, sigma: float, values: Mapping[str, float]) -> None:
     """Where the slider stands: a line at ``sigma``, and a dot on the curve of each quantity."""
     axes.axvline(sigma, color="black", linewidth=1.2, zorder=4)
     for quantity, value in values.items():
-        dot = {"color": plotting.COLOURS[quantity], "markeredgecolor": "black", "markersize": 8}
-        axes.plot(sigma, value, "o", zorder=5, **dot)
+        (dot,) = axes.plot(sigma, value, "o", color=plotting.COLOURS[quantity], zorder=5)
+        dot.set(markersize=8, markeredgecolor="black")
 
 
-def name_curve(axes: Axes, x: float, y: float, text: str, quantity: str, side: str = "left") -> None:
+def name_curve(
+    axes: Axes, x: float, y: float, text: str, quantity: str, side: str = "left"
+) -> None:
     """The name of a curve beside it."""
     plotting.label_curve(axes, x, y, text, quantity, color=TEXTS[quantity], fontsize=9.5, ha=side)
 
@@ -138,7 +140,9 @@ def u_turns(study: Study, seed: int = 0, sweep: Sweep | None = None, shown: int 
     gate = None if sweep else experiments.class_gate(study, seed)
     sigmas, r, c = times.sweep.sigmas, times.identity_curve, times.class_curve
     x0 = times.sweep.x0[: checks.positive_int("shown", shown)]
-    kept = plotting.retention_frames(times.identity[:, : len(x0)], times.same_class[:, : len(x0)], 0)
+    kept = plotting.retention_frames(
+        times.identity[:, : len(x0)], times.same_class[:, : len(x0)], 0
+    )
 
     def draw(k: int) -> Figure:
         figure, (images, curves) = canvas(1.12, 1.3)
@@ -164,7 +168,7 @@ def u_turns(study: Study, seed: int = 0, sweep: Sweep | None = None, shown: int 
         return figure
 
     labels = [
-        f"σᵤ = {s:g}: r = {a.value:.2f} of the outputs are still their own image, "
+        f"σᵤ = {s:g}: r = {a.value:.2f} of the outputs are nearest to their own image, "
         f"c = {b.value:.2f} keep the class."
         for s, a, b in zip(sigmas, r, c, strict=True)
     ]
@@ -236,20 +240,17 @@ def way_back(study: Study, index: int = 1, sigma_u: float = 8.0, seed: int = 0) 
 
 def cloud_points(count: int = 24, seed: int = 0) -> tuple[Tensor, Tensor]:
     """``count`` samples (N, 2) of the three clouds of Figure 1, and their clouds (N,)."""
+    spreads = [[[0.3, 0.08], [0.08, 0.12]], [[0.15, -0.05], [-0.05, 0.3]], [[0.25, 0], [0, 0.1]]]
     mixture = GaussianMixtureDenoiser(
-        weights=[0.4, 0.35, 0.25],
-        means=[[-2.0, -0.8], [2.0, -0.8], [0.3, 1.9]],
-        covariances=[
-            [[0.3, 0.08], [0.08, 0.12]],
-            [[0.15, -0.05], [-0.05, 0.3]],
-            [[0.25, 0], [0, 0.1]],
-        ],
+        weights=torch.tensor([0.4, 0.35, 0.25], dtype=torch.float64),
+        means=torch.tensor([[-2.0, -0.8], [2.0, -0.8], [0.3, 1.9]], dtype=torch.float64),
+        covariances=torch.tensor(spreads, dtype=torch.float64),
     )
     return mixture.sample(sample_seeds(seed, range(count), "start"))
 
 
 def exact_retention(
-    points: Tensor, clouds: Tensor, levels: Sequence[float], draws: int = 200, seed: int = 0
+    points: Tensor, clouds: Tensor, levels: np.ndarray, draws: int = 200, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """r and c (S,) of U-Turns with the exact score of ``points`` (N, 2) in ``clouds`` (N,).
 
@@ -270,13 +271,13 @@ def exact_retention(
 
 
 def toy_times(
-    points: Tensor, clouds: Tensor, levels: Sequence[float], r: np.ndarray, c: np.ndarray
+    points: Tensor, clouds: Tensor, levels: np.ndarray, r: np.ndarray, c: np.ndarray
 ) -> tuple[float, float]:
     """T_m and T_s of :func:`exact_retention`: r crosses 1/2, c the midpoint of 1 and chance."""
     chance = float((clouds.bincount().double() / len(points)).square().sum())
     return (
-        retention.crossing_between(levels, r.tolist(), 0.5),
-        retention.crossing_between(levels, c.tolist(), (1 + chance) / 2),
+        retention.crossing_between(levels.tolist(), r.tolist(), 0.5),
+        retention.crossing_between(levels.tolist(), c.tolist(), (1 + chance) / 2),
     )
 
 
@@ -297,10 +298,11 @@ def score_field(count: int = 24, seed: int = 0) -> Knob:
         sigma = float(levels[every * k])
         figure, (plane, curves) = canvas(2.7, 1.1, top=0.1, gap=0.25)
         way = memory(places, sigma) - places  # sigma^2 times the score
-        way = way / way.norm(dim=1, keepdim=True).clamp(min=0.25)  # far from D all alike
+        way = way / way.norm(dim=1, keepdim=True).clamp(min=0.25)  # short only near D
         plane.quiver(*places.T, *way.T, color="0.55", scale=18, width=0.006, pivot="mid")
-        colours = [("#0072B2", "#D55E00", "#009E73")[cloud] for cloud in clouds]
-        plane.scatter(*points.T, c=colours, s=30, edgecolors="white", linewidths=0.6, zorder=3)
+        for cloud, colour in enumerate(("#0072B2", "#D55E00", "#009E73")):
+            members = points[clouds == cloud].T
+            plane.plot(*members, "o", color=colour, markersize=6, markeredgecolor="white")
         plane.set(xlim=(-4.3, 4.3), ylim=(-3.3, 3.9), xticks=[], yticks=[])
         plane.grid(False)
         plane.spines[:].set_visible(False)
@@ -352,7 +354,10 @@ def three_scores(study: Study, seed: int = 0, shown: int = 5) -> Knob:
         "held out": experiments.profile_sweep(study, seed=seed),
     }
     x0 = {starts: sweep.x0[:shown] for starts, sweep in sweeps.items()}
-    exact = {"empirical": EmpiricalDenoiser(study.train.images), "gaussian": study.gaussian}
+    exact: dict[str, EmpiricalDenoiser | GaussianDenoiser] = {
+        "empirical": EmpiricalDenoiser(study.train.images),
+        "gaussian": study.gaussian,
+    }
     kinds = ("network", "empirical", "gaussian")
     r = {key: rows.double().mean(1).tolist() for key, rows in kept.items()}
 
@@ -368,7 +373,7 @@ def three_scores(study: Study, seed: int = 0, shown: int = 5) -> Knob:
         rows += [torch.cat([outputs(kind, s, levels[k]) for s in x0]) for kind in kinds]
         plotting.image_grid(images, torch.stack(rows), ["$x_0$", "net", "emp.", "Gauss"])
         own = plotting.COLOURS["identity_retention"]
-        frames: list[list[str | None]] = [[None] * 2 * shown]
+        frames: list[list[str | None]] = [[None for _ in rows[0]]]
         for kind in kinds:
             rest = torch.cat([kept[kind, s][k, :shown] for s in x0])
             frames.append([own if kept_it else None for kept_it in rest.tolist()])
