@@ -48,6 +48,7 @@ def small_chunks():
         "from_law": dict(bench=tiny, gaussian=gaussian, images=x[:2], labels=None, law="gaussian", sigma_max=80.0)
         | dict(method="sde", seed=0, first=0, steps=3),
         "paths": dict(bench=tiny, x_u=x[:2], labels=None, sigma_u=2.0, steps=3, shown=2, seed=0),
+        "trajectory": dict(bench=tiny, x_u=x[:2], labels=None, sigma_u=2.0, steps=3, seed=0),
         "generations": dict(bench=tiny, labels=None, churn=Churn(), mask=None, steps=3, first=0, **flow),
         "affine_residuals": dict(bench=tiny, gaussian=gaussian, fit_images=x[:20], held_out=x[20:30])
         | dict(sigma=1.0, seed=0, ridge_components=4),
