@@ -37,7 +37,13 @@ from .exact import (
     mixture_bench,
     mixture_retention,
 )
-from .paths import GenerationPath, generation_path, profile_generation, return_paths
+from .paths import (
+    GenerationPath,
+    generation_path,
+    profile_generation,
+    return_paths,
+    reverse_trajectory,
+)
 from .retention import Transitions, class_gate, transitions
 from .scores import (
     Deviation,
@@ -100,6 +106,7 @@ __all__ = [
     "profile_sweep",
     "repeated",
     "return_paths",
+    "reverse_trajectory",
     "second_bench",
     "shipped_class_bound",
     "shortened_runs",
