@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from uturn_lib import experiments
+from uturn_lib.data.halves import held_out_halves
 from uturn_lib.data import ImageSet
 from uturn_lib.denoisers import GaussianMixtureDenoiser
 from uturn_lib.experiments.study import Judge
 from uturn_lib.measures.class_bound import bound_crossing
 from uturn_lib.measures.retention import agreement, chance_level
 from uturn_lib.networks import NoiseClassifier
-from uturn_lib.networks.noise_classifier import held_out_halves
 from uturn_lib.seeding import NoiseStream, sample_seeds
 
 SIGMAS = (0.2, 0.5, 1.0, 1.7, 3.0, 6.0, 20.0)

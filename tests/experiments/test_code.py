@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import GaussianDenoiser, load_classifier
+from uturn_lib import GaussianDenoiser, load_classifier, load_noise_classifier
 from uturn_lib.companions.p2 import dynamics
 from uturn_lib.companions.p2.ablation import components
 from uturn_lib.companions.p2.shortcuts import Cut, ShortcutDenoiser
@@ -66,7 +66,7 @@ def small_chunks():
         "retained_in_space": dict(outputs=torch.rand(12, 3, 5), reference=torch.rand(9, 5), own=torch.arange(3))
         | dict(training=6, sigmas=tuple(np.geomspace(0.1, 80, 12))),
         "noisy_classes": dict(judge=Judge(partial(load_noise_classifier, "mnist-noise-classifier", "cpu"), "noisy"))
-        | dict(images=digits, labels=torch.arange(2), sigma=1.0, draws=2, seed=0),
+        | dict(images=torch.zeros(20, 1, 32, 32), labels=torch.arange(20) % 10, sigma=1.0, draws=2, seed=0),
         "identity_of": dict(outputs=x[None, :3], starts=x[:3], reference=x),
         "flow": dict(bench=Workbench.around(shortcut), method="dpmpp", steps=3, path=True, first=0, **flow),
         "effect_of_part": dict(bench=tiny, base=base, part=part, steps=4, **flow),

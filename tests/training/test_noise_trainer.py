@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from uturn_lib import training
-from uturn_lib.networks.noise_classifier import SIGMA_RANGE, held_out_halves, interpolation
+from uturn_lib.data.halves import held_out_halves
+from uturn_lib.networks.noise_classifier import SIGMA_RANGE, interpolation
 from uturn_lib.training import calibration
 
 CPU = torch.device("cpu")

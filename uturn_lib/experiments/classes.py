@@ -13,13 +13,13 @@ from functools import cached_property, partial
 import numpy as np
 from torch import Tensor
 
+from ..data.halves import held_out_halves
 from ..data.sets import ImageSet
 from ..measures.class_bound import bound_crossing, noises_per_image, readings
 from ..measures.estimate import Estimate
 from ..measures.retention import chance_level, retention_curve
 from ..networks.loader import shipped_fingerprint
 from ..networks.noise_classifier import (
-    held_out_halves,
     load_noise_classifier,
     noisy_probabilities,
 )

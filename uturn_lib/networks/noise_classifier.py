@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.sets import ImageSet
 from ..denoisers import per_sample
 from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
@@ -180,21 +178,6 @@ class CalibratedClassifier(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.network.head.weight.device
-
-
-def held_out_halves(data: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Two class-balanced halves of held-out images: the first to evaluate, the second to calibrate.
-
-    The first begins as ``data.take`` does: it holds the ground truths of a profile.
-    """
-    mixed, first = data.take(len(data)), (len(data) + 1) // 2
-
-    def half(part: slice, name: str) -> ImageSet:
-        tag = f"{data.fingerprint}:{name}_half"
-        images, labels = mixed.images[part], mixed.labels[part]
-        return replace(mixed, images=images, labels=labels, fingerprint=tag)
-
-    return half(slice(None, first), "first"), half(slice(first, None), "second")
 
 
 @torch.no_grad()

@@ -72,15 +72,19 @@ def starts(s: ex.Study, *kinds: str, labels: Tensor | None = None) -> list[Plan]
 
 
 def scheme(s: ex.Study, t: Times) -> list[Plan]:
-    """Figure 1: one image, turned at three levels; its sliders: one way back, ten images at every level."""
+    """Figure 1: one image at three levels; its sliders: one way back, ten images at all levels."""
     told = s.profile.labels == "always"
     x, labels = s.test.images[:1], s.test.labels[:1] if told else None
     return [
         *(
-            ex.return_paths.plan(s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels)
+            ex.return_paths.plan(
+                s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels
+            )
             for sigma in (0.7, 2.0, 8.0)
         ),
-        ex.reverse_trajectory.plan(s, x, 8.0, 2 * proportional_steps(8.0, s.profile.steps), labels=labels),
+        ex.reverse_trajectory.plan(
+            s, x, 8.0, 2 * proportional_steps(8.0, s.profile.steps), labels=labels
+        ),
         ex.profile_sweep.plan(s, s.test.take(10), conditional=told),
     ]
 

@@ -360,7 +360,10 @@ def bandwidth_at_which_two_images_merge(distance: float = 6.0) -> float:
 
 @exercise("b1", tolerance=0.003)
 def accuracy_that_proves_retention(classes: int = 10) -> tuple[float, float]:
-    """Where 2 E q_y - E sum q^2 is (1 + 1/K) / 2: of sure guesses 2 a - 1; calibrated, a^2 + (1 - a)^2 / (K - 1)."""
+    """Where 2 E q_y - E sum q^2 is (1 + 1/K) / 2.
+
+    It is 2 a - 1 for sure guesses, a^2 + (1 - a)^2 / (K - 1) for calibrated ones.
+    """
     midpoint = (1 + 1 / classes) / 2
     spread = brentq(lambda a: a**2 + (1 - a) ** 2 / (classes - 1) - midpoint, 1 / classes, 1)
     return (1 + midpoint) / 2, float(spread)

@@ -24,13 +24,13 @@ COLOURS = 32  # of a picture: enough for curves and grey images
 
 # Colours are those of the page around it, light or dark. `data-lm-suppress-shortcuts` keeps the
 # arrow keys from JupyterLab, which would select the next cell. The control is hidden until its
-# handlers can run: the picture's `onload` shows it. `hidden` has a value, because a notebook that is
-# not trusted loses attributes without one.
+# handlers can run: the picture's `onload` shows it. `hidden` has a value, because a notebook that
+# is not trusted loses attributes without one.
 HTML = """<figure style="margin:0;max-width:{width}px">
 {pictures}
 <div hidden="hidden"><label style="display:block">{name}
-<input type="range" data-lm-suppress-shortcuts="true" min="0" max="{last}" step="1" value="{start}" autocomplete="off"
- aria-label="{name}" aria-valuetext="{label}" oninput="{turn}"
+<input type="range" data-lm-suppress-shortcuts="true" min="0" max="{last}" step="1" value="{start}"
+ autocomplete="off" aria-label="{name}" aria-valuetext="{label}" oninput="{turn}"
  style="display:block;width:100%;height:44px;margin:0;padding:0;accent-color:#0072B2"></label>
 </div>
 <output aria-live="off" style="display:block;min-height:3em">{label}</output>
@@ -40,7 +40,10 @@ PICTURE = (
     '<img alt="{alt}" data-label="{label}" width="{width}" height="{height}" decoding="sync"'
     ' style="max-width:100%;height:auto" src="data:image/webp;base64,{data}"{shown}>'
 )
-READY = "const f=this.parentNode;f.querySelector('div').hidden=false;f.querySelector('small').hidden=true"
+READY = (
+    "const f=this.parentNode;f.querySelector('div').hidden=false;"
+    "f.querySelector('small').hidden=true"
+)
 TURN = (
     "const f=this.closest('figure'),m=f.querySelectorAll('img');"
     "m.forEach((p,k)=>p.hidden=k!=this.value);const t=m[this.value].dataset.label;"

@@ -348,7 +348,8 @@ def three_scores(study: Study, seed: int = 0, shown: int = 5) -> Knob:
     ``shown`` training images on the left, as many held-out ones on the right; below, r of each
     score (solid: training, dashed: held out), as in Figure 13.
     """
-    levels, kept = study.profile.repeat_sigmas, experiments.three_scores(study, seed)
+    levels, found = study.profile.repeat_sigmas, experiments.identity_at_all_levels(study, seed)
+    kept = {key: rows.kept for key, rows in found.items()}
     sweeps = {
         "training": experiments.training_sweep(study, seed),
         "held out": experiments.profile_sweep(study, seed=seed),

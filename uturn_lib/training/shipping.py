@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from ..data.halves import held_out_halves
 from ..networks.classifier import save_classifier
-from ..networks.noise_classifier import held_out_halves, save_noise_classifier
+from ..networks.noise_classifier import save_noise_classifier
 from ..networks.unet import save_denoiser
 from ..support import checks
 from ..support.files import read_json
