@@ -17,7 +17,7 @@ from uturn_lib.claims.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, ma
 from uturn_lib.companions.p2 import phases
 from uturn_lib.measures import correlation, quality, retention
 from uturn_lib.measures.estimate import Estimate, difference
-from uturn_lib.measures.retention import Heterogeneity
+from uturn_lib.measures.individuals import Heterogeneity
 from uturn_lib.support.places import ROOT, figure_folder, reference_folder
 
 CLOSED = Gate("it cannot see")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from uturn_lib.measures import estimate, quality, retention
+from uturn_lib.measures import departures, estimate, individuals, quality, retention
 from uturn_lib.measures.estimate import bootstrap_median, bootstrap_ratio, resampled_sums
 
 SIGMAS = np.geomspace(0.5, 20, 10)
@@ -25,7 +25,7 @@ def repeats_of(centres, floor, repeats, rng, width=0.25):
 def test_individual_centres_of_noiseless_curves_are_exact(floor):
     centres = np.log([0.8, 1.7, 3.0, 6.5, 15.0])
     rates = retention.logistic_curve(LOG[:, None], centres, 0.3, floor)
-    np.testing.assert_allclose(retention.individual_centres(LOG, rates, floor, 0.3), centres, atol=2e-3)
+    np.testing.assert_allclose(individuals.individual_centres(LOG, rates, floor, 0.3), centres, atol=2e-3)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])
@@ -33,7 +33,7 @@ def test_heterogeneity_is_not_seen_where_there_is_none(floor):
     """p-values under the null hypothesis are uniform, up to the pooled rates being estimated."""
     rng = np.random.default_rng(0)
     found = [
-        retention.heterogeneity(SIGMAS, repeats_of([1.0] * 15, floor, 12, rng), (1 + floor) / 2, draws=200, seed=seed)
+        individuals.heterogeneity(SIGMAS, repeats_of([1.0] * 15, floor, 12, rng), (1 + floor) / 2, draws=200, seed=seed)
         for seed in range(60)
     ]
     for p in (np.array([h.p_value for h in found]), np.array([h.p_permutation for h in found])):
@@ -43,7 +43,7 @@ def test_heterogeneity_is_not_seen_where_there_is_none(floor):
 def test_heterogeneity_is_found_and_measured_where_it_is():
     rng = np.random.default_rng(1)
     centres = rng.normal(1.0, 0.3, 40)
-    found = retention.heterogeneity(SIGMAS, repeats_of(centres, 0.0, 16, rng), draws=400)
+    found = individuals.heterogeneity(SIGMAS, repeats_of(centres, 0.0, 16, rng), draws=400)
     assert found.p_value < 0.01 and found.p_permutation < 0.01
     assert found.own_spread == pytest.approx(centres.std(ddof=1), rel=0.15)
     assert found.expected < found.spread.low and np.corrcoef(np.log(found.levels), centres)[0, 1] > 0.95
@@ -54,10 +54,10 @@ def test_intervals_of_single_ground_truths_cover_their_transitions(floor):
     rng = np.random.default_rng(2)
     centres = rng.normal(1.0, 0.2, 150)
     kept = repeats_of(centres, floor, 16, rng)
-    times = retention.individual_times(SIGMAS, kept, (1 + floor) / 2)
+    times = individuals.individual_times(SIGMAS, kept, (1 + floor) / 2)
     covered = np.mean([t.contains(np.exp(c)) for t, c in zip(times, centres, strict=True)])
     assert 0.9 < covered <= 1  # the common width contains the spread: wide rather than narrow
-    found = retention.heterogeneity(SIGMAS, kept, (1 + floor) / 2, draws=10)
+    found = individuals.heterogeneity(SIGMAS, kept, (1 + floor) / 2, draws=10)
     np.testing.assert_allclose([t.value for t in times], found.levels)
 
 
@@ -65,15 +65,15 @@ def test_ranks_of_a_common_curve_contain_transitions_that_are_alike_and_no_other
     rng = np.random.default_rng(3)
     for spread, inside in ((0.0, True), (0.4, False)):
         kept = repeats_of(rng.normal(1.0, spread, 30), 0.0, 16, rng)
-        ranks = retention.common_curve_times(SIGMAS, kept)
+        ranks = individuals.common_curve_times(SIGMAS, kept)
         medians = [rank.value for rank in ranks]
         assert medians == sorted(medians)
-        times = np.sort([t.value for t in retention.individual_times(SIGMAS, kept)])
+        times = np.sort([t.value for t in individuals.individual_times(SIGMAS, kept)])
         share = np.mean([rank.contains(t) for rank, t in zip(ranks, times, strict=True)])
         assert (share > 0.8) == inside
 
 
-@pytest.mark.parametrize("judge", [retention.heterogeneity, retention.individual_times, retention.common_curve_times])
+@pytest.mark.parametrize("judge", [individuals.heterogeneity, individuals.individual_times, individuals.common_curve_times])
 @pytest.mark.parametrize("shape", [(10, 5), (10, 1, 5)])
 def test_bad_repeats_are_refused(judge, shape):
     with pytest.raises(ValueError, match="retained has shape"):
@@ -82,16 +82,16 @@ def test_bad_repeats_are_refused(judge, shape):
 
 def test_class_entropy_of_known_laws():
     predicted = torch.tensor([[0, 0, 0, 0], [0, 1, 2, 3], [1, 1, 3, 3]])
-    counts = retention.class_counts(predicted, 5)
+    counts = departures.class_counts(predicted, 5)
     assert counts.tolist() == [[4, 0, 0, 0, 0], [1, 1, 1, 1, 0], [0, 2, 0, 2, 0]]
     correction = torch.tensor([0, 3, 1]) / (8 * np.log(2))
     torch.testing.assert_close(
-        retention.class_entropy(counts), (torch.tensor([0.0, 2.0, 1.0]).double() + correction).clamp(max=np.log2(5))
+        departures.class_entropy(counts), (torch.tensor([0.0, 2.0, 1.0]).double() + correction).clamp(max=np.log2(5))
     )
     law = torch.tensor([0.6, 0.3, 0.1])
     drawn = torch.multinomial(law.expand(20_000, 3), 40, replacement=True, generator=torch.Generator().manual_seed(0))
     exact = float(-(law * law.log2()).sum())
-    assert abs(float(retention.class_entropy(retention.class_counts(drawn, 3)).mean()) - exact) < 0.01
+    assert abs(float(departures.class_entropy(departures.class_counts(drawn, 3)).mean()) - exact) < 0.01
 
 
 def test_nearest_strangers_leaves_the_image_itself_out():
@@ -261,8 +261,8 @@ def test_leaving_to_all_classes_alike_is_not_called_a_hierarchy():
     p_values = []
     for seed in range(40):
         predicted = np.where(rng.random((1, 20, 16)) < 0.6, labels[None, :, None], rng.integers(0, 10, (1, 20, 16)))
-        counts = retention.class_counts(torch.tensor(predicted), 10)
-        p_values.append(retention.leaving_concentration(counts, labels, draws=300, seed=seed).p_value[0])
+        counts = departures.class_counts(torch.tensor(predicted), 10)
+        p_values.append(departures.leaving_concentration(counts, labels, draws=300, seed=seed).p_value[0])
     assert (np.array(p_values) < 0.05).sum() <= 7 and 0.35 < np.mean(p_values) < 0.75
 
 
@@ -271,8 +271,8 @@ def test_leaving_to_a_neighbour_is_a_hierarchy():
     labels = torch.arange(20) % 10
     away = np.where(rng.random((20, 16)) < 0.8, (labels[:, None] + 1) % 10, rng.integers(0, 10, (20, 16)))
     predicted = np.stack([np.where(rng.random((20, 16)) < keep, labels[:, None], away) for keep in (1.0, 0.7)])
-    counts = retention.class_counts(torch.tensor(predicted), 10)
-    found = retention.leaving_concentration(counts, labels)
+    counts = departures.class_counts(torch.tensor(predicted), 10)
+    found = departures.leaving_concentration(counts, labels)
     assert found.p_value[0] == 1.0 and found.leaving[0] == 0 and np.isnan(found.seen[0])  # nobody leaves
     assert found.p_value[1] < 0.001 and found.seen[1] < found.expected[1]
     expected = [9 * (1 - (8 / 9) ** n) for n in (16 - counts[1, np.arange(20), labels]).numpy() if n >= 2]
@@ -311,9 +311,9 @@ NAN = float("nan")
         (lambda: retention.nearest_index(torch.zeros(1, 4), torch.zeros(3, 4), 0), "chunk = 0"),
         (lambda: retention.identity_retained(torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor([0])), "own_index"),
         (lambda: retention.identity_retained(torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([3])), "own_index"),
-        (lambda: retention.heterogeneity([0.1, NAN, 10], np.ones((3, 4, 5))), "sigmas must be"),
-        (lambda: retention.heterogeneity([0.1, 1, 10], np.ones((3, 4, 5)), level=1.5), "level = 1.5"),
-        (lambda: retention.leaving_concentration(torch.ones(1, 2, 3), torch.tensor([0])), "labels have shape"),
+        (lambda: individuals.heterogeneity([0.1, NAN, 10], np.ones((3, 4, 5))), "sigmas must be"),
+        (lambda: individuals.heterogeneity([0.1, 1, 10], np.ones((3, 4, 5)), level=1.5), "level = 1.5"),
+        (lambda: departures.leaving_concentration(torch.ones(1, 2, 3), torch.tensor([0])), "labels have shape"),
         (lambda: quality.kernel_estimate(torch.randn(2, 3), torch.randn(9, 3), 2), "groups = 2"),
         (lambda: quality.kernel_curve([], torch.randn(9, 3)), "sets is empty"),
         (lambda: quality.kernel_minimum([1, 2], np.full((2, 5), NAN)), "must be finite"),

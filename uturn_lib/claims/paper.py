@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..measures.estimate import Estimate, difference
-from ..measures.retention import Heterogeneity, chance_level
+from ..measures.individuals import Heterogeneity
+from ..measures.retention import chance_level
 from ..support import checks
 from .claim import Finding, rule
 from .late_starts import LateStart, late_starts

@@ -3,9 +3,11 @@
 from . import (
     affinity,
     correlation,
+    departures,
     estimate,
     exchangeability,
     gaussianity,
+    individuals,
     norms,
     quality,
     retention,
@@ -15,9 +17,11 @@ from . import (
 __all__ = [
     "affinity",
     "correlation",
+    "departures",
     "estimate",
     "exchangeability",
     "gaussianity",
+    "individuals",
     "norms",
     "quality",
     "retention",

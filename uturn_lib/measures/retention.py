@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -209,7 +207,7 @@ def bootstrap_centres(
     together. Parameters and errors as :func:`transition`.
     """
     sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
-    _check_curve(sigmas, retained, level)
+    check_curve(sigmas, retained, level)
     curves = np.concatenate([retained.mean(1)[None], bootstrap_curves(retained, seed)])
     return fit_centres(np.log(sigmas), curves, floor=2 * level - 1)
 
@@ -253,7 +251,7 @@ def error_free_transition(
     """
     sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
     level = chance_level(classes)
-    _check_curve(sigmas, retained, level)
+    check_curve(sigmas, retained, level)
     if not 0 < right <= judged:
         raise ValueError(
             f"right = {right} of judged = {judged} images: 0 < right <= judged is needed"
@@ -385,7 +383,7 @@ def fit_logistic(
     centres = np.arange(log_sigmas[0] - span / 2, log_sigmas[-1] + span / 2, centre_step)
     widths = np.exp(np.arange(np.log(span / 400), np.log(span), width_step))
     centre, width = (axis.ravel() for axis in np.meshgrid(centres, widths))
-    best = _log_likelihood(curves, log_sigmas, centre[:, None], width[:, None], floor).argmax(1)
+    best = log_likelihood(curves, log_sigmas, centre[:, None], width[:, None], floor).argmax(1)
     centre, width = centre[best], width[best]
     for _ in range(zooms):
         steps = np.linspace(-1, 1, 9)
@@ -394,7 +392,7 @@ def fit_logistic(
         )
         # (R, candidates)
         near_centre, near_width = centre[:, None] + shift, width[:, None] * np.exp(stretch)
-        fit = _log_likelihood(
+        fit = log_likelihood(
             curves[:, None], log_sigmas, near_centre[..., None], near_width[..., None], floor
         )
         best = fit.argmax(1)[:, None]
@@ -406,7 +404,7 @@ def fit_logistic(
     return centre, width
 
 
-def _log_likelihood(
+def log_likelihood(
     curves: np.ndarray, log_sigmas: np.ndarray, centre, width, floor: float
 ) -> np.ndarray:
     """Binomial log-likelihood per trial; curves (R, S) against all candidates, or (R, 1, S) against
@@ -415,248 +413,6 @@ def _log_likelihood(
     if curves.ndim == 2:
         return curves @ np.log(chance).T + (1 - curves) @ np.log1p(-chance).T
     return (curves * np.log(chance) + (1 - curves) * np.log1p(-chance)).sum(-1)
-
-
-# ----------------------------------------------------------------------- one ground truth at a time
-
-
-def individual_centres(
-    log_sigmas: np.ndarray, rates: np.ndarray, floor: float, width: float
-) -> np.ndarray:
-    """Maximum-likelihood centres (N,) in log sigma, one per ground truth, at a common ``width``.
-
-    ``rates`` (S, N): fraction retained over the repeats. A grid over the axis and half a step of
-    the levels around it, refined by a parabola: a ground truth that is kept (or lost) everywhere
-    gets the end of the grid.
-    """
-    edge = np.diff(log_sigmas).mean() / 2
-    centres = np.linspace(log_sigmas[0] - edge, log_sigmas[-1] + edge, 241)
-    fit = _log_likelihood(rates.T, log_sigmas, centres[:, None], width, floor)  # (N, centres)
-    best = fit.argmax(1).clip(1, len(centres) - 2)
-    left, middle, right = (fit[np.arange(len(fit)), best + shift] for shift in (-1, 0, 1))
-    curvature = left - 2 * middle + right
-    shift = np.where(
-        curvature < 0, 0.5 * (left - right) / np.where(curvature < 0, curvature, 1), 0.0
-    )
-    return centres[best] + shift.clip(-1, 1) * (centres[1] - centres[0])
-
-
-@dataclass(frozen=True)
-class Heterogeneity:
-    """Do ground truths have transitions of their own? (claim C3)
-
-    * ``levels`` (N,): T of each ground truth.
-    * ``spread``: standard deviation of log T over ground truths, with bootstrap interval.
-    * ``expected``: spread under a common curve with this many repeats; ``null`` (draws,): its
-      simulated values.
-    * ``p_value``: share of ``null`` at least as large as ``spread`` (parametric bootstrap).
-    * ``p_permutation``: permutation test over repeats.
-    * ``own_spread``: the spread without its chance part.
-    """
-
-    levels: np.ndarray = field(repr=False)
-    spread: Estimate
-    expected: float
-    null: np.ndarray = field(repr=False)
-    p_value: float
-    p_permutation: float
-    own_spread: float
-
-
-def heterogeneity(
-    sigmas: Sequence[float] | np.ndarray,
-    retained: Tensor | np.ndarray,
-    level: float = 0.5,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Heterogeneity:
-    """Test whether the transition differs between ground truths, from R repeats of each,
-    independent at every level.
-
-    ``retained`` (S, N, R) booleans. Null hypothesis: one retention curve for all. Its rates are the
-    pooled ones at each level (no logistic is assumed); repeats are drawn from them ``draws`` times,
-    and the spread of the fitted log T over ground truths is compared. Raises ``ValueError`` for
-    another shape. Our construction.
-    """
-    retained, log_sigmas, floor, width = _common_curve(sigmas, retained, level)
-    fit, rng = (
-        partial(individual_centres, log_sigmas, floor=floor, width=width),
-        np.random.default_rng(seed),
-    )
-    _, count, repeats = retained.shape
-    pooled = retained.mean((1, 2))
-
-    centres = fit(retained.mean(2))
-    simulated = (
-        rng.binomial(repeats, pooled[:, None, None], size=(len(sigmas), draws, count)) / repeats
-    )
-    null = fit(simulated.reshape(len(sigmas), -1)).reshape(draws, count).std(1, ddof=1)
-    flat = retained.reshape(len(sigmas), -1)
-    dealt = [
-        flat[:, rng.permutation(flat.shape[1])].reshape(retained.shape).mean(2)
-        for _ in range(draws)
-    ]
-    shuffled = fit(np.concatenate(dealt, axis=1)).reshape(draws, count).std(1, ddof=1)
-
-    found = float(centres.std(ddof=1))
-    resampled = centres[rng.integers(count, size=(1000, count))].std(1, ddof=1)
-    return Heterogeneity(
-        np.exp(centres),
-        Estimate(found, *interval(resampled)),
-        float(null.mean()),
-        null,
-        float((1 + (null >= found).sum()) / (1 + draws)),
-        float((1 + (shuffled >= found).sum()) / (1 + draws)),
-        float(np.sqrt(max(0.0, found**2 - (null**2).mean()))),
-    )
-
-
-def _common_curve(
-    sigmas: Sequence[float] | np.ndarray, retained: Tensor | np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """``retained`` (S, N, R) as an array, log sigma (S,), the floor of the logistic, and its width
-    fitted to the pooled rates."""
-    retained = np.asarray(retained)
-    if (
-        retained.ndim != 3
-        or len(retained) != len(sigmas)
-        or retained.shape[1] < 2
-        or retained.shape[2] < 2
-    ):
-        raise ValueError(
-            f"retained has shape {retained.shape}; ({len(sigmas)}, N >= 2, R >= 2) is needed"
-        )
-    _check_curve(
-        np.asarray(sigmas, dtype=float), retained.reshape(len(sigmas), -1).astype(float), level
-    )
-    log_sigmas, floor = np.log(np.asarray(sigmas, dtype=float)), 2 * level - 1
-    width = float(fit_logistic(log_sigmas, retained.mean((1, 2))[None], floor)[1][0])
-    return retained, log_sigmas, floor, width
-
-
-def individual_times(
-    sigmas: Sequence[float],
-    retained: Tensor | np.ndarray,
-    level: float = 0.5,
-    draws: int = 400,
-    seed: int = 0,
-) -> list[Estimate]:
-    """T of each ground truth (N), in units of sigma, with a 95 % interval for the chance of its R
-    repeats.
-
-    ``retained`` (S, N, R) booleans, repeats independent at every level. T is
-    :attr:`Heterogeneity.levels`. Parametric bootstrap: repeats are drawn from the logistic fitted
-    to the ground truth, and fitted again. Raises ``ValueError`` as :func:`heterogeneity`. Our
-    construction.
-    """
-    retained, log_sigmas, floor, width = _common_curve(sigmas, retained, level)
-    _, count, repeats = retained.shape
-    centres = individual_centres(log_sigmas, retained.mean(2), floor, width)
-    rates = logistic_curve(log_sigmas[:, None, None], centres, width, floor)  # (S, 1, N)
-    drawn = (
-        np.random.default_rng(seed).binomial(repeats, rates, size=(len(log_sigmas), draws, count))
-        / repeats
-    )
-    again = individual_centres(
-        log_sigmas, drawn.reshape(len(log_sigmas), -1), floor, width
-    ).reshape(draws, count)
-    return [
-        Estimate(*(float(np.exp(end)) for end in (centre, *interval(column))))
-        for centre, column in zip(centres, again.T, strict=True)
-    ]
-
-
-def common_curve_times(
-    sigmas: Sequence[float],
-    retained: Tensor | np.ndarray,
-    level: float = 0.5,
-    draws: int = 400,
-    seed: int = 0,
-) -> list[Estimate]:
-    """The sorted T of N ground truths if one curve held for all: for each rank (N) the median and
-    where 95 % of simulations lie.
-
-    Repeats are drawn from the pooled rates at each level, as in :func:`heterogeneity`: what differs
-    then between ground truths is chance. ``retained`` (S, N, R) booleans. Raises ``ValueError`` as
-    :func:`heterogeneity`. Our construction.
-    """
-    retained, log_sigmas, floor, width = _common_curve(sigmas, retained, level)
-    _, count, repeats = retained.shape
-    pooled = retained.mean((1, 2))[:, None, None]
-    drawn = (
-        np.random.default_rng(seed).binomial(repeats, pooled, size=(len(log_sigmas), draws, count))
-        / repeats
-    )
-    centres = individual_centres(log_sigmas, drawn.reshape(len(log_sigmas), -1), floor, width)
-    ranked = np.sort(centres.reshape(draws, count), axis=1)
-    return [
-        Estimate(*(float(np.exp(end)) for end in (np.median(column), *interval(column))))
-        for column in ranked.T
-    ]
-
-
-def class_counts(predicted: Tensor, classes: int) -> Tensor:
-    """Number of outputs per class: ``predicted`` (..., R) -> (..., K)."""
-    return torch.nn.functional.one_hot(predicted.long(), classes).sum(-2)
-
-
-@dataclass(frozen=True)
-class Leaving:
-    """Where do outputs go that leave the class of their ground truth? Per level: ``leaving`` how
-    many do, ``seen`` mean number of different classes among those of one ground truth, ``expected``
-    the same if they went to all other classes alike, ``p_value`` of as few or fewer."""
-
-    leaving: np.ndarray
-    seen: np.ndarray
-    expected: np.ndarray
-    p_value: np.ndarray
-
-
-def leaving_concentration(
-    counts: Tensor, labels: Tensor, draws: int = 2000, seed: int = 0
-) -> Leaving:
-    """Test for a hierarchy of speciations: do outputs leave to a few classes first? (claim C3)
-
-    ``counts`` (S, N, K) from :func:`class_counts`, ``labels`` (N,). Null hypothesis: an output that
-    leaves its class falls into each of the K - 1 others alike. The number of outputs that leave is
-    kept for every ground truth; only ground truths from which at least two leave say anything.
-    Simulated; p-values are one-sided. Our construction.
-    """
-    left = np.asarray(counts).copy()
-    _, truths, classes = left.shape
-    checks.labels(torch.as_tensor(labels), truths, classes)
-    left[:, np.arange(truths), np.asarray(labels)] = 0
-    leaving, rng = left.sum(2), np.random.default_rng(seed)
-    found: dict[str, list[float]] = {"seen": [], "expected": [], "p_value": []}
-    for row, number in zip(left, leaving, strict=True):
-        able = number >= 2
-        if not able.any():
-            for name, value in (("seen", np.nan), ("expected", np.nan), ("p_value", 1.0)):
-                found[name].append(value)
-            continue
-        seen = (row[able] > 0).sum(1).mean()
-        even = np.full(classes - 1, 1 / (classes - 1))
-        null = np.mean(
-            [(rng.multinomial(n, even, size=draws) > 0).sum(1) for n in number[able]], axis=0
-        )
-        found["seen"].append(seen)
-        found["expected"].append(null.mean())
-        found["p_value"].append((1 + (null <= seen + 1e-9).sum()) / (1 + draws))
-    return Leaving(leaving.sum(1), **{name: np.array(values) for name, values in found.items()})
-
-
-def class_entropy(counts: Tensor) -> Tensor:
-    """Entropy in bits of the class distribution behind ``counts`` (..., K), with the Miller-Madow
-    correction for few outputs.
-
-    The plug-in entropy of R draws is too small by about (seen classes - 1) / (2 R ln 2) bits; that
-    much is added, up to log2 K.
-    """
-    total = counts.sum(-1, keepdim=True).clamp(min=1)
-    share = counts.double() / total
-    plug_in = -torch.special.xlogy(share, share).sum(-1) / np.log(2)
-    corrected = plug_in + ((counts > 0).sum(-1) - 1).clamp(min=0) / (2 * total[..., 0] * np.log(2))
-    return corrected.clamp(max=np.log2(counts.shape[-1]))
 
 
 def retention_curve(retained: Tensor | np.ndarray, seed: int = 0) -> list[Estimate]:
@@ -677,7 +433,7 @@ def _wilson(successes: int, count: int) -> Estimate:
     return Estimate(successes / count, float(found.low), float(found.high))
 
 
-def _check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None:
+def check_curve(sigmas: np.ndarray, retained: np.ndarray, level: float) -> None:
     finite = sigmas.ndim == 1 and len(sigmas) >= 2 and np.isfinite(sigmas).all()
     if not finite or not (np.diff(sigmas) > 0).all() or sigmas[0] <= 0:
         raise ValueError(
