@@ -18,7 +18,7 @@ export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab train bench cost notebooks reference clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course train bench cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -51,13 +51,17 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 	@echo "2/2 nbval: runs the notebooks and compares the marked outputs (results that the same code has computed for 'make figures' are read)"
 	@UTURN_PROGRESS=off UTURN_FIGURES=.cache/nbval/figures OMP_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
+	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks \
+	  --ignore=notebooks/course/instructor --ignore-glob='notebooks/course/lesson*'
 
 lint: $(STAMP)  ## style and types: ruff check, ruff format, mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+course: $(STAMP)  ## write the student versions and solutions of the lessons (for maintainers)
+	@$(UTURN) course
 
 train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour, THREADS=2)
 	@$(UTURN) train $(SCALE) $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(THREADS),--threads '$(THREADS)')

@@ -348,13 +348,20 @@ def print_claims(profile: str) -> None:
 
 def refresh(names: list[str], jobs: int) -> None:
     """Execute the committed notebooks in place with their default parameters, and put the committed claims into README.md and docs/."""
+    execute_in_place(find_notebooks(names) + ([] if names else LESSONS), jobs)
+    from . import pages
+
+    pages.update()
+
+
+def execute_in_place(notebooks: list[Path], jobs: int) -> None:
+    """Execute notebooks, and keep their outputs, tags and folding, but nothing that changes with every run."""
     needs_papermill()
     import nbformat
 
     os.environ["UTURN_PROGRESS"] = "off"
     folder = ROOT / ".cache" / "executed" / "refresh"
-    chosen = find_notebooks(names) + ([] if names else LESSONS)
-    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in chosen], jobs):
+    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in notebooks], jobs):
         document = nbformat.read(folder / notebook.name, as_version=4)
         document.metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -364,9 +371,6 @@ def refresh(names: list[str], jobs: int) -> None:
             # Times and execution status change with every run; tags and folding are what we keep.
             cell.metadata = {name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)}
         nbformat.write(document, notebook)
-    from . import pages
-
-    pages.update()
 
 
 def publish(profile: str) -> list[Path]:
