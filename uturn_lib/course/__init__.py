@@ -6,8 +6,32 @@ is, and never the answer.
 
 from .lesson1 import (
     check_add_noise,
+    check_gaussian_denoiser,
+    check_mixture_denoiser,
+    check_score,
+    check_sde_sampler,
+    check_spreads,
+)
+from .lesson2 import (
+    check_correlations,
+    check_exact_turn,
+    check_gaussian_correlation,
+    check_identity_ratio,
+    check_turn_kernel,
+    check_u_turn,
 )
 
 __all__ = [
     "check_add_noise",
+    "check_correlations",
+    "check_exact_turn",
+    "check_gaussian_correlation",
+    "check_gaussian_denoiser",
+    "check_identity_ratio",
+    "check_mixture_denoiser",
+    "check_score",
+    "check_sde_sampler",
+    "check_spreads",
+    "check_turn_kernel",
+    "check_u_turn",
 ]
