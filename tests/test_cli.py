@@ -27,6 +27,7 @@ BAD = [
     ("quick --device gpu", "device = 'gpu'"),
     ("cost --profile desktop", "profile = 'desktop'"),
     ("cost --device gpu", "device = 'gpu'"),
+    ("course --execute lesson9", "lesson = 'lesson9' is not known; choose one of 'lesson1'"),
     ("train --minutes 0", "minutes = 0.0 must be positive"),
     ("train --minutes nan", "minutes = nan must be positive"),
     ("train --threads 0", "threads = 0 must be a whole number of at least 1"),

@@ -55,8 +55,8 @@ def course(options: argparse.Namespace) -> None:
     from .course import write
     from .reports import run
 
-    if options.execute:
-        run.execute_in_place(write.instructor_notebooks(), options.jobs)
+    if options.execute is not None:
+        run.execute_in_place(write.instructor_notebooks(options.execute), options.jobs)
     files = write.write()
     print(f"{len(files)} files are now in notebooks/course; commit them")
 
@@ -146,7 +146,12 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     add_names(one)
     one.set_defaults(failed=1, interrupted=KEPT)
     one = command(course, "student versions and solutions of the lessons (for maintainers)")
-    one.add_argument("--execute", action="store_true", help="run the instructor notebooks first")
+    one.add_argument(
+        "--execute",
+        nargs="*",
+        metavar="LESSON",
+        help="run instructor notebooks first; all, or some",
+    )
     one.add_argument("--jobs", type=int, default=JOBS, help="lessons at a time")
     one.set_defaults(failed=1, interrupted=KEPT)
     one = command(reference, "commit the figures of the last run (for maintainers)")

@@ -11,6 +11,7 @@ import pytest
 from uturn_lib import course
 from uturn_lib.course import write
 from uturn_lib.course.write import COURSE, derived, instructor_notebooks, tags
+from uturn_lib.support.places import ROOT
 
 matplotlib.use("agg")
 SOURCES = instructor_notebooks()
@@ -107,6 +108,103 @@ def test_the_student_version_holds_no_solution(source):
 )
 def test_a_solution_becomes_a_stub(text, stub, solution):
     assert write.with_stub(text) == stub and write.with_solution(text) == solution
+
+
+# -------------------------------------------------------------------------------------------------------- standard
+
+PARTS = ("**You will learn**", "**Before you start**", "## Quiz", "## Further reading")
+KNOWN = {"setup", "exercise", "check", "nbval-check-output", "hide-input", "instructor", "slide", "more", "knob", "colab"}
+MOST_CODE, LONGEST, LARGEST = 150, 100, 90_000  # lines, characters, bytes of a picture
+FOLDED = r"<details><summary>{}.*?</summary>\n\n.*?\n\n</details>"
+
+
+def text_of(notebook):
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def names_bound(source):
+    return {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)} | {
+        node.id
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def names_used(source):
+    return {
+        node.id
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+@every_lesson
+def test_a_lesson_has_its_parts(source):
+    notebook = nbformat.read(source, as_version=4)
+    nbformat.validate(notebook)
+    text, number = text_of(notebook), source.stem.split("_")[0].removeprefix("lesson")
+    assert notebook.cells[0].source.startswith(f"# Lesson {number}: ")
+    places = [text.index(part) for part in PARTS]
+    assert places == sorted(places)
+    asked = re.findall(r"^### Exercise (\d+): ", text, re.MULTILINE)
+    assert asked == [str(k + 1) for k in range(len(asked))] and 4 <= len(asked) <= 6
+    assert len(code(notebook, "check")) == len(asked)
+    quiz = text[places[2] : places[3]]
+    assert re.findall(r"^\*\*(\d)\.\*\*", quiz, re.MULTILINE) == ["1", "2", "3"]
+    assert len(re.findall(FOLDED.format("Answer"), quiz, re.DOTALL)) == 3
+    assert len(re.findall(r"\]\(https://(?:arxiv|doi)\.org/", text[places[3] :])) >= 3
+    for part in re.split(r"^### Exercise ", text[: places[2]], flags=re.MULTILINE)[1:]:
+        assert re.search(FOLDED.format("Hint"), part, re.DOTALL), part[:60]
+
+
+@every_lesson
+def test_a_lesson_is_short_and_its_cells_are_marked(source):
+    notebook = derived(source, True)
+    lines = 0
+    for cell in notebook.cells:
+        assert set(tags(cell)) <= KNOWN
+        assert max(map(len, cell.source.splitlines())) <= LONGEST or cell.id == "badge", cell.source
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert folded == ("hide-input" in tags(cell)), cell.source
+        if cell.cell_type == "code" and not folded and "colab" not in tags(cell):
+            lines += len([line for line in cell.source.splitlines() if line.strip()])
+        for output in cell.get("outputs", []):
+            assert len(output.get("data", {}).get("image/png", "")) * 3 / 4 < LARGEST
+            assert output.output_type != "error"
+    assert lines <= MOST_CODE
+
+
+@every_lesson
+def test_run_all_goes_through_before_any_exercise_is_done(source):
+    """What is shown between the exercises uses no name of an answer."""
+    notebook = nbformat.read(source, as_version=4)
+    answers = set()
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or "instructor" in tags(cell):
+            continue
+        if "exercise" in tags(cell):
+            answers |= names_bound(cell.source)
+        elif "check" not in tags(cell):
+            answers -= names_bound(cell.source)
+            assert not names_used(cell.source) & answers, cell.source
+
+
+@every_lesson
+@pytest.mark.parametrize("solved", [False, True], ids=["student", "solutions"])
+def test_links_of_the_versions_lead_somewhere(source, solved):
+    folder = COURSE / ("solutions" if solved else "")
+    for target in re.findall(r"\]\((\.[^)]+)\)", text_of(derived(source, solved))):
+        assert (folder / target).exists(), target
+
+
+def test_a_lesson_opens_in_colab_once_its_address_is_known():
+    badge, install = write.colab_cells("notebooks/course/lesson1.ipynb", "https://github.com/someone/u-turn.git")
+    assert "colab.research.google.com/github/someone/u-turn/blob/main/notebooks/course/lesson1.ipynb" in badge.source
+    assert '"uturn-lib @ git+https://github.com/someone/u-turn.git"'.strip('"') in install.source
+    badge, install = write.colab_cells("notebooks/course/lesson1.ipynb", None)
+    assert "does not know" in badge.source and ".whl'" in install.source
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert f"uturn_lib-{version}-py3-none-any.whl" in install.source
 
 
 # -------------------------------------------------------------------------------------------------------- answers

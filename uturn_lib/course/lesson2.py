@@ -114,7 +114,7 @@ def check_turn_kernel(answer: Answer) -> Checked:
             ),
             ("Row and column are exchanged: a row belongs to x_0.", lambda p, Q: _kernel(p, Q).T),
             (
-                "The rows do not add up to 1: a joint probability stands in place of the posterior.",
+                "The rows do not add up to 1: a joint probability stands where a posterior should.",
                 lambda p, Q: Q @ (p[:, None] * Q).T,
             ),
             (

@@ -16,10 +16,12 @@ left out of the student version. Both versions begin with a badge and an install
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from ..support import checks
 from ..support.places import ROOT, needs_checkout
 
 COURSE = ROOT / "notebooks" / "course"
@@ -28,7 +30,7 @@ ASSIGNED = re.compile(r"^(\w+) = ", re.MULTILINE)
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 NO_BADGE = """\
 *This copy does not know the public address of its repository. To run it in Google Colab, upload it
-there together with the library's wheel, `{wheel}` (`pip wheel --no-deps .` makes it).*"""
+there together with the wheel `{wheel}`, which `pip wheel --no-deps .` makes.*"""
 COLAB = """\
 # In Google Colab this cell installs the library. Elsewhere it does nothing.
 import subprocess
@@ -39,9 +41,16 @@ if "google.colab" in sys.modules:
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", LIBRARY], check=True)"""
 
 
-def instructor_notebooks() -> list[Path]:
-    """The sources of the lessons; ``FileNotFoundError`` where there is no checkout."""
-    return sorted((needs_checkout("the lessons") / "notebooks/course/instructor").glob("*.ipynb"))
+def instructor_notebooks(names: Sequence[str] = ()) -> list[Path]:
+    """The sources of the lessons ("lesson1", ...), of all when ``names`` is empty.
+
+    Raises ``ValueError`` for an unknown name, ``FileNotFoundError`` where there is no checkout.
+    """
+    folder = needs_checkout("the lessons") / "notebooks" / "course" / "instructor"
+    known = {path.stem.partition("_")[0]: path for path in sorted(folder.glob("*.ipynb"))}
+    for name in names:
+        checks.one_of("lesson", name, known)
+    return [known[name] for name in names or known]
 
 
 def write() -> list[Path]:
