@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UTURN := $(BIN)/python -m uturn_lib
 STAMP := $(VENV)/.ready
+REVEAL := .cache/slides/node_modules/reveal.js/dist/reveal.js
 FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb)))
 GROUPS := paper companions p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
@@ -18,7 +19,7 @@ export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course train bench cost notebooks reference clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course slides train bench cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -62,6 +63,12 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 
 course: $(STAMP)  ## write the student versions and solutions of the lessons (for maintainers)
 	@$(UTURN) course
+
+slides: $(STAMP) $(REVEAL)  ## slides of the lessons: slides/lesson1_....html, one file each that needs no network
+	@$(UTURN) slides
+
+$(REVEAL):
+	@npm install --silent --no-fund --no-audit --prefix .cache/slides reveal.js@5.2.1 mathjax@3.2.2
 
 train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour, THREADS=2)
 	@$(UTURN) train $(SCALE) $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(THREADS),--threads '$(THREADS)')

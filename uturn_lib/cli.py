@@ -61,6 +61,13 @@ def course(options: argparse.Namespace) -> None:
     print(f"{len(files)} files are now in notebooks/course; commit them")
 
 
+def slides(options: argparse.Namespace) -> None:
+    from .course import slides
+
+    for path in slides.slides(options.output):
+        print(path)
+
+
 def quick(options: argparse.Namespace) -> None:
     check_profile(options.profile)
     checks.device_name(options.device)
@@ -154,6 +161,8 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     )
     one.add_argument("--jobs", type=int, default=JOBS, help="lessons at a time")
     one.set_defaults(failed=1, interrupted=KEPT)
+    one = command(slides, "slides of the lessons, one HTML file each that needs no network")
+    one.add_argument("--output", type=Path, default=Path("slides"), help="folder (default slides)")
     one = command(reference, "commit the figures of the last run (for maintainers)")
     one.add_argument("--profile", default="laptop")
     command(readme, "put the committed claims into README.md and docs/ (for maintainers)")
