@@ -190,6 +190,17 @@ def test_run_all_goes_through_before_any_exercise_is_done(source):
 
 
 @every_lesson
+def test_the_marking_guide_has_the_points_of_the_instructor_notebook(source):
+    notebook, lesson = nbformat.read(source, as_version=4), source.stem[len("lesson")]
+    notes = "\n".join(cell.source for cell in notebook.cells if "instructor" in tags(cell))
+    points = re.findall(r"^\*\*For the lecturer\.\*\* (\d+) points?", notes, re.MULTILINE)
+    guide = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    rows = re.findall(rf"^\| {lesson} \| (\d) \| .* \| (\d+) \|$", guide, re.MULTILINE)
+    assert rows == [(str(number), given) for number, given in enumerate(points, 1)]
+    assert len(points) == len(code(notebook, "check"))
+
+
+@every_lesson
 @pytest.mark.parametrize("solved", [False, True], ids=["student", "solutions"])
 def test_links_of_the_versions_lead_somewhere(source, solved):
     folder = COURSE / ("solutions" if solved else "")
