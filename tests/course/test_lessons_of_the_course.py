@@ -142,6 +142,7 @@ def names_used(source):
 def test_a_lesson_has_its_parts(source):
     notebook = nbformat.read(source, as_version=4)
     nbformat.validate(notebook)
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), "run: uturn course --execute"
     text, number = text_of(notebook), source.stem.split("_")[0].removeprefix("lesson")
     assert notebook.cells[0].source.startswith(f"# Lesson {number}: ")
     places = [text.index(part) for part in PARTS]
