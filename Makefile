@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UTURN := $(BIN)/python -m uturn_lib
 STAMP := $(VENV)/.ready
+REVEAL := .cache/slides/node_modules/reveal.js/dist/reveal.js
 FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb notebooks/beyond/b*.ipynb)))
 GROUPS := paper companions beyond p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
@@ -18,7 +19,7 @@ export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab train bench cost notebooks reference clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course slides train bench cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -51,13 +52,23 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 	@echo "2/2 nbval: runs the notebooks and compares the marked outputs (results that the same code has computed for 'make figures' are read)"
 	@UTURN_PROGRESS=off UTURN_FIGURES=.cache/nbval/figures OMP_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks
+	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks \
+	  --ignore=notebooks/course/instructor --ignore-glob='notebooks/course/lesson*'
 
 lint: $(STAMP)  ## style and types: ruff check, ruff format, mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
+
+course: $(STAMP)  ## write the student versions and solutions of the lessons (for maintainers)
+	@$(UTURN) course
+
+slides: $(STAMP) $(REVEAL)  ## slides of the lessons: slides/lesson1_....html, one file each that needs no network
+	@$(UTURN) slides
+
+$(REVEAL):
+	@npm install --silent --no-fund --no-audit --prefix .cache/slides reveal.js@5.2.1 mathjax@3.2.2
 
 train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour, THREADS=2, PART=noise-classifier)
 	@$(UTURN) train $(SCALE) $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(THREADS),--threads '$(THREADS)') $(if $(PART),--part '$(PART)')

@@ -34,6 +34,7 @@ BAD = [
 ]
 LATE = [  # these need the library, and torch with it
     ("train --profile desktop", "profile = 'desktop' is not known"),
+    ("course --execute lesson9", "lesson = 'lesson9' is not known; choose one of 'lesson1'"),
     ("fetch nothing.pkl", "nothing.pkl"),
     ("convert nothing.pkl folder", "nothing.pkl"),
     ("figures fig08 --device cuda:99", "device = 'cuda:99' was asked for"),

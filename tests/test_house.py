@@ -30,6 +30,7 @@ LAYERS = (
     ("companions.p2", "companions.p3", "companions.p4"),
     ("companions",),
     ("reports",),
+    ("course",),
     ("cli",),
     ("__main__",),
 )

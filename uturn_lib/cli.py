@@ -30,6 +30,11 @@ def refresh(options: argparse.Namespace) -> None:
     from .reports import run
 
     run.refresh(options.names, options.jobs)
+    if not options.names:
+        from .course import write
+
+        run.execute_in_place(write.instructor_notebooks(), options.jobs)
+        write.write()
 
 
 def reference(options: argparse.Namespace) -> None:
@@ -44,6 +49,23 @@ def readme(options: argparse.Namespace) -> None:
     from .reports import pages
 
     pages.update()
+
+
+def course(options: argparse.Namespace) -> None:
+    from .course import write
+    from .reports import run
+
+    if options.execute is not None:
+        run.execute_in_place(write.instructor_notebooks(options.execute), options.jobs)
+    files = write.write()
+    print(f"{len(files)} files are now in notebooks/course; commit them")
+
+
+def slides(options: argparse.Namespace) -> None:
+    from .course import slides
+
+    for path in slides.slides(options.output):
+        print(path)
 
 
 def quick(options: argparse.Namespace) -> None:
@@ -136,6 +158,17 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one = command(refresh, "execute the committed notebooks in place (for maintainers)")
     add_names(one)
     one.set_defaults(failed=1, interrupted=KEPT)
+    one = command(course, "student versions and solutions of the lessons (for maintainers)")
+    one.add_argument(
+        "--execute",
+        nargs="*",
+        metavar="LESSON",
+        help="run instructor notebooks first; all, or some",
+    )
+    one.add_argument("--jobs", type=int, default=JOBS, help="lessons at a time")
+    one.set_defaults(failed=1, interrupted=KEPT)
+    one = command(slides, "slides of the lessons, one HTML file each that needs no network")
+    one.add_argument("--output", type=Path, default=Path("slides"), help="folder (default slides)")
     one = command(reference, "commit the figures of the last run (for maintainers)")
     one.add_argument("--profile", default="laptop")
     command(readme, "put the committed claims into README.md and docs/ (for maintainers)")

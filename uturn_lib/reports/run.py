@@ -365,13 +365,20 @@ def refresh(names: list[str], jobs: int) -> None:
 
     Puts the committed claims into README.md and docs/.
     """
+    execute_in_place(find_notebooks(names) + ([] if names else LESSONS), jobs)
+    from . import pages
+
+    pages.update()
+
+
+def execute_in_place(notebooks: list[Path], jobs: int) -> None:
+    """Execute ``notebooks`` and keep outputs, tags and folding: nothing that changes every run."""
     needs_papermill()
     import nbformat
 
     os.environ["UTURN_PROGRESS"] = "off"
     folder = ROOT / ".cache" / "executed" / "refresh"
-    chosen = find_notebooks(names) + ([] if names else LESSONS)
-    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in chosen], jobs):
+    for notebook, _ in execute_all([(path, folder / path.name, {}) for path in notebooks], jobs):
         document = nbformat.read(folder / notebook.name, as_version=4)
         document.metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -382,9 +389,6 @@ def refresh(names: list[str], jobs: int) -> None:
             kept = {name: cell.metadata.get(name) for name in ("tags", "jupyter")}
             cell.metadata = {name: value for name, value in kept.items() if value}
         nbformat.write(document, notebook)
-    from . import pages
-
-    pages.update()
 
 
 def publish(profile: str) -> list[Path]:

@@ -1,0 +1,37 @@
+"""The course: checks of the exercises of notebooks/course, and what writes its student versions.
+
+A check ``check_...(answer)`` compares with a closed form and says right, or what kind of error it
+is, and never the answer.
+"""
+
+from .lesson1 import (
+    check_add_noise,
+    check_gaussian_denoiser,
+    check_mixture_denoiser,
+    check_score,
+    check_sde_sampler,
+    check_spreads,
+)
+from .lesson2 import (
+    check_correlations,
+    check_exact_turn,
+    check_gaussian_correlation,
+    check_identity_ratio,
+    check_turn_kernel,
+    check_u_turn,
+)
+
+__all__ = [
+    "check_add_noise",
+    "check_correlations",
+    "check_exact_turn",
+    "check_gaussian_correlation",
+    "check_gaussian_denoiser",
+    "check_identity_ratio",
+    "check_mixture_denoiser",
+    "check_score",
+    "check_sde_sampler",
+    "check_spreads",
+    "check_turn_kernel",
+    "check_u_turn",
+]
