@@ -95,7 +95,8 @@ def test_options_of_training_reach_it(monkeypatch, tmp_path):
     )
     before = torch.get_num_threads()
     try:
-        line = f"train --profile cifar10 --minutes 2.5 --threads {before + 1} --device cpu --output {tmp_path}"
+        line = f"train --profile cifar10 --minutes 2.5 --threads {before + 1} --device cpu "
+        line += f"--output {tmp_path}"
         assert cli.main(line.split()) == cli.main(["train", "--device", "cpu"]) == 0
     finally:
         torch.set_num_threads(before)

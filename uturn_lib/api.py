@@ -13,6 +13,7 @@ from .denoisers import (
     velocity,
 )
 from .empirical import EmpiricalDenoiser
+from .local import LocalDenoiser
 from .methods import Churn, Step
 from .networks import load_classifier, load_denoiser
 from .noise import karras_sigmas
@@ -29,6 +30,7 @@ __all__ = [
     "GaussianMixtureDenoiser",
     "ImageSet",
     "Ledger",
+    "LocalDenoiser",
     "Profile",
     "Sampler",
     "Step",

@@ -29,6 +29,10 @@ class Profile:
     # Statistics of single ground truths: so many of them, so many U-Turns of each.
     repeated: int = 20
     repeats: int = 16
+    # U-Turns with the local score, which reads all training images at every step (Figure 13): of so
+    # many training and as many held-out images, at a subset of `repeat_sigmas`.
+    local_ground_truths: int = 20
+    local_sigmas: tuple[float, ...] = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
     # Images for the affine regressions.
     affinity_fit: int = 2000
     affinity_held_out: int = 500
@@ -164,6 +168,7 @@ PROFILES = {
         ode_ground_truths=1000,
         repeated=100,
         repeats=64,
+        local_ground_truths=200,
         affinity_fit=20_000,
         affinity_held_out=2000,
         ks_sets=8,
@@ -187,6 +192,7 @@ PROFILES = {
             "ode_ground_truths": 60,
             "repeated": 20,
             "repeats": 16,
+            "local_ground_truths": 16,
             "affinity_fit": 1500,
             "affinity_held_out": 300,
             "ks_sets": 3,
@@ -240,6 +246,7 @@ SMOKE: dict[str, Any] = dict(
     ode_ground_truths=10,
     repeated=4,
     repeats=16,
+    local_ground_truths=2,
     affinity_fit=120,
     affinity_held_out=40,
     ks_samples=32,

@@ -62,6 +62,7 @@ def small_chunks():
         "deviations": dict(bench=tiny, stored=data, labels=None, steps=3, path="model", **flow),
         "identities": dict(outputs=x[None, :3], starts=x[:3], reference=x, data=data, gaussian=gaussian)
         | dict(levels=[1.0], seed=0),
+        "identity_of": dict(outputs=x[None, :3], starts=x[:3], reference=x),
         "flow": dict(bench=Workbench.around(shortcut), method="dpmpp", steps=3, path=True, first=0, **flow),
         "effect_of_part": dict(bench=tiny, base=base, part=part, steps=4, **flow),
         "times_of": dict(bench=tiny, runs=[(shortcut, "euler", 2)], rounds=1, batch=1, sigma_max=80.0, again=0)
@@ -230,7 +231,8 @@ def test_code_of_other_packages_and_of_readers():
 def test_imports_inside_functions_and_constants_count(edited, tmp_path, monkeypatch):
     texts = {
         "uturn_lib.experiments.low": "RHO = 7\ndef g(x): return x ** RHO",
-        "uturn_lib.experiments.high": "A, B = 1, 2\ndef f(x):\n    from .low import g\n    return g(A * x)\ndef h(x): return B\nprint('loaded')",
+        "uturn_lib.experiments.high": "A, B = 1, 2\ndef f(x):\n    from .low import g\n"
+        "    return g(A * x)\ndef h(x): return B\nprint('loaded')",
     }
     real = code.source.__wrapped__
     monkeypatch.setattr(code, "source", lambda module: texts.get(module) or real(module))

@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy import linalg, stats
 
-from uturn_lib import GaussianDenoiser
 from uturn_lib.measures import correlation, gaussianity, quality, retention
 from uturn_lib.measures.estimate import bootstrap_mean, bootstrap_ratio, replicate_mean
 
@@ -296,21 +295,3 @@ def test_nearest_strangers_are_found_piece_by_piece():
     distances = torch.cdist(images[:20].double(), images.double())
     distances[torch.arange(20), torch.arange(20)] = torch.inf
     assert retention.nearest_strangers(images[:20], images) == pytest.approx(distances.amin(1).numpy(), abs=1e-6)
-
-
-def test_the_gap_of_the_identity_splits_into_return_and_calibration():
-    """Gaussian data, exact draws: a denoiser that is too small by a factor a leaves (1 - a) C to the return and (a - a^2) C to the calibration."""
-    gaussian = GaussianDenoiser(torch.zeros(5), torch.diag(torch.logspace(-1, 1, 5)))
-    x0, sigma, a = gaussian.sample(range(2000)), 1.5, 0.8
-    x_u = x0 + sigma * torch.randn(x0.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    exact = gaussian(x_u, sigma)
-    spread = sigma * (gaussian.eigenvalues / (gaussian.eigenvalues + sigma**2)).sqrt()
-    modes = torch.randn(x0.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * spread
-    y0 = exact + modes @ gaussian.eigenvectors.T
-    kept = correlation.gaussian_correlation(gaussian.eigenvalues, sigma)
-    for factor, expected in ((1.0, (0.0, 0.0)), (a, ((1 - a) * kept, (a - a**2) * kept))):
-        parts = correlation.identity_gap_parts(x0, factor * exact, y0, confidence=0.99)
-        gap = correlation.identity_gap_estimate(x0, factor * exact, y0)
-        assert all(part.contains(value) for part, value in zip(parts, expected, strict=True))
-        assert all(part.high - part.low < 0.1 and part.contains(0) == (factor == 1) for part in parts)
-        assert sum(part.value for part in parts) == pytest.approx(gap.value, abs=1e-12)

@@ -305,8 +305,8 @@ def test_a_number_that_has_changed_is_rewritten_and_a_verdict_is_named(monkeypat
     monkeypatch.setattr(
         "uturn_lib.reports.pages.ledger.overall_verdicts", lambda profile, place: {"C1": "holds"}
     )
-    old = "T_m = <!-- laptop fig09 C1.T_m -->9 [8, 10]<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
-    new = "T_m = <!-- laptop fig09 C1.T_m -->1.50 [1.25, 1.75]<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
+    page = "T_m = <!-- laptop fig09 C1.T_m -->{}<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
+    old, new = page.format("9 [8, 10]"), page.format("1.50 [1.25, 1.75]")
     assert pages.with_claims(old) == new
     (found,) = pages.stale_verdicts(new)
     assert "C1 of laptop is quoted as 'does not hold', the ledger says 'holds'" in found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..profiles import describe, load_profile
 from ..support.files import read_json
-from ..support.places import figure_folder
+from ..support.places import ROOT, figure_folder
 from .published import SPECIATION
 from .statements import CHANGES, PAPER_CLAIMS, SOURCES, STATEMENTS
 from .verdicts import MARGINS, UNSEEN, VERDICTS, all_of
@@ -47,8 +48,8 @@ def overall_verdicts(profile: str, place: Place = figure_folder) -> dict[str, st
 HOW_TO_READ = (
     "Verdicts are computed from the rules folded below each claim: an interval against a fixed "
     "margin. **Holds**: the interval lies on the right side. **Does not hold**: on the wrong side. "
-    "**Too weak to tell**: the margin lies inside. **Not testable here**: the instrument cannot "
-    "see it (which one is said). Of several figures, and of several conditions, the worst decides."
+    "**Too weak to tell**: the margin lies inside. **Not testable here**: the measure cannot "
+    "resolve it with this network. Of several figures or conditions the worst decides."
 )
 
 
@@ -56,10 +57,13 @@ def page(profile: str, place: Place = figure_folder) -> str:
     """CLAIMS.md: one row for each claim, with its evidence from all figures."""
     found, group = judged(profile, place), profile.partition("/")[0]
     intro = f"Written by the notebooks; do not edit. Data and scale: {describe(profile)}. "
-    intro += "Intervals are 95 %. The numbers behind each line are in [claims.json](claims.json)."
+    glossary = Path(os.path.relpath(ROOT / "docs" / "glossary.md", place(profile))).as_posix()
+    intro += "Intervals are 95 %. The numbers behind each line are in [claims.json](claims.json), "
+    intro += f"the terms in the [glossary]({glossary})."
     if group != "laptop":
         intro += " Machine, time and scale of the run: [RUN.md](RUN.md)."
-    lines = [f"# Claims, profile {group}", "", intro, "", HOW_TO_READ, "", CHANGES]
+    lines = [f"# Claims, profile {group}", "", intro, "", HOW_TO_READ, ""]
+    lines += ["<details><summary>How the rules came about</summary>", "", CHANGES, "", "</details>"]
     for source, title in SOURCES.items():
         rows = {id: rows for id, rows in found.items() if STATEMENTS[id].source == source}
         if source.startswith("P") and not rows:
@@ -112,10 +116,10 @@ def summary(*profiles: str, place: Place = figure_folder) -> str:
 NUMBERS = (
     ("memorization time $T_m$", "fig09", "C1", "T_m"),
     ("speciation time $T_s$", "fig09", "C2", "T_s"),
-    ("$T_m$ of the memorising score, training images", "fig13", "O4", "memorising"),
+    ("$T_m$ of the empirical score, training images", "fig13", "O4", "memorising"),
     ("largest $C - C_G$ on $[T_m, T_s]$, no label", "fig14", "C4", "between"),
     ("largest share that no affine score explains beyond $T_s$", "fig14", "C4", "unexplained"),
-    ("how far the law of the start moves an image", "fig04", "C5", "moved"),
+    ("how far the start distribution moves an image", "fig04", "C5", "moved"),
     ("last step of the deterministic sampler", "fig15", "C7b", "moved"),
     ("times fewer calls at the full run's quality", "fig10", "C6", "speed_up"),
 )

@@ -1,7 +1,7 @@
 """The rules of the paper's claims and of ours: a function each, from evidence to a finding.
 
-``gate`` is an instrument's :class:`verdicts.Gate`, named by the claim's ``gates`` in
-statements.toml. What each rule asks for stands there, in words.
+``gate`` is the :class:`verdicts.Gate` that the claim's ``gates`` in statements.toml name. What
+each rule asks for stands there, in words.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def individual_transitions(memory: Heterogeneity, species: Heterogeneity, gate: 
 def differ(found: Heterogeneity) -> str:
     """Do ground truths differ?
 
-    A test that does not reject proves nothing: "does not hold" takes a spread shown to be small.
+    A p-value above the level does not show that they are alike: for "does not hold" the upper end
+    of their spread must lie below the margin.
     """
     by_chance = float((found.null**2).mean())
     own = math.sqrt(max(0.0, found.spread.high**2 - by_chance))
@@ -150,19 +151,19 @@ def exponential(value: Estimate) -> Estimate:
 def insensitive(
     moved: Mapping[str, Estimate], changed: Mapping[str, Estimate], floor: float
 ) -> Finding:
-    """From what each law at sigma_max changes.
+    """From what each start distribution at sigma_max changes.
 
     ``moved``: median distance of paired images, in units of that between unrelated ones.
     ``changed``: paired change of the Frechet distance. ``floor``: that of held-out images.
     """
     some(moved=moved, changed=changed)
     allowed = margin("loss") * floor
-    worst = max(moved, key=lambda law: moved[law].high)
-    most = max(changed, key=lambda law: max(abs(changed[law].low), abs(changed[law].high)))
+    worst = max(moved, key=lambda start: moved[start].high)
+    most = max(changed, key=lambda start: max(abs(changed[start].low), abs(changed[start].high)))
     measured = (
         f"images move by at most {text(moved[worst], 3)} of the distance between unrelated ones "
-        f"(law: {worst}); the Frechet distance changes by {signed(changed[most])} "
-        f"(law: {most}; paired), allowed +-{allowed:.2f}"
+        f"(start: {worst}); the Frechet distance changes by {signed(changed[most])} "
+        f"(start: {most}; paired), allowed +-{allowed:.2f}"
     )
     parts = [below(m, margin("moved")) for m in moved.values()]
     parts += [within(c, allowed) for c in changed.values()]

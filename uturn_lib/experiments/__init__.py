@@ -15,7 +15,7 @@ starts      samples without a ground truth at every level: artificial start, G-T
 paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
-scores      the network beside the score that memorises and that of a Gaussian
+scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
 ==========  ======================================================================================
 """
@@ -30,7 +30,14 @@ from .exact import (
 )
 from .paths import GenerationPath, generation_path, profile_generation, return_paths
 from .retention import Transitions, class_gate, transitions
-from .scores import Deviation, deviation, three_scores, training_sweep
+from .scores import (
+    Deviation,
+    Kept,
+    deviation,
+    identity_by_score,
+    local_sweep,
+    training_sweep,
+)
 from .starts import initial_laws, late_levels, shortened_runs, start_sweep
 from .study import Study, Workbench, prepare, second_bench
 from .sweeps import (
@@ -49,6 +56,7 @@ __all__ = [
     "Affinity",
     "Deviation",
     "GenerationPath",
+    "Kept",
     "Repeats",
     "Study",
     "Sweep",
@@ -64,8 +72,10 @@ __all__ = [
     "empirical_retention",
     "fresh_u_turn",
     "generation_path",
+    "identity_by_score",
     "initial_laws",
     "late_levels",
+    "local_sweep",
     "mixture_bench",
     "mixture_retention",
     "multi_class",
@@ -77,7 +87,6 @@ __all__ = [
     "second_bench",
     "shortened_runs",
     "start_sweep",
-    "three_scores",
     "training_sweep",
     "transitions",
     "u_turn_sweep",
