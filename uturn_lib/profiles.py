@@ -64,6 +64,7 @@ class Profile:
     # How the network can be called: with and without labels ("both"), only with them ("always":
     # no null label in training), or only without ("never": no classes). See `why_not`.
     labels: str = "both"
+    noise_classifier: str | None = None  # checkpoint for p(class | x, sigma); None: there is none
     description: str = ""
     on_cpu: Mapping[str, Any] = field(default_factory=dict)  # replaced where there is no GPU
 
@@ -136,6 +137,7 @@ PROFILES = {
         dataset="mnist",
         checkpoint="mnist",
         classifier="mnist-classifier",
+        noise_classifier="mnist-noise-classifier",
         sigmas=LEVELS,
         quality_sigmas=FEW_QUALITY_LEVELS,
         repeat_sigmas=REPEAT_LEVELS,
@@ -159,6 +161,7 @@ PROFILES = {
         dataset="cifar10",
         checkpoint="cifar10",
         classifier="cifar10-classifier",
+        noise_classifier="cifar10-noise-classifier",
         sigmas=LEVELS,
         quality_sigmas=QUALITY_LEVELS,
         repeat_sigmas=(0.2, 0.4, *REPEAT_LEVELS),
@@ -217,6 +220,7 @@ PROFILES["imagenet64"] = replace(
     dataset="imagenet64",
     checkpoint="edm-imagenet-64x64-cond-adm.pkl",
     classifier="efficientnet-lite0",
+    noise_classifier=None,
     labels="always",
     repeat_sigmas=REPEAT_LEVELS,
     ground_truths=2000,
@@ -277,7 +281,7 @@ _PAPER = {
     f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
     for number in range(1, 17)
 }
-_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4")}
+_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", "b1")}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,

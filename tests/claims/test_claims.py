@@ -12,6 +12,7 @@ import torch
 
 from uturn_lib import claims
 from uturn_lib.claims import statements, verdicts
+from uturn_lib.claims.pairs import PRIMARY_PAIR, Pair
 from uturn_lib.claims.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 from uturn_lib.companions.p2 import phases
 from uturn_lib.measures import correlation, quality, retention
@@ -153,7 +154,7 @@ def c1(first=0.99, last=0.01, t_m=1.0):
 
 
 def c2(gap=0.5, last=0.1, gate=OPEN):
-    return judged("C2", 10, [at(0.9), at(last)], at(2.0), at(gap, 0.1), gate)
+    return judged("C2", 10, {"pixels": Pair(at(1.0), at(2.0), at(gap, 0.1), at(last))}, gate)
 
 
 def c3(memory=None, species=None, gate=OPEN):
@@ -491,6 +492,71 @@ def test_the_readme_says_what_could_not_be_tested():
     text = claims.numbers("laptop")
     assert "| speciation time $T_s$ | fig09 | not testable here |" in text
     assert "| times fewer calls at the full run's quality | fig10 | none |" in text
+
+
+# ------------------------------------------------------------------------------------------------------ C2 in its senses
+
+
+def pairs(features=0.5, told=0.5, data=0.5):
+    """Figure B1's: log T_s - log T_m in each pair, +- 0.1."""
+    return {
+        "features": Pair(at(1.0), at(2.0), at(features, 0.1), at(0.1)),
+        "told": Pair(at(1.0), at(9.0), at(told, 0.1)),
+        "data": Pair(at(1.0), at(2.0), at(data, 0.1), from_below=True),
+    }
+
+
+def test_a_bound_from_below_can_hold_and_never_fails():
+    found = {gap: Pair(at(1.0), at(2.0), at(gap, 0.1), from_below=True).judged(10, CLOSED) for gap in (0.3, 0.0, -0.3)}
+    assert found == {0.3: HOLDS, 0.0: WEAK, -0.3: WEAK}  # no U-Turn, hence no gate
+    assert Pair(at(1.0), at(2.0), at(-0.3, 0.1)).judged(10, OPEN) == FAILS
+
+
+def test_the_primary_pair_decides_and_the_others_are_named():
+    for features, told, data, verdict in ((0.5, -0.3, -0.3, HOLDS), (-0.3, 0.5, 0.5, FAILS), (0.0, 0.5, 0.5, WEAK)):
+        one = judged("C2", 10, pairs(features, told, data), OPEN)
+        assert one.verdict == verdict and next(iter(one.finding.senses)) == PRIMARY_PAIR
+        assert one.entry()["senses"] == one.finding.senses
+        for sense in one.finding.senses:
+            assert f"({claims.STATEMENTS['C2'].senses[sense]}) {one.finding.senses[sense]}: " in one.measured
+    closed = judged("C2", 10, pairs(), CLOSED)
+    assert closed.finding.senses == {"features": UNSEEN, "told": UNSEEN, "data": HOLDS}
+    assert "T_s" not in closed.finding.values and closed.finding.values["T_s data"] == at(2.0)
+    assert closed.verdict == UNSEEN and "it cannot see" in closed.measured
+    without = judged("C2", 10, {name: pair for name, pair in pairs(told=-0.3).items() if name != "features"}, OPEN)
+    assert without.verdict == FAILS  # no primary pair: the worst
+
+
+def test_over_figures_the_deciding_one_counts_and_the_senses_are_said():
+    other = claims.Claim("C2", "fig09", "laptop", judged("C2", 10, {"pixels": pairs(-0.3)["features"]}, OPEN).finding)
+    claims.record(other)
+    assert claims.overall_verdicts("laptop") == {"C2": FAILS}
+    claims.record(claims.Claim("C2", "b1", "laptop", judged("C2", 10, pairs(data=0.0), OPEN).finding))
+    assert claims.overall_verdicts("laptop") == {"C2": HOLDS}
+    words = claims.STATEMENTS["C2"].senses
+    said = f"{FAILS}: {words['pixels']}; {WEAK}: {words['data']}; {HOLDS}: {words['features']} / {words['told']}"
+    assert said in claims.summary("laptop") and said in claims.page("laptop")
+
+
+@pytest.mark.parametrize("ratio, verdict", [(1.6, HOLDS), (1 / 1.6, FAILS)])
+def test_c2_in_its_primary_pair_follows_samples(ratio, verdict):
+    """200 ground truths of which image and class are lost at known levels, T_s / T_m = ratio."""
+    sigmas, draw = np.geomspace(0.1, 80, 14), np.random.default_rng(0)
+    kept = {
+        name: draw.random((14, 200)) < retention.logistic_curve(np.log(sigmas), np.log(t), 0.3, floor)[:, None]
+        for name, t, floor in (("image", 1.0, 0.0), ("class", ratio, 0.1))
+    }
+    gap = retention.log_gap(sigmas, kept["image"], kept["class"], 0.55)
+    t_m, t_s = retention.transition(sigmas, kept["image"]), retention.transition(sigmas, kept["class"], 0.55)
+    last = retention.retention_curve(kept["class"])[-1]
+    assert judged("C2", 10, {"features": Pair(t_m, t_s, gap, last)}, OPEN).verdict == verdict
+
+
+def test_unknown_senses_and_no_pair_are_refused():
+    with pytest.raises(ValueError, match="sense of C2 = 'colours'"):
+        judged("C2", 10, {"colours": pairs()["told"]}, OPEN)
+    with pytest.raises(ValueError, match="pairs is empty"):
+        judged("C2", 10, {}, OPEN)
 
 
 def test_withdrawn_claims_leave_the_page():

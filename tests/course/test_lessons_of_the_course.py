@@ -142,6 +142,7 @@ def names_used(source):
 def test_a_lesson_has_its_parts(source):
     notebook = nbformat.read(source, as_version=4)
     nbformat.validate(notebook)
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), "run: uturn course --execute"
     text, number = text_of(notebook), source.stem.split("_")[0].removeprefix("lesson")
     assert notebook.cells[0].source.startswith(f"# Lesson {number}: ")
     places = [text.index(part) for part in PARTS]
@@ -187,6 +188,17 @@ def test_run_all_goes_through_before_any_exercise_is_done(source):
         elif "check" not in tags(cell):
             answers -= names_bound(cell.source)
             assert not names_used(cell.source) & answers, cell.source
+
+
+@every_lesson
+def test_the_marking_guide_has_the_points_of_the_instructor_notebook(source):
+    notebook, lesson = nbformat.read(source, as_version=4), source.stem[len("lesson")]
+    notes = "\n".join(cell.source for cell in notebook.cells if "instructor" in tags(cell))
+    points = re.findall(r"^\*\*For the lecturer\.\*\* (\d+) points?", notes, re.MULTILINE)
+    guide = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    rows = re.findall(rf"^\| {lesson} \| (\d) \| .* \| (\d+) \|$", guide, re.MULTILINE)
+    assert rows == [(str(number), given) for number, given in enumerate(points, 1)]
+    assert len(points) == len(code(notebook, "check"))
 
 
 @every_lesson

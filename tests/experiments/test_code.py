@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import make_tiny_network
 
-from uturn_lib import GaussianDenoiser, load_classifier
+from uturn_lib import GaussianDenoiser, load_classifier, load_noise_classifier
 from uturn_lib.companions.p2 import dynamics
 from uturn_lib.companions.p2.ablation import components
 from uturn_lib.companions.p2.shortcuts import Cut, ShortcutDenoiser
@@ -48,6 +48,7 @@ def small_chunks():
         "from_law": dict(bench=tiny, gaussian=gaussian, images=x[:2], labels=None, law="gaussian", sigma_max=80.0)
         | dict(method="sde", seed=0, first=0, steps=3),
         "paths": dict(bench=tiny, x_u=x[:2], labels=None, sigma_u=2.0, steps=3, shown=2, seed=0),
+        "trajectory": dict(bench=tiny, x_u=x[:2], labels=None, sigma_u=2.0, steps=3, seed=0),
         "generations": dict(bench=tiny, labels=None, churn=Churn(), mask=None, steps=3, first=0, **flow),
         "affine_residuals": dict(bench=tiny, gaussian=gaussian, fit_images=x[:20], held_out=x[20:30])
         | dict(sigma=1.0, seed=0, ridge_components=4),
@@ -62,6 +63,10 @@ def small_chunks():
         "deviations": dict(bench=tiny, stored=data, labels=None, steps=3, path="model", **flow),
         "identities": dict(outputs=x[None, :3], starts=x[:3], reference=x, data=data, gaussian=gaussian)
         | dict(levels=[1.0], seed=0),
+        "retained_in_space": dict(outputs=torch.rand(12, 3, 5), reference=torch.rand(9, 5), own=torch.arange(3))
+        | dict(training=6, sigmas=tuple(np.geomspace(0.1, 80, 12))),
+        "noisy_classes": dict(judge=Judge(partial(load_noise_classifier, "mnist-noise-classifier", "cpu"), "noisy"))
+        | dict(images=torch.zeros(20, 1, 32, 32), labels=torch.arange(20) % 10, sigma=1.0, draws=2, seed=0),
         "identity_of": dict(outputs=x[None, :3], starts=x[:3], reference=x),
         "flow": dict(bench=Workbench.around(shortcut), method="dpmpp", steps=3, path=True, first=0, **flow),
         "effect_of_part": dict(bench=tiny, base=base, part=part, steps=4, **flow),

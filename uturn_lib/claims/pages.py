@@ -39,8 +39,22 @@ def judged(profile: str, place: Place = figure_folder) -> dict[str, list[dict]]:
 
 def overall_verdicts(profile: str, place: Place = figure_folder) -> dict[str, str]:
     """Per claim its verdict over all figures."""
-    found = judged(profile, place)
-    return {id: all_of(entry["verdict"] for entry in rows) for id, rows in found.items()}
+    return {id: overall(id, rows) for id, rows in judged(profile, place).items()}
+
+
+def overall(id: str, entries: Sequence[dict]) -> str:
+    """The verdict of ``entries``, all of the claim ``id``: that of the figure which decides, else
+    the worst."""
+    deciding = [entry for entry in entries if entry["figure"] == STATEMENTS[id].decides]
+    return all_of(entry["verdict"] for entry in deciding or entries)
+
+
+def in_senses(id: str, entries: Sequence[dict]) -> str:
+    """The verdict of a claim that has several senses in each of them; "" for other claims."""
+    words = STATEMENTS[id].senses
+    found = {sense: verdict for one in entries for sense, verdict in one.get("senses", {}).items()}
+    said = {v: [words[s] for s, own in found.items() if own == v and s in words] for v in VERDICTS}
+    return "; ".join(f"{verdict}: {' / '.join(texts)}" for verdict, texts in said.items() if texts)
 
 
 # --- CLAIMS.md
@@ -49,7 +63,8 @@ HOW_TO_READ = (
     "Verdicts are computed from the rules folded below each claim: an interval against a fixed "
     "margin. **Holds**: the interval lies on the right side. **Does not hold**: on the wrong side. "
     "**Too weak to tell**: the margin lies inside. **Not testable here**: the measure cannot "
-    "resolve it with this network. Of several figures or conditions the worst decides."
+    "resolve it with this network. Of several figures or conditions the worst decides; of several "
+    "senses the primary one, which was fixed before any result."
 )
 
 
@@ -82,8 +97,10 @@ def page(profile: str, place: Place = figure_folder) -> str:
 
 def _row(folder: Path, id: str, entries: Sequence[dict]) -> str:
     """A claim in one line of a table: verdict over all figures, meaning, evidence, rule."""
-    one, verdict = STATEMENTS[id], all_of(entry["verdict"] for entry in entries)
+    one, verdict = STATEMENTS[id], overall(id, entries)
     parts = [one.meaning(verdict)]
+    if senses := in_senses(id, entries):
+        parts.append(f"By sense, the worst first. {senses}.")
     for entry in entries:
         own = f" {entry['verdict']}" if len(entries) > 1 else ""
         link = f"[{entry['figure']}]({_png(folder, entry['figure'])})"
@@ -102,14 +119,20 @@ def _png(folder: Path, figure: str) -> str:
 
 def summary(*profiles: str, place: Place = figure_folder) -> str:
     """The ledgers in short: claim and verdict, a column per profile."""
-    columns = [overall_verdicts(profile, place) for profile in profiles]
+    columns = [judged(profile, place) for profile in profiles]
     heads = ["verdict"] if len(profiles) == 1 else profiles
     rows = [f"| | claim | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     for id in (id for id in STATEMENTS if any(id in column for column in columns)):
         statement = STATEMENTS[id].text.replace("|", "\\|")
-        cells = [f"**{column[id]}**" if id in column else "-" for column in columns]
+        cells = [_cell(id, column[id]) if id in column else "-" for column in columns]
         rows.append(f"| {id} | {statement} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _cell(id: str, entries: Sequence[dict]) -> str:
+    """The verdict in a table, and the senses in which it holds, or does not."""
+    senses = in_senses(id, entries)
+    return f"**{overall(id, entries)}**" + (f"<br>({senses})" if senses else "")
 
 
 # Compared between profiles: what it is, figure and claim whose values hold it, name of the value.

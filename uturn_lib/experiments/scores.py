@@ -178,7 +178,7 @@ def identity_of(outputs: Tensor, starts: Tensor, reference: Tensor) -> Arrays:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptByScore:
     """Which outputs kept the identity of their ground truth.
 
     ``sigmas`` (S,); ``kept`` (S, N) booleans.
@@ -188,17 +188,15 @@ class Kept:
     kept: Tensor = field(repr=False)
 
 
-def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], Kept]:
-    """Identity retention for four scores and two kinds of starts.
+def identity_at_all_levels(study: Study, seed: int = 0) -> dict[tuple[str, str], KeptByScore]:
+    """Identity retention for three scores and two kinds of starts, at the ``repeat_sigmas``.
 
-    Keys: ("network" | "empirical" | "local" | "gaussian", "training" | "held out"). The outputs of
-    the network and of the local score are U-Turns; those of the empirical and the Gaussian score of
-    the training images are exact draws from their posterior, without a sampler. At the profile's
-    ``repeat_sigmas``; the local score, which reads all training images for every step, at the
-    ``local_sigmas`` among them and with the first ``local_ground_truths`` starts.
+    Keys: ("network" | "empirical" | "gaussian", "training" | "held out"). The network's outputs are
+    U-Turns; those of the empirical and the Gaussian score of the training images are exact draws
+    from their posterior, without a sampler.
     """
     levels = study.profile.repeat_sigmas
-    found: dict[tuple[str, str], Kept] = {}
+    found: dict[tuple[str, str], KeptByScore] = {}
     for name, turned in (
         ("training", training_sweep(study, seed)),
         ("held out", profile_sweep(study, seed=seed)),
@@ -207,11 +205,23 @@ def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], Kept
         stored = identities(
             outputs, turned.x0, study.reference, study.train, study.gaussian, levels, seed
         )
-        found |= {(kind, name): Kept(levels, torch.from_numpy(stored[kind])) for kind in stored}
+        found |= {
+            (kind, name): KeptByScore(levels, torch.from_numpy(stored[kind])) for kind in stored
+        }
+    return found
+
+
+def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], KeptByScore]:
+    """:func:`identity_at_all_levels`, and the U-Turns of the local score.
+
+    That score reads all training images for every step: keys ("local", "training" | "held out")
+    have the profile's ``local_sigmas`` and the first ``local_ground_truths`` starts.
+    """
+    found = identity_at_all_levels(study, seed)
     for name, images in (("training", study.train), ("held out", study.test)):
         local = local_sweep(study, images, seed)
         kept = identity_of(local.y0, local.x0, study.reference)["kept"]
-        found["local", name] = Kept(local.sigmas, torch.from_numpy(kept))
+        found["local", name] = KeptByScore(local.sigmas, torch.from_numpy(kept))
     return found
 
 

@@ -72,11 +72,20 @@ def starts(s: ex.Study, *kinds: str, labels: Tensor | None = None) -> list[Plan]
 
 
 def scheme(s: ex.Study, t: Times) -> list[Plan]:
-    """Figure 1: one image, turned at three levels."""
-    x, labels = s.test.images[:1], s.test.labels[:1] if s.profile.labels == "always" else None
+    """Figure 1: one image at three levels; its sliders: one way back, ten images at all levels."""
+    told = s.profile.labels == "always"
+    x, labels = s.test.images[:1], s.test.labels[:1] if told else None
     return [
-        ex.return_paths.plan(s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels)
-        for sigma in (0.7, 2.0, 8.0)
+        *(
+            ex.return_paths.plan(
+                s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels
+            )
+            for sigma in (0.7, 2.0, 8.0)
+        ),
+        ex.reverse_trajectory.plan(
+            s, x, 8.0, 2 * proportional_steps(8.0, s.profile.steps), labels=labels
+        ),
+        ex.profile_sweep.plan(s, s.test.take(10), conditional=told),
     ]
 
 
@@ -186,6 +195,12 @@ def bound(s: ex.Study, t: Times) -> list[Plan]:
     ]
 
 
+def instruments(s: ex.Study, t: Times) -> list[Plan]:
+    """B1: U-Turns without label and, where the network takes labels, with it."""
+    told = [] if s.profile.labels == "never" else [ex.conditional.plan(s)]
+    return [*transitions(s, t), *told]
+
+
 # What every figure asks of the network.
 FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig01": scheme,
@@ -212,6 +227,7 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig14": lambda s, t: [affinity(s), *transitions(s, t), *starts(s, "gaussian", "artificial")],
     "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
     "fig16": second,
+    "b1": instruments,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

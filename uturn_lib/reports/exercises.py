@@ -356,3 +356,14 @@ def a_step_of_euler_and_of_heun(
 def bandwidth_at_which_two_images_merge(distance: float = 6.0) -> float:
     """h = a: the map a tanh(a x / h^2) of images at +-a has the slope a^2 / h^2 at 0."""
     return distance / 2
+
+
+@exercise("b1", tolerance=0.003)
+def accuracy_that_proves_retention(classes: int = 10) -> tuple[float, float]:
+    """Where 2 E q_y - E sum q^2 is (1 + 1/K) / 2.
+
+    It is 2 a - 1 for sure guesses, a^2 + (1 - a)^2 / (K - 1) for calibrated ones.
+    """
+    midpoint = (1 + 1 / classes) / 2
+    spread = brentq(lambda a: a**2 + (1 - a) ** 2 / (classes - 1) - midpoint, 1 / classes, 1)
+    return (1 + midpoint) / 2, float(spread)

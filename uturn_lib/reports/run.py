@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import torch
 
 NOTEBOOKS = ROOT / "notebooks"
-PAGES = ("fig*.ipynb", "companions/p*.ipynb")
+PAGES = ("fig*.ipynb", "companions/p*.ipynb", "beyond/b*.ipynb")
 LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the paper
 # name: how the figures of the group begin
-GROUPS = {"paper": "fig", "companions": "p", "p2": "p2", "p3": "p3", "p4": "p4"}
+GROUPS = {"paper": "fig", "companions": "p", "beyond": "b", "p2": "p2", "p3": "p3", "p4": "p4"}
 # It shares no sweep with the others: begun last, it would keep one core waiting.
 FIRST = ("fig15",)
 
@@ -63,7 +63,7 @@ def find_notebooks(names: list[str]) -> list[Path]:
 
 
 def figure_of(notebook: Path) -> str:
-    """The short name of a notebook's figure: "fig08", "p3a"."""
+    """The short name of a notebook's figure: "fig08", "p3a", "b1"."""
     return notebook.stem.split("_")[0]
 
 
@@ -372,7 +372,7 @@ def refresh(names: list[str], jobs: int) -> None:
 
 
 def execute_in_place(notebooks: list[Path], jobs: int) -> None:
-    """Execute notebooks; keep outputs, tags and folding, but nothing that varies between runs."""
+    """Execute ``notebooks`` and keep outputs, tags and folding: nothing that changes every run."""
     needs_papermill()
     import nbformat
 
