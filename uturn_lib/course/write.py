@@ -10,7 +10,7 @@ In an instructor notebook a solution stands between two marks, as in nbgrader:
 
 The student finds the commented lines below STUB instead, or a TODO where there are none. Cells
 tagged "instructor" are for the lecturer alone; outputs of cells tagged "exercise" or "check" are
-left out of the student version. Both versions begin with a badge and an installing cell for Colab.
+left out of the student version, those of "slider" (large) of the solutions. Both versions begin with a badge and an installing cell for Colab.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ def derived(source: Path, solved: bool, repository: str | None = None) -> Any:
     cells = [cell for cell in notebook.cells if "instructor" not in tags(cell)]
     for cell in cells:
         cell.source = with_solution(cell.source) if solved else with_stub(cell.source)
+        if solved and "slider" in tags(cell):
+            cell.outputs = []
         if not solved:
             cell.source = cell.source.replace("](../../", "](../")  # one folder less deep
             if {"exercise", "check"} & set(tags(cell)):
