@@ -6,6 +6,7 @@ The pages are gathered in ``book/_build/source``, where Sphinx reads them.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -61,8 +62,24 @@ def toctrees(parts: dict[str, list[str]], lists: list[str]) -> str:
 
 
 def below(pages: list[str]) -> list[str]:
-    """The pages that hang below the first one, which holds the table of contents."""
-    return [page for page in pages if page != "index.md"]
+    """Entries for the pages below the first one, which holds the table of contents."""
+    named = [(short_title(page), page) for page in pages if page != "index.md"]
+    return [f"{title} <{page}>" if title else page for title, page in named]
+
+
+def short_title(page: str) -> str:
+    """Title in the table of contents, where it is not the page's own.
+
+    The records of runs share one title. A formula cannot be set there: the table also stands on
+    pages without MathJax.
+    """
+    if run := re.fullmatch(r"figures/reference/([\w-]+)/RUN(_\w+)?\.md", page):
+        return f"How the figures were made: {run[1]}{(run[2] or '').replace('_', ', ').lower()}"
+    if not page.endswith(".ipynb"):
+        return ""
+    cells = json.loads((ROOT / page).read_text(encoding="utf-8"))["cells"]
+    title = staging.source(cells[0]).partition("\n")[0].lstrip("# ")
+    return staging.plain(title) if "$" in title else ""
 
 
 def write(path: Path, text: str) -> None:

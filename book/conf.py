@@ -50,12 +50,13 @@ html_css_files = ["book.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False  # would fetch pages, which a browser forbids for files
+html_context = {"default_mode": "auto"}  # light or dark as the reader's system is
 html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": False,
     "use_fullscreen_button": False,
+    "navbar_persistent": [],  # the search field is in the sidebar
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-templates_path: list[str] = []

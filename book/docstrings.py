@@ -17,12 +17,21 @@ EQUATION = re.compile(r"([A-Za-z]\w*'?(?:\(.*?\))? = .+?)(?=: |; | at |\.?$)(.*)
 
 def setup(app) -> dict:
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", signature)
     return {"parallel_read_safe": True}
 
 
 def process(app, what, name, obj, options, lines: list[str]) -> None:
     """Called by autodoc for each docstring; changes ``lines`` in place."""
     lines[:] = to_rst("\n".join(lines)).split("\n")
+
+
+def signature(app, what, name, obj, options, arguments: str | None, returned: str | None):
+    """Defaults that have no literal: a function by its name, anything else as an ellipsis."""
+    if not arguments:
+        return None
+    arguments = re.sub(r"<function (?:\w+\.)*(\w+)(?: at \w+)?>", r"\1", arguments)
+    return re.sub(r"= ?<[^<>]*>", "= ...", arguments), returned
 
 
 def to_rst(text: str) -> str:

@@ -43,7 +43,7 @@ def figure_rows(repository: Path, notebook: Path, ledgers: dict) -> list[str]:
     question = " ".join(first.partition("**Question.**")[2].split())
     page = notebook.relative_to(repository).as_posix()
     short = notebook.stem.split("_")[0]
-    lines = [f"## {title}", "", f"{question} [The page]({page})", "", "::::{grid} 1 1 2 2", ""]
+    lines = [f"## {title}", "", f"{question} [The page of this figure]({page})", "", "::::{grid} 1 1 2 2", ""]
     for profile, data in PROFILES.items():
         picture = repository / "figures" / "reference" / profile / f"{notebook.stem}.png"
         if not picture.exists():

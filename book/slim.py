@@ -23,34 +23,54 @@ MATHJAX = (
 )
 USED = re.compile(r"\bfa-(?:solid|regular|brands) fa-([a-z0-9-]+)")
 ICON = re.compile(r'(?:"([a-z0-9-]+)"|\b([a-z][a-z0-9]*)):\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"\]')
-DRAW = """// The icons of the pages, drawn where the theme asks for them.
+DRAW = """// The icons of the pages: each <i class="fa-solid fa-NAME"> becomes a drawing.
 (() => {
   const icons = %s;
-  const draw = (element) => {
+  const svg = "http://www.w3.org/2000/svg";
+  for (const element of document.querySelectorAll("i[class*=fa-], span[class*=fa-]")) {
     const name = [...element.classList].find((word) => icons[word.replace(/^fa-/, "")]);
-    if (!name || element.firstChild) return;
+    if (!name) continue;
     const [width, height, path] = icons[name.replace(/^fa-/, "")];
-    element.innerHTML = `<svg class="svg-inline--fa" aria-hidden="true" focusable="false" ` +
-      `viewBox="0 0 ${width} ${height}"><path fill="currentColor" d="${path}"/></svg>`;
-  };
-  document.querySelectorAll("[class*='fa-']").forEach(draw);
+    const icon = document.createElementNS(svg, "svg");
+    for (const { name, value } of element.attributes) icon.setAttribute(name, value);
+    icon.classList.add("svg-inline--fa");
+    icon.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    icon.setAttribute("aria-hidden", "true");
+    icon.appendChild(document.createElementNS(svg, "path")).setAttribute("d", path);
+    icon.firstChild.setAttribute("fill", "currentColor");
+    element.replaceWith(icon);
+  }
 })();
 """
 
 
 def setup(app) -> dict:
-    app.connect("html-page-context", load_pictures_late)
+    app.connect("html-page-context", improve)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def load_pictures_late(app, pagename, templatename, context, doctree) -> None:
+def improve(app, pagename, templatename, context, doctree) -> None:
+    """The HTML of every page: late pictures, signatures that a screen reader understands."""
+    if "body" in context:
+        context["body"] = signature_lines(load_pictures_late(context["body"]))
+
+
+def load_pictures_late(body: str) -> str:
     """The first picture at once, the others when they come into view."""
-    if "body" not in context:
-        return
-    first, *others = context["body"].split("<img ")
-    late = [f'loading="lazy" {other}' for other in others[1:]]
-    context["body"] = "<img ".join([first, *others[:1], *late])
+    start, *pictures = body.split("<img ")
+    late = [f'loading="lazy" {picture}' for picture in pictures[1:]]
+    return "<img ".join([start, *pictures[:1], *late])
+
+
+def signature_lines(body: str) -> str:
+    """Sphinx writes long signatures as lists of definitions without terms: lines instead."""
+
+    def lines(match: re.Match) -> str:
+        inner = match[1].replace("<dd>", "<span>").replace("</dd>", "</span>")
+        return f'<span class="sig-lines">{inner}</span>'
+
+    return re.sub(r"<dl>\s*((?:<dd>.*?</dd>\s*)+)</dl>", lines, body, flags=re.DOTALL)
 
 
 def finish(app, exception) -> None:
@@ -59,7 +79,7 @@ def finish(app, exception) -> None:
     static = Path(app.outdir) / "_static"
     copy_mathjax(static / "mathjax")
     draw_icons(Path(app.outdir), static / "scripts" / "fontawesome.js")
-    for path in [*static.rglob("*.map"), *static.glob("vendor/fontawesome/webfonts/*")]:
+    for path in static.rglob("*.map"):
         path.unlink()
 
 
@@ -81,7 +101,9 @@ def draw_icons(html: Path, script: Path) -> None:
         for path in html.rglob("*.html")
         for name in USED.findall(path.read_text(encoding="utf-8"))
     }
-    icons = {}
+    if not script.exists():  # older themes (Python 3.10) bring their icons otherwise
+        return
+    icons: dict[str, list] = {}
     for quoted, bare, width, height, path in ICON.findall(script.read_text(encoding="utf-8")):
         name = quoted or bare
         if name in used:

@@ -124,6 +124,9 @@ class Staging:
                 continue
             fold_solution(cell)
             for output in cell.get("outputs", []):
+                if "text/markdown" in output.get("data", {}):
+                    table = "".join(output["data"]["text/markdown"])
+                    output["data"]["text/markdown"] = bars_in_formulas(table)
                 png = output.get("data", {}).get("image/png")
                 if png is None:
                     continue
@@ -139,6 +142,11 @@ class Staging:
 def source(cell: dict) -> str:
     """Text of a cell, which nbformat keeps as a string or as a list of lines."""
     return "".join(cell["source"])
+
+
+def bars_in_formulas(table: str) -> str:
+    r"""In a Markdown table a bar ends the cell, also within a formula: \vert does not."""
+    return re.sub(r"\$[^$\n]*\$", lambda match: match[0].replace("|", r"\vert "), table)
 
 
 def fold_solution(cell: dict) -> None:
@@ -179,7 +187,7 @@ def caption(text: str) -> str:
 def plain(text: str) -> str:
     """Markdown as plain words, for an alternative text."""
     text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"\\(\w+)", lambda match: GREEK.get(match[1], match[1]), text)
+    text = re.sub(r"\\([A-Za-z]+)", lambda match: GREEK.get(match[1], match[1]), text)
     return " ".join(re.sub(r"[*`$\\{}<>\[\]]", "", text).split())
 
 
