@@ -37,7 +37,9 @@ def gather(target: Path) -> None:
         else:
             stage.stage(name)
     trees = toctrees(parts, stage.finish())
-    write(target / "index.md", (target / "index.md").read_text().replace("<!-- contents -->", trees))
+    write(
+        target / "index.md", (target / "index.md").read_text().replace("<!-- contents -->", trees)
+    )
 
 
 def own_pages() -> dict[str, str]:

@@ -30,8 +30,9 @@ def side_by_side(repository: Path, title: str, pattern: str) -> str:
         "profile. How to read a verdict: [results](docs/results.md#how-to-read-a-verdict).",
         "",
     ]
-    for notebook in sorted((repository / "notebooks").glob("**/*.ipynb")):
-        if re.match(pattern, notebook.name) and "published" not in notebook.parts:
+    folder = repository / "notebooks"
+    for notebook in sorted([*folder.glob("*.ipynb"), *folder.glob("companions/*.ipynb")]):
+        if re.match(pattern, notebook.name):
             lines += figure_rows(repository, notebook, ledgers)
     return "\n".join(lines)
 
@@ -43,7 +44,14 @@ def figure_rows(repository: Path, notebook: Path, ledgers: dict) -> list[str]:
     question = " ".join(first.partition("**Question.**")[2].split())
     page = notebook.relative_to(repository).as_posix()
     short = notebook.stem.split("_")[0]
-    lines = [f"## {title}", "", f"{question} [The page of this figure]({page})", "", "::::{grid} 1 1 2 2", ""]
+    lines = [
+        f"## {title}",
+        "",
+        f"{question} [The page of this figure]({page})",
+        "",
+        "::::{grid} 1 1 2 2",
+        "",
+    ]
     for profile, data in PROFILES.items():
         picture = repository / "figures" / "reference" / profile / f"{notebook.stem}.png"
         if not picture.exists():

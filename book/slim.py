@@ -22,7 +22,9 @@ MATHJAX = (
     "a11y/assistive-mml.js",
 )
 USED = re.compile(r"\bfa-(?:solid|regular|brands) fa-([a-z0-9-]+)")
-ICON = re.compile(r'(?:"([a-z0-9-]+)"|\b([a-z][a-z0-9]*)):\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"\]')
+ICON = re.compile(
+    r'(?:"([a-z0-9-]+)"|\b([a-z][a-z0-9]*)):\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"\]'
+)
 DRAW = """// The icons of the pages: each <i class="fa-solid fa-NAME"> becomes a drawing.
 (() => {
   const icons = %s;
@@ -79,6 +81,7 @@ def finish(app, exception) -> None:
     static = Path(app.outdir) / "_static"
     copy_mathjax(static / "mathjax")
     draw_icons(Path(app.outdir), static / "scripts" / "fontawesome.js")
+    name_the_arrows(Path(app.outdir))
     for path in static.rglob("*.map"):
         path.unlink()
 
@@ -109,3 +112,15 @@ def draw_icons(html: Path, script: Path) -> None:
         if name in used:
             icons.setdefault(name, [int(width), int(height), path])
     script.write_text(DRAW % json.dumps(icons), encoding="utf-8")
+
+
+def name_the_arrows(html: Path) -> None:
+    """The arrows that open a part of the table of contents are drawings: they need a name."""
+    for path in html.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        named = text.replace(
+            '<summary><span class="toctree-toggle"',
+            '<summary aria-label="Pages below"><span class="toctree-toggle"',
+        )
+        if named != text:
+            path.write_text(named, encoding="utf-8")

@@ -41,7 +41,8 @@ class Staging:
         if source.suffix == ".ipynb":
             text = json.dumps(self.notebook(json.loads(text), source), ensure_ascii=False)
         else:
-            text = self.markdown(text, source)
+            front_matter = re.match(r"---\n.*?\n---\n", text, re.DOTALL)  # of a model card
+            text = self.markdown(text[front_matter.end() :] if front_matter else text, source)
         copy.write_text(text, encoding="utf-8")
 
     def finish(self) -> list[str]:
@@ -175,7 +176,7 @@ def alternative(cells: list[dict], place: int) -> str:
 
 
 def caption(text: str) -> str:
-    """The beginning of a caption "**Figure 9.** ...", as plain words; "" where none stands first."""
+    """The beginning of a caption "**Figure 9.** ..." as plain words; "" where there is none."""
     text = text.lstrip()
     if not re.match(r"\*\*(?:Figure )?[\w .]+\*\*", text):
         return ""

@@ -157,7 +157,8 @@ def test_pages_are_light(notes):
 def test_search_finds_speciation(browser):
     page = browser.new_page(viewport=DESK)
     page.goto(f"{(HTML / 'search.html').as_uri()}?q=speciation")
-    page.wait_for_selector("#search-results li", timeout=60_000)
+    page.wait_for_selector(".search-summary:has-text('found')", timeout=60_000)
+    page.wait_for_timeout(1000)  # results are listed one by one
     found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
     page.close()
     assert any("glossary" in link for link in found) and any("fig09" in link for link in found)
