@@ -9,8 +9,8 @@ UTURN := $(BIN)/python -m uturn_lib
 STAMP := $(VENV)/.ready
 BOOK := $(VENV)/.ready-book
 BROWSER := $(VENV)/.ready-browser
-FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb)))
-GROUPS := paper companions p2 p3 p4
+FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb notebooks/beyond/b*.ipynb)))
+GROUPS := paper companions beyond p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
 SCALE := --profile '$(PROFILE)' --device '$(if $(DEVICE),$(DEVICE),auto)'
 
@@ -26,7 +26,7 @@ help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
 	@grep -E '^[a-z$$()A-Z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  make fig08      a single figure: one of $(SHORT)"
-	@echo "  make companions a group of them: $(GROUPS) (the sixteen figures; the three other papers; each of these)"
+	@echo "  make companions a group of them: $(GROUPS) (the sixteen figures; the three other papers; beyond the paper; each of the three)"
 	@echo "Variables: PROFILE=$(PROFILE), DEVICE= (cuda when present, else cpu), PYTHON=$(PYTHON)"
 
 env: $(STAMP)  ## create .venv with everything pinned (done by the other targets when missing)
@@ -77,8 +77,8 @@ $(BROWSER): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
 	@touch $@
 
-train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour, THREADS=2)
-	@$(UTURN) train $(SCALE) $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(THREADS),--threads '$(THREADS)')
+train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/; MINUTES=30 stops after half an hour, THREADS=2, PART=noise-classifier)
+	@$(UTURN) train $(SCALE) $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(THREADS),--threads '$(THREADS)') $(if $(PART),--part '$(PART)')
 
 bench: $(STAMP)  ## speed as ratios within one run, error against calls beside azula and diffusers; results in benchmarks/
 	@$(BIN)/python benchmarks/bench.py --device '$(if $(DEVICE),$(DEVICE),auto)'

@@ -1,4 +1,7 @@
-"""What pyproject.toml cannot say: large weights stay out of the wheel (they are fetched when asked for, see ``networks.checkpoints.shipped_weights``)."""
+"""What pyproject.toml cannot say: large weights stay out of the wheel.
+
+They are fetched when asked for: ``networks.checkpoints.shipped_weights``.
+"""
 
 import os
 

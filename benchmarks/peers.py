@@ -29,7 +29,8 @@ from torch import Tensor
 
 # Its samplers need einops alone. Its other dependency torchvision must be of the same build as torch: another one breaks diffusers.
 HOW_TO_INSTALL = (
-    "azula is not installed, its rows are skipped; to have them: pip install --no-deps -c constraints.txt azula einops "
+    "azula is not installed, its rows are skipped; to have them: "
+    "pip install --no-deps -c constraints.txt azula einops "
     "(or the extra, pip install -c constraints.txt -e '.[bench]', which brings torchvision)"
 )
 

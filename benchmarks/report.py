@@ -18,16 +18,18 @@ def markdown(machine: dict, speed: Sequence[dict], accuracy: Sequence[dict], ski
     """The whole page; ``skipped``: a line for libraries that are not installed."""
     parts = [
         "# Benchmarks",
-        "Written by `make bench`; the numbers are in results.json. Speeds are ratios within one run on "
-        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}.",
+        "Written by `make bench`; the numbers are in results.json. Speeds are ratios within one "
+        f"run on {machine['device']}, {machine['threads']} threads, torch {machine['torch']}.",
         *([f"**{skipped}**"] if skipped else []),
         "## Speed",
         "Median over the rounds of the run; in brackets the quartiles of the loops' rounds.",
         _grid(["what", "ratio", "aim"], [[row["what"], _ratio(row), row.get("aim", "")] for row in speed]),
         "## Error against calls",
-        "Two unequal clouds in 8 dimensions, exact score, the same starts for all. Every peer has, at every number of calls, the best for "
-        "its covariance of three spacings of levels: the Karras grid (k), equal ratios (l) and ours (o). Thousandths, with standard errors; "
-        "lengths (covariance, mean) are freed of the part that noise adds. KDPM2A and PC call the denoiser twice per step.",
+        "Two unequal clouds in 8 dimensions, exact score, the same starts for all. Every peer has, "
+        "at every number of calls, the best for its covariance of three spacings of levels: the "
+        "Karras grid (k), equal ratios (l) and ours (o). Thousandths, with standard errors; "
+        "lengths (covariance, mean) are freed of the part that noise adds. KDPM2A and "
+        "PC call the denoiser twice per step.",
     ]
     for sigma_u in LEVELS:
         for measure in MEANINGS:
@@ -49,9 +51,9 @@ def better(accuracy: Sequence[dict]) -> str:
                 for measure in MEASURES:
                     (a, da), (b, db) = own[measure], row[measure]
                     if row is not own and abs(b) + 2 * (da**2 + db**2) ** 0.5 < abs(a):
-                        lines.append(
-                            f"* {row['sampler']}, turned at {sigma_u:g}, {calls} calls, {measure}: {abs(b):.3f} against our {abs(a):.3f}"
-                        )
+                        where = f"{row['sampler']}, turned at {sigma_u:g}, {calls} calls"
+                        errors = f"{abs(b):.3f} against our {abs(a):.3f}"
+                        lines.append(f"* {where}, {measure}: {errors}")
     return (
         "By more than two standard errors:\n\n" + "\n".join(lines)
         if lines

@@ -61,7 +61,11 @@ def improve(app, pagename, templatename, context, doctree) -> None:
 def load_pictures_late(body: str) -> str:
     """The first picture at once, the others when they come into view."""
     start, *pictures = body.split("<img ")
-    late = [f'loading="lazy" {picture}' for picture in pictures[1:]]
+    late = [
+        # Pictures within the page (sliders) are there already.
+        picture if 'src="data:' in picture.partition(">")[0] else f'loading="lazy" {picture}'
+        for picture in pictures[1:]
+    ]
     return "<img ".join([start, *pictures[:1], *late])
 
 

@@ -24,15 +24,20 @@ class Network(torch.nn.Module):
 '''
 
 TINY_SONG = {
-    "img_resolution": 16, "img_channels": 3, "label_dim": 0, "augment_dim": 9, "model_type": "SongUNet", "embedding_type": "positional",
-    "encoder_type": "standard", "decoder_type": "standard", "channel_mult_noise": 1, "resample_filter": [1, 1], "model_channels": 8,
-    "channel_mult": [2, 2], "num_blocks": 1, "attn_resolutions": [8], "dropout": 0.1, "use_fp16": False,
+    "img_resolution": 16, "img_channels": 3, "label_dim": 0, "augment_dim": 9,
+    "model_type": "SongUNet", "embedding_type": "positional",
+    "encoder_type": "standard", "decoder_type": "standard",
+    "channel_mult_noise": 1, "resample_filter": [1, 1], "model_channels": 8,
+    "channel_mult": [2, 2], "num_blocks": 1, "attn_resolutions": [8],
+    "dropout": 0.1, "use_fp16": False,
 }  # fmt: skip
 TINY_NCSN = TINY_SONG | {
-    "embedding_type": "fourier", "encoder_type": "residual", "channel_mult_noise": 2, "resample_filter": [1, 3, 3, 1], "label_dim": 4,
+    "embedding_type": "fourier", "encoder_type": "residual", "channel_mult_noise": 2,
+    "resample_filter": [1, 3, 3, 1], "label_dim": 4,
 }  # fmt: skip
 TINY_ADM = {
-    "img_resolution": 16, "img_channels": 3, "label_dim": 5, "model_type": "DhariwalUNet", "model_channels": 32, "channel_mult": [1, 2],
+    "img_resolution": 16, "img_channels": 3, "label_dim": 5, "model_type": "DhariwalUNet",
+    "model_channels": 32, "channel_mult": [1, 2],
     "num_blocks": 1, "attn_resolutions": [8], "use_fp16": True,
 }  # fmt: skip
 

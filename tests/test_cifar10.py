@@ -39,6 +39,7 @@ def test_the_scale_follows_the_device():
 @pytest.mark.parametrize("profile", [FULL, SMALL, PROFILES["laptop"]], ids=["full", "cpu", "laptop"])
 def test_a_profile_is_consistent(profile):
     assert set(profile.quality_sigmas) <= set(profile.sigmas) and set(profile.repeat_sigmas) <= set(profile.sigmas)
+    assert set(profile.local_sigmas) <= set(profile.repeat_sigmas) and profile.local_ground_truths <= profile.ground_truths
     assert profile.ode_ground_truths <= profile.ground_truths and profile.ground_truths % 10 == 0
     assert 10 * max(2, 5 * profile.ground_truths // 80) <= profile.ground_truths
 

@@ -94,10 +94,12 @@ def test_options_of_training_reach_it(monkeypatch, tmp_path):
     )
     before = torch.get_num_threads()
     try:
-        line = f"train --profile cifar10 --minutes 2.5 --threads {before + 1} --device cpu --output {tmp_path}"
-        assert cli.main(line.split()) == cli.main(["train", "--device", "cpu"]) == 0
+        line = f"train --profile cifar10 --minutes 2.5 --threads {before + 1} --device cpu "
+        line += f"--output {tmp_path}"
+        part = ["train", "--device", "cpu", "--part", "noise-classifier"]
+        assert cli.main(line.split()) == cli.main(part) == 0
     finally:
         torch.set_num_threads(before)
     cpu = torch.device("cpu")
-    assert seen[0] == ("cifar10", cpu, tmp_path, 2.5, before + 1)
-    assert seen[1][:4] == ("laptop", cpu, None, math.inf)
+    assert seen[0] == ("cifar10", cpu, tmp_path, 2.5, "all", before + 1)
+    assert seen[1][:5] == ("laptop", cpu, None, math.inf, "noise-classifier")

@@ -6,7 +6,7 @@ import torch
 
 from uturn_lib import EmpiricalDenoiser, GaussianDenoiser, GaussianMixtureDenoiser, noise_prediction, score, velocity
 from uturn_lib.denoisers import ClassConditional, covariance_eigenvalues, moments
-from uturn_lib.uturn import u_turn
+from uturn_lib.uturn import posterior_draws, u_turn
 
 
 def gradient_of_log_prob(denoiser, x, sigma):
@@ -146,6 +146,23 @@ def test_empirical_labels_restrict_to_the_class():
         for row, k in enumerate(wanted.tolist()):
             alone = EmpiricalDenoiser(data[labels == k]).weights(x[row : row + 1], sigma)[0]
             torch.testing.assert_close(weights[row, labels == k], alone, atol=1e-5, rtol=1e-3)
+
+
+def test_draws_do_not_depend_on_the_signs_of_eigenvectors():
+    """Machines differ in these signs; the covariance is the same."""
+    root = torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gaussian = GaussianDenoiser(torch.zeros(6), root @ root.T)
+    turned = GaussianDenoiser(torch.zeros(6), root @ root.T)
+    turned.eigenvectors = gaussian.eigenvectors * torch.tensor([1.0, -1, 1, -1, -1, 1])
+    assert torch.allclose(gaussian.sample(range(5), 0.3), turned.sample(range(5), 0.3))
+    x0 = gaussian.sample(range(5))
+    assert torch.allclose(posterior_draws(gaussian, x0, 1.0), posterior_draws(turned, x0, 1.0))
+    one, other = (
+        GaussianMixtureDenoiser(torch.ones(1), torch.zeros(1, 6), (root @ root.T)[None])
+        for _ in range(2)
+    )
+    other.components[0].eigenvectors = -one.components[0].eigenvectors
+    assert torch.allclose(one.sample(range(5))[0], other.sample(range(5))[0])
 
 
 def test_exact_posterior_draw_agrees_with_the_sampler():

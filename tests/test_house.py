@@ -15,7 +15,7 @@ LAYERS = (
     ("noise", "seeding"),
     ("measures",),  # tensors only: no denoiser, no network
     ("denoisers",),
-    ("empirical",),
+    ("empirical", "local"),
     ("methods",),
     ("sampling",),
     ("uturn",),
@@ -178,7 +178,8 @@ def house(folder, **files):
         "low": "import math\ndef g(x): return x",
         "high/__init__": "from .a import f",
         "high/a": "from ..low import g\nfrom .b import h\ndef f(x): return g(h(x))",
-        "high/b": "import torch\nfrom uturn_lib import low\nclass H:\n    def _own(self): return self._own\ndef h(x): return torch._C, low.g(x)",
+        "high/b": "import torch\nfrom uturn_lib import low\nclass H:\n"
+        "    def _own(self): return self._own\ndef h(x): return torch._C, low.g(x)",
     }
     for name, text in (sound | files).items():
         path = folder / f"{name}.py"

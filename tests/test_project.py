@@ -52,7 +52,8 @@ for name in {hidden!r}.split():
 import torch, uturn_lib as ut
 from uturn_lib import cli, experiments, reports, training
 x0 = torch.zeros(2, 3)
-assert ut.u_turn(ut.GaussianDenoiser(torch.zeros(3), torch.eye(3)), x0, 1.0, steps=4).y0.shape == x0.shape
+gaussian = ut.GaussianDenoiser(torch.zeros(3), torch.eye(3))
+assert ut.u_turn(gaussian, x0, 1.0, steps=4).y0.shape == x0.shape
 assert cli.main(["figures", "fig01"]) == 2
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

@@ -13,8 +13,9 @@ from .denoisers import (
     velocity,
 )
 from .empirical import EmpiricalDenoiser
+from .local import LocalDenoiser
 from .methods import Churn, Step
-from .networks import load_classifier, load_denoiser
+from .networks import load_classifier, load_denoiser, load_noise_classifier
 from .noise import karras_sigmas
 from .profiles import Profile, load_profile
 from .sampling import Sampler, reverse
@@ -29,6 +30,7 @@ __all__ = [
     "GaussianMixtureDenoiser",
     "ImageSet",
     "Ledger",
+    "LocalDenoiser",
     "Profile",
     "Sampler",
     "Step",
@@ -39,6 +41,7 @@ __all__ = [
     "load_classifier",
     "load_data",
     "load_denoiser",
+    "load_noise_classifier",
     "load_profile",
     "measures",
     "noise_prediction",

@@ -75,7 +75,7 @@ def train(options: argparse.Namespace) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = checks.pick_device(options.device)
-    train_profile(options.profile, device, options.output, options.minutes)
+    train_profile(options.profile, device, options.output, options.minutes, options.part)
 
 
 def fetch(options: argparse.Namespace) -> None:
@@ -120,6 +120,12 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
     one.add_argument("--threads", type=int, help="threads of the CPU (default: torch's)")
     one.add_argument("--output", type=Path, help="folder that receives the checkpoints")
+    one.add_argument(
+        "--part",
+        choices=("all", "noise-classifier"),
+        default="all",
+        help="train only this; --minutes is then its training time in all",
+    )
     one.set_defaults(
         failed=1, interrupted="interrupted; the same command continues from the last saved state"
     )

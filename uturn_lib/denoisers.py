@@ -195,10 +195,10 @@ class GaussianDenoiser(ExactDenoiser):
     def sample(self, seeds: Sequence[int], sigma: float = 0.0) -> Tensor:
         """One draw of N(mu, Sigma + sigma^2 I) per seed, float64 (B, *sample)."""
         sigma = checks.noise_level("sigma", sigma)
-        modes = (
-            NoiseStream(seeds, (len(self.eigenvalues),)).normal()
-            * (self.eigenvalues + sigma**2).sqrt()
-        )
+        # The symmetric root of the covariance: signs of eigenvectors differ between machines, and
+        # leave it alone.
+        noise = NoiseStream(seeds, (len(self.eigenvalues),)).normal() @ self.eigenvectors
+        modes = noise * (self.eigenvalues + sigma**2).sqrt()
         return (self.flat_mean + modes @ self.eigenvectors.T).reshape(-1, *self.sample_shape)
 
 
@@ -302,12 +302,11 @@ class GaussianMixtureDenoiser(ExactDenoiser):
         )
         noise = stream.normal().flatten(1)
         draws = torch.empty_like(noise)
-        for k, component in enumerate(
-            self.components
-        ):  # one root at a time: a root per sample would not fit for images
-            draws[labels == k] = (
-                noise[labels == k] * component.eigenvalues.sqrt() @ component.eigenvectors.T
-            )
+        # One root at a time (a root per sample would not fit for images), and the symmetric one,
+        # which does not depend on the signs of eigenvectors.
+        for k, component in enumerate(self.components):
+            own, vectors = labels == k, component.eigenvectors
+            draws[own] = noise[own] @ vectors * component.eigenvalues.sqrt() @ vectors.T
         return self.means[labels] + draws.reshape(-1, *self.sample_shape), labels
 
 

@@ -29,6 +29,10 @@ class Profile:
     # Statistics of single ground truths: so many of them, so many U-Turns of each.
     repeated: int = 20
     repeats: int = 16
+    # U-Turns with the local score, which reads all training images at every step (Figure 13): of so
+    # many training and as many held-out images, at a subset of `repeat_sigmas`.
+    local_ground_truths: int = 20
+    local_sigmas: tuple[float, ...] = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
     # Images for the affine regressions.
     affinity_fit: int = 2000
     affinity_held_out: int = 500
@@ -60,6 +64,7 @@ class Profile:
     # How the network can be called: with and without labels ("both"), only with them ("always":
     # no null label in training), or only without ("never": no classes). See `why_not`.
     labels: str = "both"
+    noise_classifier: str | None = None  # checkpoint for p(class | x, sigma); None: there is none
     description: str = ""
     on_cpu: Mapping[str, Any] = field(default_factory=dict)  # replaced where there is no GPU
 
@@ -132,6 +137,7 @@ PROFILES = {
         dataset="mnist",
         checkpoint="mnist",
         classifier="mnist-classifier",
+        noise_classifier="mnist-noise-classifier",
         sigmas=LEVELS,
         quality_sigmas=FEW_QUALITY_LEVELS,
         repeat_sigmas=REPEAT_LEVELS,
@@ -155,6 +161,7 @@ PROFILES = {
         dataset="cifar10",
         checkpoint="cifar10",
         classifier="cifar10-classifier",
+        noise_classifier="cifar10-noise-classifier",
         sigmas=LEVELS,
         quality_sigmas=QUALITY_LEVELS,
         repeat_sigmas=(0.2, 0.4, *REPEAT_LEVELS),
@@ -164,6 +171,7 @@ PROFILES = {
         ode_ground_truths=1000,
         repeated=100,
         repeats=64,
+        local_ground_truths=200,
         affinity_fit=20_000,
         affinity_held_out=2000,
         ks_sets=8,
@@ -187,6 +195,7 @@ PROFILES = {
             "ode_ground_truths": 60,
             "repeated": 20,
             "repeats": 16,
+            "local_ground_truths": 16,
             "affinity_fit": 1500,
             "affinity_held_out": 300,
             "ks_sets": 3,
@@ -211,6 +220,7 @@ PROFILES["imagenet64"] = replace(
     dataset="imagenet64",
     checkpoint="edm-imagenet-64x64-cond-adm.pkl",
     classifier="efficientnet-lite0",
+    noise_classifier=None,
     labels="always",
     repeat_sigmas=REPEAT_LEVELS,
     ground_truths=2000,
@@ -240,6 +250,7 @@ SMOKE: dict[str, Any] = dict(
     ode_ground_truths=10,
     repeated=4,
     repeats=16,
+    local_ground_truths=2,
     affinity_fit=120,
     affinity_held_out=40,
     ks_samples=32,
@@ -270,7 +281,7 @@ _PAPER = {
     f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
     for number in range(1, 17)
 }
-_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4")}
+_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", "b1")}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,

@@ -251,7 +251,8 @@ def posterior_draws(
         return denoiser.images[denoiser.posterior_index(x_u, sigma_u, seeds)].to(x0.dtype)
     values = denoiser.eigenvalues
     spread = sigma_u * (values / (values + sigma_u**2).clamp(min=1e-300)).sqrt()
-    modes = NoiseStream(seeds, (len(values),)).normal() * spread
+    # the symmetric root: it does not depend on the signs of the eigenvectors
+    modes = NoiseStream(seeds, (len(values),)).normal() @ denoiser.eigenvectors * spread
     return (
         denoiser(x_u, sigma_u).double() + (modes @ denoiser.eigenvectors.T).reshape(x0.shape)
     ).to(x0.dtype)

@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 import uturn_lib
 from uturn_lib import Ledger, claims
 from uturn_lib.claims import statements, verdicts
+from uturn_lib.claims.pairs import Pair
 from uturn_lib.claims.verdicts import FAILS, HOLDS, OPEN, UNSEEN, Gate
 from uturn_lib.measures.estimate import Estimate
 from uturn_lib.support.files import read_json, read_toml
@@ -21,7 +22,8 @@ def near(value):
 
 
 C1 = dict(sigmas=(0.1, 1.0, 80.0), identity=[near(0.99), near(0.5), near(0.01)], t_m=near(1.0))
-C2 = dict(classes=10, class_curve=[near(0.9), near(0.1)], t_s=near(2), gap=near(0.5), gate=OPEN)
+C2 = dict(classes=10, pairs={"pixels": Pair(near(1), near(2), near(0.5), near(0.1))}, gate=OPEN)
+LATE = {"pixels": Pair(near(1), near(0.6), near(-0.5), near(0.1))}
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_a_claim_is_judged_by_its_own_rule():
     assert (claim.id, claim.figure, claim.profile) == ("C1", "fig09", "laptop")
     assert claim.finding == claims.paper.memorization(**C1) and claim.verdict == HOLDS
     assert ledger.judge("C2", **C2 | {"gate": Gate("blind")}).verdict == UNSEEN
-    assert ledger.judge("C2", **C2 | {"gap": near(-0.5)}).verdict == FAILS
+    assert ledger.judge("C2", **C2 | {"pairs": LATE}).verdict == FAILS
     assert repr(ledger) == "C1 holds\nC2 does not hold"  # the last judgement counts
 
 
@@ -57,7 +59,9 @@ def test_a_part_of_a_composite_profile_keeps_its_name():
 def test_unlisted_claims_and_figures_are_refused():
     with pytest.raises(ValueError, match="claim = 'C3' is not listed for fig09; allowed: C1, C2"):
         Ledger("fig09", "laptop").judge("C3", memory=None, species=None, gate=OPEN)
-    with pytest.raises(ValueError, match="figure = 'fig11' is not known; choose one of 'fig02'"):
+    with pytest.raises(
+        ValueError, match="figure = 'fig11' is not known; choose one of 'b1', 'fig02'"
+    ):
         Ledger("fig11", "laptop")
     with pytest.raises(ValueError, match="profile = 'desktop'"):
         Ledger("fig09", "desktop")

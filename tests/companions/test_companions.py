@@ -383,15 +383,15 @@ def test_what_cannot_be_told_apart_is_refused(gaussian):
     for times, message in (((80.0, 2.0), "must increase"), ((), "must increase"), ((-1.0, 2.0), "times")):
         with pytest.raises(ValueError, match=message):
             duration.flow_likelihoods(bench, images, times, {})
-    with pytest.raises(ValueError, match="'none' is taken"):
-        duration.flow_likelihoods(bench, images, (2.0,), {"none": gaussian})
+    with pytest.raises(ValueError, match="'noise' is taken"):
+        duration.flow_likelihoods(bench, images, (2.0,), {"noise": gaussian})
 
 
 def test_the_likelihood_through_the_flow_is_the_density(gaussian):
     images = gaussian.sample(range(32))
     pieces = duration.flow_likelihoods(Workbench.around(gaussian, batch_size=5), images, (2.0, 80.0), {}, steps=20)
     whole = duration.flow_likelihoods(Workbench.around(gaussian, batch_size=32), images, (2.0, 80.0), {}, steps=20)
-    np.testing.assert_allclose(pieces["none"], whole["none"])  # probes belong to samples, not to batches
+    np.testing.assert_allclose(pieces["noise"], whole["noise"])  # probes belong to samples, not to batches
     found = duration.flow_likelihoods(
         Workbench.around(gaussian), images, (2.0, 80.0), {"gaussian": gaussian}, steps=200
     )
@@ -402,8 +402,8 @@ def test_the_likelihood_through_the_flow_is_the_density(gaussian):
     for row in found["gaussian"]:
         gap = bootstrap_mean(row - exact)
         assert gap.low - 0.02 < 0 < gap.high + 0.02
-    assert abs(float((found["none"][1] - found["gaussian"][1]).mean())) < 0.01  # at sigma = 80 noise is as good
-    assert float((found["gaussian"][0] - found["none"][0]).mean()) > 0.2  # at 2 it is not
+    assert abs(float((found["noise"][1] - found["gaussian"][1]).mean())) < 0.01  # at sigma = 80 noise is as good
+    assert float((found["gaussian"][0] - found["noise"][0]).mean()) > 0.2  # at 2 it is not
 
 
 def test_the_perfect_auxiliary_gives_the_data_at_every_time(subspace):
@@ -448,4 +448,4 @@ def test_verdicts_of_nothing_are_refused():
     with pytest.raises(ValueError, match="T = 60"):
         RULES["P4.2"](80, {"mixture": (60.0, near(-1))})
     with pytest.raises(ValueError, match="steps has 1 differences"):
-        RULES["P4.4"](3, {"none": near(9)}, [near(1)], (OPEN,))
+        RULES["P4.4"](3, {"noise": near(9)}, [near(1)], (OPEN,))

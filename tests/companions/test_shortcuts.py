@@ -74,7 +74,7 @@ def test_one_inside_of_another(network):
 def test_other_denoisers_are_refused(network):
     exact = GaussianDenoiser(torch.zeros(4), torch.eye(4))
     for make in (lambda: ShortcutDenoiser(exact, []), lambda: CachedDenoiser(exact, 2)):
-        with pytest.raises(TypeError, match="GaussianDenoiser; one around a diffusers UNet2DModel"):
+        with pytest.raises(TypeError, match="GaussianDenoiser; a diffusers UNet2DModel"):
             make()
     with pytest.raises(ValueError, match="not a number"):
         ShortcutDenoiser(network, [])(torch.zeros(2, *network.sample_shape), math.nan)
@@ -89,7 +89,7 @@ def test_the_schedule_decides(network):
     assert not torch.equal(shortcut(x, 3.0), network(x, 3.0))
     with pytest.raises(ValueError, match="different levels"):
         shortcut(x, torch.tensor([1.0, 2.0]))
-    with pytest.raises(ValueError, match="make no window"):
+    with pytest.raises(ValueError, match="0 <= low < high"):
         Cut(parts[0], 2.0, 0.5)
 
 

@@ -87,7 +87,7 @@ def test_bad_shapes_are_named():
         trajectory.chord_deviation(torch.zeros(5, 3))
     with pytest.raises(ValueError, match="components = 9"):
         trajectory.explained_variance(torch.zeros(5, 1, 3), 9)
-    with pytest.raises(ValueError, match="must be equal"):
+    with pytest.raises(ValueError, match="not equal"):
         trajectory.cosine(torch.zeros(2, 1, 3), torch.zeros(2, 1, 4))
     with pytest.raises(ValueError, match="bandwidth"):
         trajectory.mean_shift(torch.zeros(1, 2), torch.zeros(1, 2), 0.0)

@@ -48,6 +48,7 @@ def small_chunks():
         "from_law": dict(bench=tiny, gaussian=gaussian, images=x[:2], labels=None, law="gaussian", sigma_max=80.0)
         | dict(method="sde", seed=0, first=0, steps=3),
         "paths": dict(bench=tiny, x_u=x[:2], labels=None, sigma_u=2.0, steps=3, shown=2, seed=0),
+        "trajectory": dict(bench=tiny, x_u=x[:2], labels=None, sigma_u=2.0, steps=3, seed=0),
         "generations": dict(bench=tiny, labels=None, churn=Churn(), mask=None, steps=3, first=0, **flow),
         "affine_residuals": dict(bench=tiny, gaussian=gaussian, fit_images=x[:20], held_out=x[20:30])
         | dict(sigma=1.0, seed=0, ridge_components=4),
@@ -62,6 +63,11 @@ def small_chunks():
         "deviations": dict(bench=tiny, stored=data, labels=None, steps=3, path="model", **flow),
         "identities": dict(outputs=x[None, :3], starts=x[:3], reference=x, data=data, gaussian=gaussian)
         | dict(levels=[1.0], seed=0),
+        "retained_in_space": dict(outputs=torch.rand(12, 3, 5), reference=torch.rand(9, 5), own=torch.arange(3))
+        | dict(training=6, sigmas=tuple(np.geomspace(0.1, 80, 12))),
+        "noisy_classes": dict(judge=Judge(partial(load_noise_classifier, "mnist-noise-classifier", "cpu"), "noisy"))
+        | dict(images=digits, labels=torch.arange(2), sigma=1.0, draws=2, seed=0),
+        "identity_of": dict(outputs=x[None, :3], starts=x[:3], reference=x),
         "flow": dict(bench=Workbench.around(shortcut), method="dpmpp", steps=3, path=True, first=0, **flow),
         "effect_of_part": dict(bench=tiny, base=base, part=part, steps=4, **flow),
         "times_of": dict(bench=tiny, runs=[(shortcut, "euler", 2)], rounds=1, batch=1, sigma_max=80.0, again=0)
@@ -230,7 +236,8 @@ def test_code_of_other_packages_and_of_readers():
 def test_imports_inside_functions_and_constants_count(edited, tmp_path, monkeypatch):
     texts = {
         "uturn_lib.experiments.low": "RHO = 7\ndef g(x): return x ** RHO",
-        "uturn_lib.experiments.high": "A, B = 1, 2\ndef f(x):\n    from .low import g\n    return g(A * x)\ndef h(x): return B\nprint('loaded')",
+        "uturn_lib.experiments.high": "A, B = 1, 2\ndef f(x):\n    from .low import g\n"
+        "    return g(A * x)\ndef h(x): return B\nprint('loaded')",
     }
     real = code.source.__wrapped__
     monkeypatch.setattr(code, "source", lambda module: texts.get(module) or real(module))

@@ -150,7 +150,8 @@ class Slow(Counted):
         time.sleep(0.01)
         return super().__call__(x, sigma, labels)
 gaussian = GaussianDenoiser(torch.zeros(6), torch.eye(6))
-experiments.u_turn_sweep(experiments.Workbench.around(Slow(gaussian)), starts_from(gaussian, 40), (1.0,), steps=20, chunk=2)
+bench, starts = experiments.Workbench.around(Slow(gaussian)), starts_from(gaussian, 40)
+experiments.u_turn_sweep(bench, starts, (1.0,), steps=20, chunk=2)
 """)
     environment = os.environ | {"UTURN_PROGRESS": "off"}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, cwd=ROOT)
@@ -206,7 +207,8 @@ class Slow(Counted):
         time.sleep(0.002)
         return super().__call__(x, sigma, labels)
 slow = Slow(GaussianDenoiser(torch.zeros(6), torch.eye(6)))
-sweep = experiments.u_turn_sweep(experiments.Workbench.around(slow), starts_from(slow.denoiser, 40), (1.0,), steps=20, chunk=2)
+bench, starts = experiments.Workbench.around(slow), starts_from(slow.denoiser, 40)
+sweep = experiments.u_turn_sweep(bench, starts, (1.0,), steps=20, chunk=2)
 print(slow.calls, float(sweep.y0.sum()))
 """
     environment = os.environ | {"UTURN_CACHE": str(tmp_path / "shared"), "UTURN_PROGRESS": "off"}
@@ -440,7 +442,8 @@ def test_norms_and_correlations_along_a_generation_follow_their_formulas():
         sigma = path.raised[step]
         for found, expected in (
             (path.score_norm[0, step], norms.gaussian_score_norm(data.eigenvalues, sigma)),
-            (path.denoised_norm[0, step], norms.gaussian_denoised_norm(data.eigenvalues, sigma, 100.0)),
+            # E|D|^2 = |mu|^2 + sum lambda^2 / (lambda + sigma^2), with |mu|^2 = 100, lambda = 0.25
+            (path.denoised_norm[0, step], (100 + 400 * 0.25**2 / (0.25 + sigma**2)) ** 0.5),
         ):
             # the mean of norms is below the root of the mean square by about var / (2 mean)
             error = 4 * found.std() / 200**0.5 + found.var() / found.mean()

@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy import linalg, stats
 
-from uturn_lib import GaussianDenoiser
 from uturn_lib.measures import correlation, gaussianity, quality, retention
 from uturn_lib.measures.estimate import bootstrap_mean, bootstrap_ratio, replicate_mean
 
@@ -204,6 +203,36 @@ def test_log_gap_is_paired():
     assert gap.high - gap.low < 0.7 * math.log(alone.high / alone.low)  # pairing removes the shared spread
 
 
+def test_two_nearest_are_those_of_all_distances():
+    """Also where float32 products cannot tell them apart: a large offset, and images twice."""
+    draw = torch.Generator().manual_seed(3)
+    reference = torch.randn(50, 2, 3, generator=draw, dtype=torch.float64) + 300
+    reference = torch.cat([reference, reference[:4]])
+    samples = reference[:20] + 0.3 * torch.randn(20, 2, 3, generator=draw, dtype=torch.float64)
+    exact = torch.cdist(samples.flatten(1), reference.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    expected = exact.sort(dim=1).values[:, :2]
+    for chunk in (2, 7, 4096):  # across the borders of blocks
+        torch.testing.assert_close(retention.two_nearest(samples, reference, chunk), expected)
+    assert torch.equal(retention.copied(samples, reference), expected[:, 0] < expected[:, 1] / 3)
+    assert not retention.copied(reference[:4], reference).any()  # stored twice: 0 is not below 0
+    for wrong in (reference[:1], reference[:, :1]):
+        with pytest.raises(ValueError, match="at least two references of the samples' shape"):
+            retention.two_nearest(samples, wrong)
+
+
+def test_the_crossing_of_a_mean_curve_without_a_fit():
+    sigmas, draw = np.array([0.5, 1.0, 2.0, 4.0]), np.random.default_rng(0)
+    kept = np.array([1.2, 0.9, 0.3, -0.4])[:, None] + draw.normal(0, 0.01, (4, 400))  # a bound: beyond [0, 1]
+    found = retention.crossing_centres(sigmas, kept, 0.6)
+    assert len(found) == 1001 and np.exp(found[0]) == pytest.approx(2**0.5, rel=0.01)
+    assert found[0] == pytest.approx(np.log(retention.crossing_between(sigmas, kept.mean(1), 0.6)))
+    assert retention.crossing(sigmas, found).contains(2**0.5)
+    assert np.isneginf(retention.crossing_centres(sigmas, kept, 2.0)).all()
+    assert np.isposinf(retention.crossing_centres(sigmas, kept, -1.0)).all()
+    with pytest.raises(ValueError, match=r"finite values \(4, N\) are needed"):
+        retention.crossing_centres(sigmas, kept[:3], 0.6)
+
+
 def test_nearest_index_and_identity():
     generator = torch.Generator().manual_seed(0)
     reference = torch.rand(40, 1, 4, 4, generator=generator)
@@ -296,21 +325,3 @@ def test_nearest_strangers_are_found_piece_by_piece():
     distances = torch.cdist(images[:20].double(), images.double())
     distances[torch.arange(20), torch.arange(20)] = torch.inf
     assert retention.nearest_strangers(images[:20], images) == pytest.approx(distances.amin(1).numpy(), abs=1e-6)
-
-
-def test_the_gap_of_the_identity_splits_into_return_and_calibration():
-    """Gaussian data, exact draws: a denoiser that is too small by a factor a leaves (1 - a) C to the return and (a - a^2) C to the calibration."""
-    gaussian = GaussianDenoiser(torch.zeros(5), torch.diag(torch.logspace(-1, 1, 5)))
-    x0, sigma, a = gaussian.sample(range(2000)), 1.5, 0.8
-    x_u = x0 + sigma * torch.randn(x0.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    exact = gaussian(x_u, sigma)
-    spread = sigma * (gaussian.eigenvalues / (gaussian.eigenvalues + sigma**2)).sqrt()
-    modes = torch.randn(x0.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * spread
-    y0 = exact + modes @ gaussian.eigenvectors.T
-    kept = correlation.gaussian_correlation(gaussian.eigenvalues, sigma)
-    for factor, expected in ((1.0, (0.0, 0.0)), (a, ((1 - a) * kept, (a - a**2) * kept))):
-        parts = correlation.identity_gap_parts(x0, factor * exact, y0, confidence=0.99)
-        gap = correlation.identity_gap_estimate(x0, factor * exact, y0)
-        assert all(part.contains(value) for part, value in zip(parts, expected, strict=True))
-        assert all(part.high - part.low < 0.1 and part.contains(0) == (factor == 1) for part in parts)
-        assert sum(part.value for part in parts) == pytest.approx(gap.value, abs=1e-12)

@@ -18,8 +18,10 @@ from uturn_lib.networks.edm import architectures as edm
 
 VECTORS = Path(os.environ.get("UTURN_DATA", "/nowhere")) / "edm_vectors"
 CIFAR10 = {
-    "img_resolution": 32, "img_channels": 3, "label_dim": 0, "augment_dim": 9, "model_type": "SongUNet", "embedding_type": "positional",
-    "encoder_type": "standard", "decoder_type": "standard", "channel_mult_noise": 1, "resample_filter": [1, 1], "model_channels": 128,
+    "img_resolution": 32, "img_channels": 3, "label_dim": 0, "augment_dim": 9,
+    "model_type": "SongUNet", "embedding_type": "positional",
+    "encoder_type": "standard", "decoder_type": "standard",
+    "channel_mult_noise": 1, "resample_filter": [1, 1], "model_channels": 128,
     "channel_mult": [2, 2, 2], "dropout": 0.13,
 }  # fmt: skip
 IMAGENET = {

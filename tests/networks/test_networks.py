@@ -170,7 +170,7 @@ def test_classifier_round_trip(tmp_path):
 
 
 def test_shipped_files_are_small_and_complete():
-    for name, limit in (("mnist", 10e6), ("mnist-classifier", 1e6)):
+    for name, limit in (("mnist", 10e6), ("mnist-classifier", 1e6), ("mnist-noise-classifier", 1e6)):
         folder = CHECKPOINTS / name
         assert sum(path.stat().st_size for path in folder.iterdir()) < limit
         assert {"config.json", "README.md"} <= {path.name for path in folder.iterdir()}

@@ -402,7 +402,8 @@ MEMORY = """
     import torch
     from uturn_lib import load_denoiser
     import uturn_lib.networks.edm.pretrained, uturn_lib.networks.edm.architectures
-    peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1))
+    status = lambda: open("/proc/self/status").read()
+    peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status()).group(1))
     torch.nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 8, 8))
     before = peak()
     denoiser = load_denoiser(sys.argv[1], "cpu")
@@ -428,8 +429,10 @@ def test_loading_takes_at_most_twice_the_memory_of_the_weights(tmp_path):
 def small_unet(seed=0, **options):
     torch.manual_seed(seed)
     return UNet2DModel(
-        sample_size=8, in_channels=3, out_channels=3, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"), **options,
+        sample_size=8, in_channels=3, out_channels=3, block_out_channels=(8, 8),
+        layers_per_block=1, norm_num_groups=4, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"), **options,
     ).eval().requires_grad_(False)  # fmt: skip
 
 
@@ -579,8 +582,10 @@ def test_a_schedule_that_makes_no_sense_is_a_value_error(change):
 
 
 def test_a_u_net_whose_channels_do_not_fit_is_refused():
-    unet = UNet2DModel(sample_size=8, in_channels=3, out_channels=1, block_out_channels=(8,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
-                       norm_num_groups=4, layers_per_block=1)  # fmt: skip
+    unet = UNet2DModel(
+        sample_size=8, in_channels=3, out_channels=1, block_out_channels=(8,), norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1,
+    )  # fmt: skip
     with pytest.raises(ValueError, match="into 1"):
         DiscreteDenoiser(unet, ddpm_alphas())
     with pytest.raises(ValueError, match="decreasing"):

@@ -40,6 +40,7 @@ WRITTEN = (
     "p3c",
     "p4a",
     "p4b",
+    "b1",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {

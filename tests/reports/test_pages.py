@@ -103,6 +103,7 @@ def test_every_figure_is_shown_with_its_notebook():
     for notebook in [
         *(ROOT / "notebooks").glob("fig*.ipynb"),
         *(ROOT / "notebooks").glob("companions/*.ipynb"),
+        *(ROOT / "notebooks").glob("beyond/*.ipynb"),
     ]:
         assert f"(../{notebook.relative_to(ROOT).as_posix()})" in text
         assert f"(../figures/reference/laptop/{notebook.stem}.png)" in text
@@ -305,8 +306,8 @@ def test_a_number_that_has_changed_is_rewritten_and_a_verdict_is_named(monkeypat
     monkeypatch.setattr(
         "uturn_lib.reports.pages.ledger.overall_verdicts", lambda profile, place: {"C1": "holds"}
     )
-    old = "T_m = <!-- laptop fig09 C1.T_m -->9 [8, 10]<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
-    new = "T_m = <!-- laptop fig09 C1.T_m -->1.50 [1.25, 1.75]<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
+    page = "T_m = <!-- laptop fig09 C1.T_m -->{}<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
+    old, new = page.format("9 [8, 10]"), page.format("1.50 [1.25, 1.75]")
     assert pages.with_claims(old) == new
     (found,) = pages.stale_verdicts(new)
     assert "C1 of laptop is quoted as 'does not hold', the ledger says 'holds'" in found
@@ -318,7 +319,7 @@ def test_forms_of_numbers():
     logarithm = next(
         entry["values"]["log_gap"]
         for entry in read_ledger("laptop", reference_folder)
-        if entry["id"] == "C2"
+        if (entry["id"], entry["figure"]) == ("C2", "fig09")
     )
     value, low, high = map(
         float, re.findall(r"[\d.]+", pages.number("laptop", "fig09", "C2", "log_gap", "exp"))

@@ -74,7 +74,9 @@ def test_notebooks_are_found_by_figure_file_and_group():
     assert lessons and {path.stem for path in NOTEBOOKS} | lessons == files  # none is forgotten
     assert found("fig08") == found("fig08_autocorrelation") == ["fig08"] and found("p3a") == ["p3a"]
     assert found("p3") == [name for name in found("companions") if name.startswith("p3")] != []
-    assert found("paper") + found("companions") == found() and len(found("paper")) == 16
+    assert found("beyond") == [name for name in found() if name.startswith("b")] != []
+    assert found("paper") + found("companions") + found("beyond") == found()
+    assert len(found("paper")) == 16
     assert found("p3a", "p3") == found("p3")  # asked for twice, run once
     for wrong in ("p", "fig", "p9", "fig1"):
         with pytest.raises(ValueError, match="is not known; choose among fig01.*companions"):
@@ -119,3 +121,6 @@ def test_the_page_of_figures_knows_the_companions(tmp_path):
     nbformat.write(new_notebook(), tmp_path / "p3a_trajectories.ipynb")
     page = run.figures_page("laptop", [tmp_path / "p3a_trajectories.ipynb"])
     assert "## Figure P3a" in page and "(../../notebooks/companions/p3a_trajectories.ipynb)" in page
+    nbformat.write(new_notebook(), tmp_path / "b1_instruments.ipynb")
+    page = run.figures_page("laptop", [tmp_path / "b1_instruments.ipynb"])
+    assert "## Figure B1" in page and "(../../notebooks/beyond/b1_instruments.ipynb)" in page

@@ -38,9 +38,12 @@ digits = load_data("mnist", "test").images[:2]
 turned = u_turn(load_denoiser("mnist", "cpu"), digits, 0.3, steps=4).y0
 engine.experiment("y0")(lambda of: {"y0": turned.numpy()})("this test")
 print(json.dumps({
-    "file": uturn_lib.__file__, "modules": modules, "moved": float((turned - digits).square().mean().sqrt()),
-    "curves": len(published.load_curves("chen2023_cifar10")["sigma"]), "cached": [str(f) for f in places.cache_folder().rglob("*.npz")],
-    "written": [str(folder) for folder in (places.figure_folder("laptop"), training.RUNS, places.TRAINED)],
+    "file": uturn_lib.__file__,
+    "modules": modules,
+    "moved": float((turned - digits).square().mean().sqrt()),
+    "curves": len(published.load_curves("chen2023_cifar10")["sigma"]),
+    "cached": [str(f) for f in places.cache_folder().rglob("*.npz")],
+    "written": [str(f) for f in (places.figure_folder("laptop"), training.RUNS, places.TRAINED)],
 }))
 """
 

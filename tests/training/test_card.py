@@ -10,7 +10,7 @@ from uturn_lib.support.files import sha256
 from uturn_lib.support.places import CHECKPOINTS
 from uturn_lib.training import card
 
-NAMES = ("mnist", "mnist-classifier", "cifar10", "cifar10-classifier")
+NAMES = ("mnist", "mnist-classifier", "mnist-noise-classifier", "cifar10", "cifar10-classifier")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,3 +65,37 @@ def test_a_denoisers_card_says_what_was_measured(tmp_path, monkeypatch):
     found = {result.metric_type: result.metric_value for result in written.data.eval_results}
     assert found == {"accuracy": 0.75, "frechet_distance": 3.25, "kernel_distance": 0.5}
     assert "| Frechet distance | 3.25 (aim" in written.text and "75.0%" in written.text
+
+
+def test_a_noise_classifiers_card_is_written_from_its_record(tmp_path):
+    """The numbers of the table are those of config.json, each with its interval."""
+    from uturn_lib.training import noise_card
+
+    source = CHECKPOINTS / "mnist-noise-classifier"
+    for file in source.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    noise_card.write_noise_classifier_card(tmp_path, "mnist")
+    training = json.loads((source / "config.json").read_text())["uturn"]["training"]
+    text = (tmp_path / "README.md").read_text()
+    for row in training["held_out"]["levels"]:
+        shown = [f"{row[name]['value']:.3f} [{row[name]['low']:.3f}" for name in ("accuracy", "bound")]
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {row['sigma']:g} |")]
+        assert all(part in line for part in shown)
+    assert f"**{training['images_seen']:,}**" in text
+
+
+def test_what_the_noise_card_measures(tmp_path):
+    """A network that knows nothing (its head is zero): accuracy and bound of chance, calibrated, T_s below every level."""
+    from uturn_lib import load_data
+    from uturn_lib.networks import CalibratedClassifier, NoiseClassifier
+    from uturn_lib.training import noise_card
+
+    data = load_data("digits", "test").take(100)
+    network = NoiseClassifier((1, 8, 8), 10, (4,), (1,), embedding=8).eval()
+    torch.nn.init.zeros_(network.head.bias)
+    found = noise_card.measure_noise_classifier(CalibratedClassifier(network, (1.0,), (0.0,)), data, draws=2)
+    assert [row["sigma"] for row in found["levels"]] == list(noise_card.MEASURED)
+    for row in found["levels"]:
+        assert row["bound"]["value"] == pytest.approx(0.1, abs=1e-6) and abs(row["accuracy"]["value"] - 0.1) < 1e-6
+        assert row["calibration_gap"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["t_s"]["value"] == 0.0 and found["images"] == 100

@@ -17,12 +17,14 @@ from .statements import STATEMENTS, Statement
 class Finding:
     """What a rule answers: the verdict, what was measured, and the numbers behind it.
 
-    ``values``: numbers, or estimates with their intervals; None where there is none.
+    ``values``: numbers, or estimates with their intervals; None where there is none. ``senses``:
+    the verdict in each sense of the claim that was judged, the deciding one first.
     """
 
     verdict: str
     measured: str
     values: Mapping[str, object] = field(default_factory=dict)
+    senses: Mapping[str, str] = field(default_factory=dict)
 
 
 Rule = TypeVar("Rule", bound=Callable[..., Finding])
@@ -74,7 +76,7 @@ class Claim:
 
     def entry(self) -> dict[str, object]:
         """The claim in claims.json. Estimates become {value, low, high}."""
-        return {
+        entry: dict[str, object] = {
             "id": self.id,
             "figure": self.figure,
             "profile": self.profile,
@@ -86,6 +88,9 @@ class Claim:
             "rule": self.statement.rule,
             "meaning": self.meaning,
         }
+        if self.finding.senses:
+            entry["senses"] = dict(self.finding.senses)
+        return entry
 
     def __str__(self) -> str:
         return f"{self.id} {self.verdict}"

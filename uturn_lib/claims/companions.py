@@ -1,7 +1,7 @@
 """The rules of the companion studies: a function for each claim, from evidence to a finding.
 
-``gate`` is an instrument's :class:`verdicts.Gate`, named by the claim's ``gates`` in
-statements.toml. What each rule asks for stands there, in words.
+``gate`` is the :class:`verdicts.Gate` that the claim's ``gates`` in statements.toml name. What
+each rule asks for stands there, in words.
 """
 
 from __future__ import annotations
@@ -183,19 +183,19 @@ def optimal_time(grid: Sequence[float], best: Estimate) -> Finding:
 
 @rule("P4.2")
 def shorter_by_bound(best: float, found: Mapping[str, tuple[float, Estimate]]) -> Finding:
-    """From ``best``, the T of the noise start, and ``found``: for each law a T and a difference.
+    """From ``best``, the T of the noise start, and ``found``: for each start a T and a difference.
 
-    The difference: the bound of the law there minus the smallest one for noise, in nats (negative:
-    nothing is lost), at the confidence corrected for the number of laws.
+    The difference: its loss in the bound at that T minus the least loss of noise, in nats
+    (negative: nothing is lost), at the confidence corrected for the number of starts.
     """
     some(found=found)
     shorter = margin("shorter")
-    for law, (level, _) in found.items():
+    for start, (level, _) in found.items():
         if level * shorter > best:
             raise ValueError(
-                f"found[{law!r}]: T = {level:g}; at most 1/{shorter:g} of {best:g} is asked for"
+                f"found[{start!r}]: T = {level:g}; at most 1/{shorter:g} of {best:g} is asked for"
             )
-    texts = [f"{law}: {signed(gap)} nats at T = {level:.3g}" for law, (level, gap) in found.items()]
+    texts = [f"{q}: {signed(gap)} nats at T = {level:.3g}" for q, (level, gap) in found.items()]
     verdict = any_of(below(gap, 0.0) for _, gap in found.values())
     return Finding(verdict, f"noise is best at T = {best:.3g}; {'; '.join(texts)}")
 
@@ -244,17 +244,16 @@ def one_axis(
 
 @rule("P4.5")
 def crossing(grid: Sequence[float], bests: Mapping[str, tuple[Estimate, Estimate]]) -> Finding:
-    """From the best T of each law, against the memorising score and by held-out losses."""
+    """From the best T of each start, against the empirical score and by held-out losses."""
     some(bests=bests)
     texts, parts = [], []
-    for law, (memory, held) in bests.items():
-        texts.append(
-            f"{law}: {short(memory)} against the memorising score, {short(held)} by held-out losses"
-        )
-        parts += [inside(memory, grid), inside(held, grid)]
-        apart = difference(logarithm(memory), logarithm(held))
+    for start, (seen, held) in bests.items():
+        told = f"{short(seen)} against the empirical score, {short(held)} by held-out losses"
+        texts.append(f"{start}: {told}")
+        parts += [inside(seen, grid), inside(held, grid)]
+        apart = difference(logarithm(seen), logarithm(held))
         parts.append(within(apart, math.log(margin("same T"))))
-    values = {law.replace(" ", "_"): held for law, (_, held) in bests.items()}
+    values = {start.replace(" ", "_"): held for start, (_, held) in bests.items()}
     return Finding(all_of(parts), "; ".join(texts), values)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..profiles import describe, load_profile
 from ..support.files import read_json
-from ..support.places import figure_folder
+from ..support.places import ROOT, figure_folder
 from .published import SPECIATION
 from .statements import CHANGES, PAPER_CLAIMS, SOURCES, STATEMENTS
 from .verdicts import MARGINS, UNSEEN, VERDICTS, all_of
@@ -38,8 +39,22 @@ def judged(profile: str, place: Place = figure_folder) -> dict[str, list[dict]]:
 
 def overall_verdicts(profile: str, place: Place = figure_folder) -> dict[str, str]:
     """Per claim its verdict over all figures."""
-    found = judged(profile, place)
-    return {id: all_of(entry["verdict"] for entry in rows) for id, rows in found.items()}
+    return {id: overall(id, rows) for id, rows in judged(profile, place).items()}
+
+
+def overall(id: str, entries: Sequence[dict]) -> str:
+    """The verdict of ``entries``, all of the claim ``id``: that of the figure which decides, else
+    the worst."""
+    deciding = [entry for entry in entries if entry["figure"] == STATEMENTS[id].decides]
+    return all_of(entry["verdict"] for entry in deciding or entries)
+
+
+def in_senses(id: str, entries: Sequence[dict]) -> str:
+    """The verdict of a claim that has several senses in each of them; "" for other claims."""
+    words = STATEMENTS[id].senses
+    found = {sense: verdict for one in entries for sense, verdict in one.get("senses", {}).items()}
+    said = {v: [words[s] for s, own in found.items() if own == v and s in words] for v in VERDICTS}
+    return "; ".join(f"{verdict}: {' / '.join(texts)}" for verdict, texts in said.items() if texts)
 
 
 # --- CLAIMS.md
@@ -47,8 +62,9 @@ def overall_verdicts(profile: str, place: Place = figure_folder) -> dict[str, st
 HOW_TO_READ = (
     "Verdicts are computed from the rules folded below each claim: an interval against a fixed "
     "margin. **Holds**: the interval lies on the right side. **Does not hold**: on the wrong side. "
-    "**Too weak to tell**: the margin lies inside. **Not testable here**: the instrument cannot "
-    "see it (which one is said). Of several figures, and of several conditions, the worst decides."
+    "**Too weak to tell**: the margin lies inside. **Not testable here**: the measure cannot "
+    "resolve it with this network. Of several figures or conditions the worst decides; of several "
+    "senses the primary one, which was fixed before any result."
 )
 
 
@@ -56,10 +72,13 @@ def page(profile: str, place: Place = figure_folder) -> str:
     """CLAIMS.md: one row for each claim, with its evidence from all figures."""
     found, group = judged(profile, place), profile.partition("/")[0]
     intro = f"Written by the notebooks; do not edit. Data and scale: {describe(profile)}. "
-    intro += "Intervals are 95 %. The numbers behind each line are in [claims.json](claims.json)."
+    glossary = Path(os.path.relpath(ROOT / "docs" / "glossary.md", place(profile))).as_posix()
+    intro += "Intervals are 95 %. The numbers behind each line are in [claims.json](claims.json), "
+    intro += f"the terms in the [glossary]({glossary})."
     if group != "laptop":
         intro += " Machine, time and scale of the run: [RUN.md](RUN.md)."
-    lines = [f"# Claims, profile {group}", "", intro, "", HOW_TO_READ, "", CHANGES]
+    lines = [f"# Claims, profile {group}", "", intro, "", HOW_TO_READ, ""]
+    lines += ["<details><summary>How the rules came about</summary>", "", CHANGES, "", "</details>"]
     for source, title in SOURCES.items():
         rows = {id: rows for id, rows in found.items() if STATEMENTS[id].source == source}
         if source.startswith("P") and not rows:
@@ -78,8 +97,10 @@ def page(profile: str, place: Place = figure_folder) -> str:
 
 def _row(folder: Path, id: str, entries: Sequence[dict]) -> str:
     """A claim in one line of a table: verdict over all figures, meaning, evidence, rule."""
-    one, verdict = STATEMENTS[id], all_of(entry["verdict"] for entry in entries)
+    one, verdict = STATEMENTS[id], overall(id, entries)
     parts = [one.meaning(verdict)]
+    if senses := in_senses(id, entries):
+        parts.append(f"By sense, the worst first. {senses}.")
     for entry in entries:
         own = f" {entry['verdict']}" if len(entries) > 1 else ""
         link = f"[{entry['figure']}]({_png(folder, entry['figure'])})"
@@ -98,24 +119,30 @@ def _png(folder: Path, figure: str) -> str:
 
 def summary(*profiles: str, place: Place = figure_folder) -> str:
     """The ledgers in short: claim and verdict, a column per profile."""
-    columns = [overall_verdicts(profile, place) for profile in profiles]
+    columns = [judged(profile, place) for profile in profiles]
     heads = ["verdict"] if len(profiles) == 1 else profiles
     rows = [f"| | claim | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     for id in (id for id in STATEMENTS if any(id in column for column in columns)):
         statement = STATEMENTS[id].text.replace("|", "\\|")
-        cells = [f"**{column[id]}**" if id in column else "-" for column in columns]
+        cells = [_cell(id, column[id]) if id in column else "-" for column in columns]
         rows.append(f"| {id} | {statement} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _cell(id: str, entries: Sequence[dict]) -> str:
+    """The verdict in a table, and the senses in which it holds, or does not."""
+    senses = in_senses(id, entries)
+    return f"**{overall(id, entries)}**" + (f"<br>({senses})" if senses else "")
 
 
 # Compared between profiles: what it is, figure and claim whose values hold it, name of the value.
 NUMBERS = (
     ("memorization time $T_m$", "fig09", "C1", "T_m"),
     ("speciation time $T_s$", "fig09", "C2", "T_s"),
-    ("$T_m$ of the memorising score, training images", "fig13", "O4", "memorising"),
+    ("$T_m$ of the empirical score, training images", "fig13", "O4", "memorising"),
     ("largest $C - C_G$ on $[T_m, T_s]$, no label", "fig14", "C4", "between"),
     ("largest share that no affine score explains beyond $T_s$", "fig14", "C4", "unexplained"),
-    ("how far the law of the start moves an image", "fig04", "C5", "moved"),
+    ("how far the start distribution moves an image", "fig04", "C5", "moved"),
     ("last step of the deterministic sampler", "fig15", "C7b", "moved"),
     ("times fewer calls at the full run's quality", "fig10", "C6", "speed_up"),
 )

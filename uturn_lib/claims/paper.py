@@ -1,7 +1,7 @@
 """The rules of the paper's claims and of ours: a function each, from evidence to a finding.
 
-``gate`` is an instrument's :class:`verdicts.Gate`, named by the claim's ``gates`` in
-statements.toml. What each rule asks for stands there, in words.
+``gate`` is the :class:`verdicts.Gate` that the claim's ``gates`` in statements.toml name. What
+each rule asks for stands there, in words.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..measures.estimate import Estimate, difference
 from ..measures.retention import Heterogeneity, chance_level
+from ..support import checks
 from .claim import Finding, rule
 from .late_starts import LateStart, late_starts
+from .pairs import PRIMARY_PAIR, Pair
+from .statements import STATEMENTS
 from .verdicts import (
     FAILS,
     HOLDS,
     UNSEEN,
+    VERDICTS,
     WEAK,
     Gate,
     above,
@@ -28,7 +32,7 @@ from .verdicts import (
     within,
     yes,
 )
-from .wording import same_length, short, signed, some, text, why_closed
+from .wording import exponential, same_length, short, signed, some, text, why_closed
 
 
 @rule("C1")
@@ -43,17 +47,33 @@ def memorization(sigmas: Sequence[float], identity: Sequence[Estimate], t_m: Est
 
 
 @rule("C2")
-def speciation(
-    classes: int, class_curve: Sequence[Estimate], t_s: Estimate, gap: Estimate, gate: Gate
-) -> Finding:
-    """From the class retention at each level, T_s and ``gap``, the paired log T_s - log T_m."""
-    last = class_curve[-1]
-    measured = f"class retention at the largest sigma_u {text(last)}, chance {1 / classes:.2f}"
-    if gate.closed:
-        return Finding(UNSEEN, measured + why_closed(gate), {"largest": last})
-    measured = f"T_s = {text(t_s)}, T_s / T_m = {text(exponential(gap))}; {measured}"
-    verdict = all_of([above(gap, 0.0), below(last, 1 / classes + margin("chance"))])
-    return Finding(verdict, measured, {"T_s": t_s, "log_gap": gap, "largest": last})
+def speciation(classes: int, pairs: Mapping[str, Pair], gate: Gate) -> Finding:
+    """From one or several ``pairs``, named by the senses of C2 in statements.toml.
+
+    ``gate`` is for those whose classes are read off U-Turns. The primary pair decides, "features";
+    where it is not among them, the worst.
+    """
+    some(pairs=pairs)
+    words = STATEMENTS["C2"].senses
+    for sense in pairs:
+        checks.one_of("sense of C2", sense, words)
+    verdicts = by_rank({sense: pair.judged(classes, gate) for sense, pair in pairs.items()})
+    said: list[str] = []
+    values: dict[str, object] = {}
+    for sense, verdict in verdicts.items():
+        pair, alone = pairs[sense], len(pairs) == 1
+        own = "" if alone or sense == PRIMARY_PAIR else f" {sense}"
+        values |= {f"{name}{own}": value for name, value in pair.values(gate).items()}
+        judged = "" if alone else f"{verdict}: "
+        said.append(f"({words[sense]}) {judged}{pair.measured(classes, gate)}")
+    first = next(iter(verdicts.values()))
+    return Finding(first, "; ".join(said) + why_closed(gate), values, verdicts)
+
+
+def by_rank(verdicts: Mapping[str, str]) -> dict[str, str]:
+    """The primary pair's first, then the worst."""
+    rank = {sense: (sense != PRIMARY_PAIR, VERDICTS.index(v)) for sense, v in verdicts.items()}
+    return {sense: verdicts[sense] for sense in sorted(verdicts, key=lambda sense: rank[sense])}
 
 
 @rule("C3")
@@ -77,7 +97,8 @@ def individual_transitions(memory: Heterogeneity, species: Heterogeneity, gate: 
 def differ(found: Heterogeneity) -> str:
     """Do ground truths differ?
 
-    A test that does not reject proves nothing: "does not hold" takes a spread shown to be small.
+    A p-value above the level does not show that they are alike: for "does not hold" the upper end
+    of their spread must lie below the margin.
     """
     by_chance = float((found.null**2).mean())
     own = math.sqrt(max(0.0, found.spread.high**2 - by_chance))
@@ -141,28 +162,23 @@ def shifted(value: Estimate, by: float) -> Estimate:
     return Estimate(value.value + by, value.low + by, value.high + by)
 
 
-def exponential(value: Estimate) -> Estimate:
-    """A ratio from the difference of logarithms."""
-    return Estimate(math.exp(value.value), math.exp(value.low), math.exp(value.high))
-
-
 @rule("C5")
 def insensitive(
     moved: Mapping[str, Estimate], changed: Mapping[str, Estimate], floor: float
 ) -> Finding:
-    """From what each law at sigma_max changes.
+    """From what each start distribution at sigma_max changes.
 
     ``moved``: median distance of paired images, in units of that between unrelated ones.
     ``changed``: paired change of the Frechet distance. ``floor``: that of held-out images.
     """
     some(moved=moved, changed=changed)
     allowed = margin("loss") * floor
-    worst = max(moved, key=lambda law: moved[law].high)
-    most = max(changed, key=lambda law: max(abs(changed[law].low), abs(changed[law].high)))
+    worst = max(moved, key=lambda start: moved[start].high)
+    most = max(changed, key=lambda start: max(abs(changed[start].low), abs(changed[start].high)))
     measured = (
         f"images move by at most {text(moved[worst], 3)} of the distance between unrelated ones "
-        f"(law: {worst}); the Frechet distance changes by {signed(changed[most])} "
-        f"(law: {most}; paired), allowed +-{allowed:.2f}"
+        f"(start: {worst}); the Frechet distance changes by {signed(changed[most])} "
+        f"(start: {most}; paired), allowed +-{allowed:.2f}"
     )
     parts = [below(m, margin("moved")) for m in moved.values()]
     parts += [within(c, allowed) for c in changed.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -32,7 +33,9 @@ class Statement:
     """A claim: what is said, whose it is, the figures that judge it, its rule, and what follows.
 
     ``sentences`` and ``table`` (quantity, where its interval must lie) make up the rule.
-    ``holds`` and ``fails`` say the verdicts in plain words.
+    ``holds`` and ``fails`` say the verdicts in plain words. ``decides``: of several figures the one
+    whose verdict counts; None: the worst of all. ``senses``: what the claim means in each of
+    several senses, in words.
     """
 
     text: str
@@ -42,6 +45,8 @@ class Statement:
     table: tuple[tuple[str, str], ...]
     holds: str
     fails: str
+    decides: str | None
+    senses: Mapping[str, str]
 
     @property
     def rule(self) -> str:
@@ -75,6 +80,8 @@ def read_statement(entry: dict) -> Statement:
         table=tuple((quantity, condition) for quantity, condition in rows),
         holds=entry["holds"],
         fails=entry["fails"],
+        decides=entry.get("decides"),
+        senses=entry.get("senses", {}),
     )
 
 

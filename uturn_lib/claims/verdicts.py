@@ -1,4 +1,4 @@
-"""Four answers, the margins they are read against, and the gates in front of instruments.
+"""Four answers, the margins they are read against, and the gates in front of measures.
 
 A rule compares a 95 % interval with a fixed margin, never the value alone nor the width of the
 interval: few samples make an answer uncertain, not favourable.
@@ -99,9 +99,9 @@ def any_of(verdicts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Gate:
-    """Can an instrument see what it is to judge?
+    """Can a measure resolve the question that it is used for?
 
-    ``closed`` names the instrument and says why not; None: it can.
+    ``closed`` says why not; None: it can.
     """
 
     closed: str | None = None

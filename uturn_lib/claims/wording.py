@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ..measures.estimate import Estimate
@@ -40,6 +41,11 @@ def short(value: Estimate) -> str:
 def share(value: Estimate) -> str:
     """In per cent."""
     return formatted(value, ".0%")
+
+
+def exponential(value: Estimate) -> Estimate:
+    """A ratio from the difference of logarithms."""
+    return Estimate(math.exp(value.value), math.exp(value.low), math.exp(value.high))
 
 
 def why_closed(gate: Gate) -> str:

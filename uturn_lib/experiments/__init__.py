@@ -15,12 +15,21 @@ starts      samples without a ground truth at every level: artificial start, G-T
 paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
-scores      the network beside the score that memorises and that of a Gaussian
+classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
+spaces      T_m in pixels and in features: whose image is an output?
+scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
 ==========  ======================================================================================
 """
 
 from .affine import Affinity, affinity
+from .classes import (
+    ClassBound,
+    class_bound,
+    noise_judge,
+    profile_class_bound,
+    shipped_class_bound,
+)
 from .exact import (
     class_mixture,
     class_spectra,
@@ -28,9 +37,23 @@ from .exact import (
     mixture_bench,
     mixture_retention,
 )
-from .paths import GenerationPath, generation_path, profile_generation, return_paths
+from .paths import (
+    GenerationPath,
+    generation_path,
+    profile_generation,
+    return_paths,
+    reverse_trajectory,
+)
 from .retention import Transitions, class_gate, transitions
-from .scores import Deviation, deviation, three_scores, training_sweep
+from .scores import (
+    Deviation,
+    KeptByScore,
+    deviation,
+    identity_by_score,
+    local_sweep,
+    training_sweep,
+)
+from .spaces import Kept, kept_in, spaces_at_hand
 from .starts import initial_laws, late_levels, shortened_runs, start_sweep
 from .study import Study, Workbench, prepare, second_bench
 from .sweeps import (
@@ -47,14 +70,18 @@ from .sweeps import (
 
 __all__ = [
     "Affinity",
+    "ClassBound",
     "Deviation",
     "GenerationPath",
+    "Kept",
+    "KeptByScore",
     "Repeats",
     "Study",
     "Sweep",
     "Transitions",
     "Workbench",
     "affinity",
+    "class_bound",
     "class_gate",
     "class_mixture",
     "class_spectra",
@@ -64,20 +91,27 @@ __all__ = [
     "empirical_retention",
     "fresh_u_turn",
     "generation_path",
+    "identity_by_score",
     "initial_laws",
+    "kept_in",
     "late_levels",
+    "local_sweep",
     "mixture_bench",
     "mixture_retention",
     "multi_class",
+    "noise_judge",
     "prepare",
+    "profile_class_bound",
     "profile_generation",
     "profile_sweep",
     "repeated",
     "return_paths",
+    "reverse_trajectory",
     "second_bench",
+    "shipped_class_bound",
     "shortened_runs",
+    "spaces_at_hand",
     "start_sweep",
-    "three_scores",
     "training_sweep",
     "transitions",
     "u_turn_sweep",

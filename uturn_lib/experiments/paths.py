@@ -79,6 +79,55 @@ def return_paths(
     )
 
 
+@experiment("sigmas", "x", "denoised", calls=lambda x_u, steps: len(x_u) * steps)
+def trajectory(
+    bench: Workbench, x_u: Tensor, labels: Tensor | None, sigma_u: float, steps: int, seed: int
+) -> Arrays:
+    """Every state of the way back from ``x_u``, and D there."""
+    states = list(
+        reverse(
+            bench.denoiser,
+            x_u.double().to(bench.device),
+            sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
+            "sde",
+            sample_seeds(seed, range(len(x_u))),
+            None if labels is None else labels.to(bench.device),
+        )
+    )
+    return {
+        "sigmas": np.array([state.sigma for state in states]),
+        "x": torch.stack([state.x for state in states]).float().cpu().numpy(),
+        "denoised": torch.stack([state.denoised for state in states]).float().cpu().numpy(),
+    }
+
+
+@planned
+def reverse_trajectory(
+    bench: Workbench,
+    x_u: Tensor,
+    sigma_u: float,
+    steps: int,
+    seed: int = 0,
+    labels: Tensor | None = None,
+) -> Plan[tuple[np.ndarray, Tensor, Tensor]]:
+    """The whole way back from ``x_u`` (B, *sample), by the reverse SDE.
+
+    Returns the noise levels (steps + 1,), the states and D at each of them
+    (steps + 1, B, *sample); at the last level, 0, both are the outputs y_0. ``labels`` (B,) or
+    None.
+    """
+    settings = {"x_u": x_u, "labels": labels, "sigma_u": sigma_u, "steps": steps, "seed": seed}
+    return Plan(
+        trajectory.chunks([settings], bench=bench.bench),
+        "the way back, step by step",
+        lambda results: (
+            results[0]["sigmas"],
+            torch.from_numpy(results[0]["x"]),
+            torch.from_numpy(results[0]["denoised"]),
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class GenerationPath:
     """What was read off along K independent sets of B generated images at S noise levels.

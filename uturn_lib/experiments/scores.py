@@ -1,9 +1,11 @@
-"""The network beside two exact scores: the one that memorises the data, and a Gaussian's."""
+"""The network beside three exact scores: one that memorises, a Gaussian's, and a local one."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from ..data.sets import ImageSet
 from ..denoisers import GaussianDenoiser
 from ..empirical import EmpiricalDenoiser
+from ..local import LocalDenoiser
 from ..measures import retention
 from ..methods import network_calls
 from ..sampling import reverse, sampling_grid
@@ -20,7 +23,7 @@ from ..support import checks
 from ..uturn import posterior_draws
 from .engine import Arrays, Plan, experiment, planned
 from .study import Study, Workbench
-from .sweeps import Sweep, profile_sweep
+from .sweeps import Sweep, profile_sweep, u_turn_sweep
 
 NORMS = ("network", "memorising", "apart", "from_mean")
 
@@ -166,15 +169,36 @@ def identities(
     }
 
 
-def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
-    """Identity retention (S, N) for three scores and two kinds of starts.
+@experiment("kept")
+def identity_of(outputs: Tensor, starts: Tensor, reference: Tensor) -> Arrays:
+    """Identity retention (S, N) of ``outputs`` (S, N, *sample) of ``starts``, in ``reference``."""
+    own = retention.nearest_index(starts, reference)
+    rows = [retention.identity_retained(y0, reference, own) for y0 in outputs]
+    return {"kept": torch.stack(rows).numpy()}
 
-    Booleans, at the profile's ``repeat_sigmas``. Keys: ("network" | "empirical" | "gaussian",
-    "training" | "held out"). The network's outputs are U-Turns; those of the empirical and the
-    Gaussian score of the training images are exact draws from their posterior, without a sampler.
+
+@dataclass(frozen=True)
+class KeptByScore:
+    """Which outputs kept the identity of their ground truth.
+
+    ``sigmas`` (S,); ``kept`` (S, N) booleans.
+    """
+
+    sigmas: tuple[float, ...]
+    kept: Tensor = field(repr=False)
+
+
+def identity_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], KeptByScore]:
+    """Identity retention for four scores and two kinds of starts.
+
+    Keys: ("network" | "empirical" | "local" | "gaussian", "training" | "held out"). The outputs of
+    the network and of the local score are U-Turns; those of the empirical and the Gaussian score of
+    the training images are exact draws from their posterior, without a sampler. At the profile's
+    ``repeat_sigmas``; the local score, which reads all training images for every step, at the
+    ``local_sigmas`` among them and with the first ``local_ground_truths`` starts.
     """
     levels = study.profile.repeat_sigmas
-    kept: dict[tuple[str, str], Tensor] = {}
+    found: dict[tuple[str, str], KeptByScore] = {}
     for name, turned in (
         ("training", training_sweep(study, seed)),
         ("held out", profile_sweep(study, seed=seed)),
@@ -183,8 +207,42 @@ def three_scores(study: Study, seed: int = 0) -> dict[tuple[str, str], Tensor]:
         stored = identities(
             outputs, turned.x0, study.reference, study.train, study.gaussian, levels, seed
         )
-        kept |= {(kind, name): torch.from_numpy(stored[kind]) for kind in stored}
-    return kept
+        found |= {
+            (kind, name): KeptByScore(levels, torch.from_numpy(stored[kind])) for kind in stored
+        }
+    for name, images in (("training", study.train), ("held out", study.test)):
+        local = local_sweep(study, images, seed)
+        kept = identity_of(local.y0, local.x0, study.reference)["kept"]
+        found["local", name] = KeptByScore(local.sigmas, torch.from_numpy(kept))
+    return found
+
+
+LOCAL_BLOCK = 5  # U-Turns of the local score that are kept together: half a minute for photographs
+
+
+def local_score(data: ImageSet, device: torch.device) -> LocalDenoiser:
+    """The local score of ``data``, patches by its schedule."""
+    return LocalDenoiser(data.images.to(device))
+
+
+@planned
+def local_sweep(study: Study, images: ImageSet, seed: int = 0) -> Plan[Sweep]:
+    """U-Turns of the first ``local_ground_truths`` of ``images`` with the local score.
+
+    The score is that of all training images. Sampler and noise are the network's.
+    """
+    profile, data = study.profile, study.train
+    name = hashlib.sha256(f"local score of {data.fingerprint}".encode()).hexdigest()
+    bench = Workbench(partial(local_score, data, study.device), name, study.device, LOCAL_BLOCK)
+    return u_turn_sweep.plan(
+        bench,
+        images.take(profile.local_ground_truths),
+        profile.local_sigmas,
+        profile.steps,
+        seed=seed,
+        sigma_max=profile.sigma_max,
+        chunk=LOCAL_BLOCK,
+    )
 
 
 @planned

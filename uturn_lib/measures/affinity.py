@@ -20,7 +20,6 @@ of claim C4 are one measurement (our derivation).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..support import checks
-from .estimate import CONFIDENCE, Estimate, bootstrap_ratio, interval, resampled_sums
+from .estimate import CONFIDENCE, Estimate, bootstrap_ratio
 
 BASES = ("gaussian", "components", "ridge")
 PENALTIES = np.logspace(-2, 7, 10)  # relative to the mean variance of x along a component
@@ -67,8 +66,7 @@ def affine_residuals(
     ):
         raise ValueError(
             f"x {tuple(x.shape)}, denoised {tuple(denoised.shape)}, x_test {tuple(x_test.shape)} "
-            "and denoised_test "
-            f"{tuple(denoised_test.shape)} do not belong together"
+            f"and denoised_test {tuple(denoised_test.shape)} do not belong together"
         )
     checks.noise_level("sigma", sigma)
     checks.positive_int("ridge_components", ridge_components)
@@ -80,16 +78,15 @@ def affine_residuals(
         )
     from sklearn.linear_model import RidgeCV
 
-    # Components in descending order; float32 is enough for regressions, and rotations keep squared
-    # lengths.
-    turn = gaussian.eigenvectors.flip(1).float()
-    mean = gaussian.mean.float()
-    to_modes = lambda value: ((value.float() - mean).flatten(1) @ turn).numpy().astype(np.float64)  # noqa: E731
-    a, b, a_test, b_test = (to_modes(value) for value in (x, denoised, x_test, denoised_test))
+    # Components in descending order; float32 is enough, and rotations keep squared lengths.
+    turn, mean = gaussian.eigenvectors.flip(1).float(), gaussian.mean.float()
+    a, b, a_test, b_test = (
+        ((value.float() - mean).flatten(1) @ turn).double().numpy()
+        for value in (x, denoised, x_test, denoised_test)
+    )
     slopes, offsets = component_regression(a, b)
-    shrink = (
-        gaussian.eigenvalues.flip(0) / (gaussian.eigenvalues.flip(0) + sigma**2).clamp(min=1e-300)
-    ).numpy()
+    variances = gaussian.eigenvalues.flip(0)
+    shrink = (variances / (variances + sigma**2).clamp(min=1e-300)).numpy()
     leading = min(ridge_components, a.shape[1])
     ridge = RidgeCV(alphas=PENALTIES * a[:, :leading].var(0).mean()).fit(a[:, :leading], b)
     guesses = {
@@ -99,10 +96,8 @@ def affine_residuals(
         "ridge": ridge.predict(a_test[:, :leading]).reshape(b_test.shape),
     }
     residuals = {name: ((b_test - guess) ** 2).sum(1) for name, guess in guesses.items()}
-    return residuals | {
-        "total": ((b_test - b_test.mean(0)) ** 2).sum(1),
-        "slopes": slopes[::-1].copy(),
-    }
+    residuals["total"] = ((b_test - b_test.mean(0)) ** 2).sum(1)
+    return residuals | {"slopes": slopes[::-1].copy()}
 
 
 def component_regression(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,60 +111,5 @@ def component_regression(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.n
 def unexplained(
     residual: np.ndarray, total: np.ndarray, seed: int = 0, confidence: float = CONFIDENCE
 ) -> Estimate:
-    """Held-out ``1 - R^2 = sum residual / sum total`` (each (M,)), with its bootstrap interval over
-    the held-out samples."""
+    """Held-out ``1 - R^2 = sum residual / sum total`` (each (M,)), with its bootstrap interval."""
     return bootstrap_ratio(residual, total, seed, confidence)
-
-
-def affine_scale(
-    sigmas: Sequence[float] | np.ndarray,
-    residual: np.ndarray,
-    total: np.ndarray,
-    tolerance: float = 0.02,
-    seed: int = 0,
-) -> Estimate:
-    """The noise level above which 1 - R^2 stays below ``tolerance``, with a 95 % interval by
-    bootstrap over held-out samples.
-
-    ``residual``, ``total`` (S, M) at increasing ``sigmas``. log(1 - R^2) is interpolated in log
-    sigma at its last crossing; inf when the last level is still above the tolerance, 0 when every
-    level is below. Raises ``ValueError`` for shapes that do not match.
-    """
-    sigmas = np.asarray(sigmas, dtype=float)
-    residual, total = np.asarray(residual, dtype=float), np.asarray(total, dtype=float)
-    fits = (
-        residual.ndim == 2
-        and residual.shape == total.shape
-        and len(residual) == len(sigmas)
-        and residual.shape[1] > 0
-    )
-    if fits and not (np.isfinite(residual).all() and np.isfinite(total).all()):
-        raise ValueError("residual or total holds NaN or infinite values")
-    if fits and not ((sigmas > 0).all() and (np.diff(sigmas) > 0).all()):
-        raise ValueError(f"sigmas must be positive and increase, got {sigmas.tolist()}")
-    if not fits or not 0 < tolerance < 1:
-        raise ValueError(
-            f"residual {residual.shape} and total {total.shape} must be (S, M) with S = "
-            f"{len(sigmas)}, tolerance in (0, 1)"
-        )
-    sums = resampled_sums(np.stack([residual.T, total.T], axis=1), seed)  # (R, 2, S)
-    # (1 + R, S)
-    curves = np.concatenate([[residual.sum(1) / total.sum(1)], sums[:, 0] / sums[:, 1]])
-    scales = np.array(
-        [
-            _last_crossing(np.log(sigmas), np.log(curve.clip(min=1e-12) / tolerance))
-            for curve in curves
-        ]
-    )
-    return Estimate(float(scales[0]), *interval(scales[1:]))
-
-
-def _last_crossing(log_sigmas: np.ndarray, excess: np.ndarray) -> float:
-    above = np.flatnonzero(excess > 0)
-    if len(above) == 0:
-        return 0.0
-    last = above[-1]
-    if last == len(excess) - 1:
-        return float("inf")
-    part = excess[last] / (excess[last] - excess[last + 1])
-    return float(np.exp(log_sigmas[last] + part * (log_sigmas[last + 1] - log_sigmas[last])))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,12 +22,9 @@ def uturn_correlation(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> flo
 
 
 def correlation_terms(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Per sample: (<x_0, y_0>, |x_0|^2), each (B,) float64, after removing ``mean``; the parts of a
-    ratio to bootstrap."""
+    """Per sample <x_0, y_0> and |x_0|^2, each (B,), float64, ``mean`` subtracted."""
     if x0.shape != y0.shape:
-        raise ValueError(
-            f"x0 has shape {tuple(x0.shape)}, y0 {tuple(y0.shape)}; they must be equal"
-        )
+        raise ValueError(f"x0 has shape {tuple(x0.shape)}, y0 {tuple(y0.shape)}; not equal")
     shift = 0.0 if mean is None else mean.double()
     a, b = (x0.double() - shift).flatten(1), (y0.double() - shift).flatten(1)
     return (a * b).sum(1), (a * a).sum(1)
@@ -45,11 +40,10 @@ def uturn_correlation_estimate(
 def identity_correlation_estimate(
     x0: Tensor, denoised: Tensor, mean: Tensor | None = None, seed: int = 0
 ) -> Estimate:
-    """``sum |D(x_u, sigma_u)|^2 / sum |x_0|^2`` with its interval: the same curve as the whole
-    U-Turn, from one call.
+    """``sum |D(x_u, sigma_u)|^2 / sum |x_0|^2`` with its interval: C from one denoiser call.
 
-    For the exact reverse SDE, x_0 and y_0 are independent draws from p(x_0 | x_u), so E<x_0, y_0> =
-    E|D|^2 (our derivation).
+    Under the exact reverse SDE x_0 and y_0 are independent draws from p(x_0 | x_u), so
+    ``E<x_0, y_0> = E|D|^2`` (our derivation).
     """
     numerator, _ = correlation_terms(denoised, denoised, mean)
     _, denominator = correlation_terms(x0, x0, mean)
@@ -64,8 +58,7 @@ def identity_gap_estimate(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Estimate:
-    """``(sum <x_0, y_0> - sum |D|^2) / sum |x_0|^2`` with the interval of the paired difference;
-    zero for an exact score and sampler."""
+    """``(sum <x_0, y_0> - sum |D|^2) / sum |x_0|^2``, paired; 0 for an exact score and sampler."""
     numerator, denominator = correlation_terms(x0, y0, mean)
     predicted, _ = correlation_terms(denoised, denoised, mean)
     return bootstrap_ratio(numerator - predicted, denominator, seed, confidence)
@@ -79,73 +72,41 @@ def steady_identity_gap(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Estimate:
-    """:func:`identity_gap_estimate` with less noise: ``sum <D, x_0 + y_0 - 2 D> / sum |x_0|^2``
-    (our derivation).
+    """:func:`identity_gap_estimate` with a control variate (our derivation):
 
-    The difference of the two is the control variate ``<x_0 - D, y_0 - D>``. Given x_u, x_0 and y_0
-    are independent, so its mean is the product of two errors, E[x_0 | x_u] - D and E[y_0 | x_u] -
-    D: zero for an exact score, and of second order otherwise, while most of the noise is in it.
-    Where D is nothing but error (large sigma_u, centred) it is up to twice as far from 0 as the
-    plain gap: on the safe side.
+    ``sum <D, x_0 + y_0 - 2 D> / sum |x_0|^2``. The control variate ``<x_0 - D, y_0 - D>`` carries
+    most of the variance. Given x_u, x_0 and y_0 are independent, so its mean is the product of the
+    errors E[x_0 | x_u] - D and E[y_0 | x_u] - D: 0 for an exact score, of second order otherwise.
+    Where D is nothing but error (large sigma_u, centred) the result is up to twice as far from 0 as
+    the plain gap: on the safe side.
     """
     with_truth, denominator = correlation_terms(x0, denoised, mean)
     with_output, belief = correlation_terms(denoised, y0, mean)
     return bootstrap_ratio(with_truth + with_output - 2 * belief, denominator, seed, confidence)
 
 
-def identity_gap_parts(
-    x0: Tensor,
-    denoised: Tensor,
-    y0: Tensor,
-    mean: Tensor | None = None,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[Estimate, Estimate]:
-    """Where :func:`identity_gap_estimate` comes from: two parts that add up to it, each zero for an
-    exact score (our decomposition).
-
-    *Return*, ``sum <x_0, y_0 - D> / sum |x_0|^2``: the reverse leg should give D on average,
-    ``E[y_0 | x_u] = D(x_u)``. It does not if the denoiser at lower noise contradicts the one at
-    sigma_u, or if the steps are too few. *Calibration*, ``sum <x_0 - D, D> / sum |x_0|^2``: the
-    error of a conditional mean is orthogonal to it. Positive: D is shrunk too much; negative: too
-    little.
-    """
-    with_output, denominator = correlation_terms(x0, y0, mean)
-    with_belief, _ = correlation_terms(x0, denoised, mean)
-    belief, _ = correlation_terms(denoised, denoised, mean)
-    return (
-        bootstrap_ratio(with_output - with_belief, denominator, seed, confidence),
-        bootstrap_ratio(with_belief - belief, denominator, seed, confidence),
-    )
-
-
 def gaussian_correlation(
     eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0, method: str = "sde"
 ) -> float:
-    """U-Turn correlation of Gaussian data, in closed form (our derivation), with ``K = lambda /
-    (lambda + sigma^2)``.
+    """U-Turn correlation of Gaussian data, ``K = lambda / (lambda + sigma^2)`` (our derivation).
 
-    "sde": ``(|mu|^2 + sum lambda K) / (|mu|^2 + sum lambda)``. "ode": sqrt(K) in place of K.
+    "sde": ``(|mu|^2 + sum lambda K) / (|mu|^2 + sum lambda)``; "ode": sqrt(K) in place of K.
     ``eigenvalues`` (D,) of the data covariance; ``mean_norm2`` = |mu|^2 for the raw correlation, 0
-    for the centred one. "edm" has no formula of its own here: its churn depends on the grid, see
-    :func:`churned_gaussian_correlation`.
+    for the centred one. For "edm": :func:`churned_gaussian_correlation`.
     """
     checks.one_of("method", method, ("sde", "ode"))
     sigma = checks.noise_level("sigma", sigma)
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    kept = torch.where(
-        values > 0, values / (values + sigma**2).clamp(min=1e-300), torch.zeros_like(values)
-    )
+    kept = values.clamp(min=0) / (values + sigma**2).clamp(min=1e-300)
     kept = kept.sqrt() if method == "ode" else kept
     return float((mean_norm2 + (values * kept).sum()) / (mean_norm2 + values.sum()))
 
 
 def gaussian_spread(eigenvalues: Tensor, sigma: float) -> float:
-    """Mean squared distance between two "sde" U-Turns of the same ground truth, over that between
-    unrelated samples, for Gaussian data.
+    """Mean squared distance between two "sde" U-Turns of one ground truth, Gaussian data.
 
-    ``sum lambda (1 - K^2) / sum lambda`` averaged over ground truths: given x_0, mode k of y_0 has
-    variance lambda (1 - K^2) (our derivation). ``eigenvalues`` (D,) of the data covariance.
+    Over that between unrelated samples: ``sum lambda (1 - K^2) / sum lambda``, since given x_0 mode
+    k of y_0 has variance lambda (1 - K^2) (our derivation). ``eigenvalues`` (D,) of the data.
     """
     sigma = checks.noise_level("sigma", sigma)
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)
@@ -172,11 +133,10 @@ def excess_estimate(
 def churned_gaussian_correlation(
     eigenvalues: Tensor, sigmas: Tensor, raised: Tensor, mean_norm2: float = 0.0
 ) -> float:
-    """The same for the "edm" sampler on the grid ``sigmas`` (n + 1,), in the limit of exact ODE
-    steps (our derivation).
+    """:func:`gaussian_correlation` of "edm" on the grid ``sigmas`` (n + 1,), for exact ODE steps.
 
-    Per mode the product over steps of ``sqrt((lambda + t_{i+1}^2) / (lambda + that_i^2))``;
-    ``raised`` (n,) are the levels that_i = t_i (1 + gamma_i) to which the churn lifts each step
+    Per mode ``prod_i sqrt((lambda + t_{i+1}^2) / (lambda + that_i^2))`` (our derivation), with
+    ``raised`` (n,) the levels that_i = t_i (1 + gamma_i) to which the churn lifts each step
     (``methods.Churn.raised``).
     """
     values = torch.as_tensor(eigenvalues, dtype=torch.float64)[:, None]
@@ -186,24 +146,12 @@ def churned_gaussian_correlation(
     return float((mean_norm2 + (values * kept).sum()) / (mean_norm2 + values.sum()))
 
 
-def path_correlation(states: Sequence[Tensor] | Tensor, reference: Tensor) -> np.ndarray:
-    """``sum <x_i, x_ref> / sum <x_ref, x_ref>`` for every state x_i (B, *sample) of a path, summed
-    before dividing.
-
-    Source: the authors' published scripts, with x_ref the first or the last state.
-    """
-    reference = reference.double().flatten()
-    scale = reference @ reference
-    return np.array([float(state.double().flatten() @ reference / scale) for state in states])
-
-
 def schedule_correlation(sigmas: Tensor, raised: Tensor | None = None) -> np.ndarray:
-    """Correlation with the first state that the schedule alone gives: ``prod_j t_{j+1} / that_j``,
-    length n + 1.
+    """Correlation (n + 1,) of a path with its first state: ``prod_j t_{j+1} / that_j``.
 
-    ``raised`` (n,) as above; without churn it is ``sigmas[:-1]``. Our derivation: while |D| is
-    small beside the noise a step only rescales the state, and fresh noise is independent of the
-    first state. No network is involved.
+    ``raised`` (n,): the levels that, as above; without churn ``sigmas[:-1]``. While |D| is small
+    beside the noise a step only rescales the state, and fresh noise is independent of the first
+    state (our derivation): no network is involved.
     """
     sigmas = torch.as_tensor(sigmas).double()
     factors = sigmas[1:] / (sigmas[:-1] if raised is None else torch.as_tensor(raised).double())

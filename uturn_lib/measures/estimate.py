@@ -1,4 +1,8 @@
-"""Estimates: a value with its 95 % interval, by bootstrap over samples or from replicates."""
+"""Estimates: a value with its 95 % interval, by bootstrap over samples or from replicates.
+
+The bootstrap draws as many samples as there are, with replacement, ``RESAMPLES`` times; the central
+95 % of the results are the interval (Efron 1979, percentile method).
+"""
 
 from __future__ import annotations
 
@@ -45,10 +49,8 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     errors, valid for asymmetric intervals.
     """
     value = a.value - b.value
-    down, up = (
-        np.hypot(a.value - a.low, b.high - b.value),
-        np.hypot(a.high - a.value, b.value - b.low),
-    )
+    down = np.hypot(a.value - a.low, b.high - b.value)
+    up = np.hypot(a.high - a.value, b.value - b.low)
     return Estimate(value, float(value - down), float(value + up))
 
 
@@ -122,12 +124,9 @@ def replicate_mean(values: Tensor | np.ndarray) -> Estimate:
         raise ValueError(
             f"values has shape {values.shape}; at least 2 replicates are needed for an interval"
         )
-    half = (
-        student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-        * values.std(ddof=1)
-        / np.sqrt(len(values))
-    )
-    return Estimate(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    error, mean = values.std(ddof=1) / np.sqrt(len(values)), values.mean()
+    half = student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error
+    return Estimate(float(mean), float(mean - half), float(mean + half))
 
 
 def bootstrap_mean(
@@ -151,8 +150,7 @@ def bootstrap_ratio(
     numerator, denominator = _finite("numerator", numerator), _finite("denominator", denominator)
     if len(numerator) != len(denominator):
         raise ValueError(
-            f"numerator has {len(numerator)} values, denominator {len(denominator)}; they must be "
-            "paired"
+            f"numerator has {len(numerator)} values, denominator {len(denominator)}; not paired"
         )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence = {confidence} must lie between 0 and 1")
@@ -190,8 +188,7 @@ def median_difference(
 def resample_rows(
     count: int, seed: int | np.random.Generator = 0, resamples: int | None = None
 ) -> Iterator[np.ndarray]:
-    """Sample indices of each bootstrap resample: blocks (r, count), for statistics that are no
-    sums."""
+    """Sample indices of each bootstrap resample, for statistics that are no sums: blocks (r, N)."""
     rng, rows = np.random.default_rng(seed), max(1, BLOCK // (8 * count))
     resamples = RESAMPLES if resamples is None else resamples
     for start in range(0, resamples, rows):

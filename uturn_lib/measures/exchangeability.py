@@ -20,8 +20,7 @@ def exchangeability_p_value(x0: Tensor, y0: Tensor, features: int = 4) -> float:
     """
     if x0.shape != y0.shape or len(x0) < 100:
         raise ValueError(
-            f"x0 {tuple(x0.shape)} and y0 {tuple(y0.shape)} must be at least 100 pairs of the "
-            "same shape"
+            f"x0 {tuple(x0.shape)}, y0 {tuple(y0.shape)}: at least 100 pairs of one shape needed"
         )
     pooled = torch.cat([x0, y0]).double().flatten(1)
     centred = pooled - pooled.mean(0)

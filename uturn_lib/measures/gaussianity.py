@@ -25,19 +25,15 @@ def ks_statistic(samples: Tensor) -> Tensor:
     checks.samples("samples", samples)
     count = len(samples)
     if count < 3:
-        raise ValueError(
-            f"samples has {count} rows; at least 3 are needed to fit a normal and test it"
-        )
+        raise ValueError(f"samples has {count} rows; at least 3 are needed to fit a normal")
     if not torch.isfinite(samples).all():
         raise ValueError("samples holds NaN or infinite values")
     # (D, N): the values of a coordinate are contiguous
     rows = samples.detach().flatten(1).T.cpu().contiguous()
     # NumPy sorts short rows with vector instructions
     values = torch.from_numpy(np.sort(rows.numpy(), axis=1))
-    distances = [
-        _ks_of_sorted(block.double(), torch.finfo(samples.dtype).eps)
-        for block in values.split(1024)
-    ]
+    eps = torch.finfo(samples.dtype).eps
+    distances = [_ks_of_sorted(block.double(), eps) for block in values.split(1024)]
     return torch.cat(distances).reshape(samples.shape[1:]).to(samples.device)
 
 
@@ -46,8 +42,7 @@ def _ks_of_sorted(ordered: Tensor, rounding: float) -> Tensor:
     count = ordered.shape[1]
     centred = ordered - ordered.mean(1, keepdim=True)
     std = centred.square().mean(1, keepdim=True).sqrt()
-    # Narrower than rounding: values that differ in their last digit only are a constant, not a
-    # sample.
+    # Values that differ by rounding only are a constant.
     constant = std[:, 0] <= 4 * rounding * ordered[:, (0, -1)].abs().amax(1)
     fitted = centred.div_(std.clamp(min=1e-300) * math.sqrt(2)).erf_().add_(1).div_(2)
     below = torch.arange(count, dtype=torch.float64) / count

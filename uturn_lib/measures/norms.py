@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..support import checks
@@ -11,12 +10,11 @@ from .theory import checked_eigenvalues
 
 
 def normalised_norm(norms: Tensor, reference: Tensor, seed: int = 0) -> Estimate:
-    """``N(i) = sum_j |V_i^j| / sum_j |V_ref^j|`` over samples j, with its 95 % bootstrap interval
-    over them.
+    """``N(i) = sum_j |V_i^j| / sum_j |V_ref^j|`` over samples j, with its bootstrap interval.
 
-    ``norms``, ``reference`` (B,): 2-norms of V at step i and at the reference step, paired; V =
-    sigma * score, or D. Source: the authors' published scripts. Raises ``ValueError`` for different
-    shapes or a reference of zero.
+    ``norms``, ``reference`` (B,): 2-norms of V = sigma * score, or of D, at step i and at the
+    reference step, paired. Source: the authors' published scripts. Raises ``ValueError`` for
+    different shapes or a reference of zero.
     """
     if norms.shape != reference.shape or norms.ndim != 1:
         raise ValueError(
@@ -28,29 +26,13 @@ def normalised_norm(norms: Tensor, reference: Tensor, seed: int = 0) -> Estimate
 
 
 def gaussian_score_norm(eigenvalues: Tensor, sigma: float) -> float:
-    """Root mean square of |sigma score| for Gaussian data: ``(sum_k sigma^2 / (lambda_k +
-    sigma^2))^(1/2)`` (our derivation).
+    """Root mean square of |sigma score| for Gaussian data (our derivation):
 
-    ``eigenvalues`` (D,) of the data covariance. At large sigma it tends to sqrt(D), the length of
-    the noise; directions in which the data have no variance keep their unit share at every sigma >
-    0.
+    ``(sum_k sigma^2 / (lambda_k + sigma^2))^(1/2)``, ``eigenvalues`` (D,) of the data covariance.
+    At large sigma it tends to sqrt(D), the length of the noise; a direction in which the data have
+    no variance adds 1 at every sigma > 0.
     """
     sigma = checks.noise_level("sigma", sigma)
     values = checked_eigenvalues(eigenvalues)
-    share = torch.where(
-        values + sigma**2 > 0,
-        sigma**2 / (values + sigma**2).clamp(min=1e-300),
-        torch.zeros_like(values),
-    )
+    share = sigma**2 / (values + sigma**2).clamp(min=1e-300)  # 0 where both are 0
     return float(share.sum().sqrt())
-
-
-def gaussian_denoised_norm(eigenvalues: Tensor, sigma: float, mean_norm2: float = 0.0) -> float:
-    """Root mean square of |D| for Gaussian data (our derivation):
-
-    ``(|mu|^2 + sum_k lambda_k^2 / (lambda_k + sigma^2))^(1/2)``.
-    """
-    sigma = checks.noise_level("sigma", sigma)
-    values = checked_eigenvalues(eigenvalues)
-    kept = values**2 / (values + sigma**2).clamp(min=1e-300)
-    return float((mean_norm2 + kept.sum()) ** 0.5)

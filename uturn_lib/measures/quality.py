@@ -1,6 +1,6 @@
-"""Distances between two sets of images in a feature space; compare with the train-test floor.
+"""Distances between sets of images in a feature space.
 
-Small sets bias them.
+Finite sets bias them upwards: compare with the floor, the distance of as many held-out images.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ def _frechet(a: Tensor, mean: Tensor, root: Tensor) -> float:
 
 
 def frechet_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
-    """:func:`frechet_distance` with a 95 % interval for the choice of the samples ``a``, by the
-    jackknife over ``groups`` of them.
+    """:func:`frechet_distance` with a 95 % interval, by the jackknife over ``groups`` of ``a``.
 
     A bootstrap would be wrong: repeated samples shrink the covariance and raise the distance. The
     jackknife leaves out one group at a time, ``se^2 = (g - 1) / g sum (d_i - mean d)^2``, Student's
@@ -59,9 +58,9 @@ def frechet_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
     The bias of a finite set is not in the interval: compare sets of equal size, and the floor.
     """
     a, b = _features(a, b)
-    law = _gaussian(b)
-    left_out = [_frechet(part, *law) for part in _without_groups(a, groups)]
-    return _jackknife(_frechet(a, *law), left_out)
+    moments = _gaussian(b)
+    left_out = [_frechet(part, *moments) for part in _without_groups(a, groups)]
+    return _jackknife(_frechet(a, *moments), left_out)
 
 
 def frechet_difference(
@@ -76,10 +75,13 @@ def frechet_difference(
     c, _ = _features(c, b)
     if len(a) != len(c):
         raise ValueError(f"a has {len(a)} rows, c {len(c)}; paired samples are needed")
-    law = _gaussian(b)
+    moments = _gaussian(b)
+
+    def gap(x: Tensor, y: Tensor) -> float:
+        return _frechet(x, *moments) - _frechet(y, *moments)
+
     pairs = zip(_without_groups(a, groups), _without_groups(c, groups), strict=True)
-    left_out = [_frechet(x, *law) - _frechet(y, *law) for x, y in pairs]
-    return _jackknife(_frechet(a, *law) - _frechet(c, *law), left_out, confidence)
+    return _jackknife(gap(a, c), [gap(x, y) for x, y in pairs], confidence)
 
 
 def class_distance(features: Tensor, labels: Tensor) -> float:
@@ -90,9 +92,7 @@ def class_distance(features: Tensor, labels: Tensor) -> float:
     """
     kinds = labels.unique()
     if len(kinds) < 2:
-        raise ValueError(
-            f"labels: {len(kinds)} class; at least 2 are needed for a distance between them"
-        )
+        raise ValueError(f"labels: {len(kinds)} class; a distance between classes needs at least 2")
     means = torch.stack([features[labels == k].double().mean(0) for k in kinds])
     return float(torch.pdist(means).square().mean())
 
@@ -105,8 +105,7 @@ def group_of(count: int, groups: int) -> Tensor:
 def _without_groups(rows: Tensor, groups: int) -> Iterator[Tensor]:
     if not 2 <= groups <= len(rows) or len(rows) < 4:
         raise ValueError(
-            f"groups = {groups} must lie between 2 and the number of samples, {len(rows)}, of "
-            "which 4 are needed"
+            f"groups = {groups} must lie in [2, number of samples = {len(rows)}], samples >= 4"
         )
     member = group_of(len(rows), groups)
     return (rows[member != group] for group in range(groups))  # one copy at a time
@@ -123,11 +122,10 @@ def _jackknife(
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
-    """Unbiased squared maximum mean discrepancy with kernel ``(x.y / F + 1)^3`` (Binkowski et al.
-    2018); may be negative.
+    """Unbiased squared maximum mean discrepancy with kernel ``(x.y / F + 1)^3``; may be negative.
 
-    ``a`` (N, F), ``b`` (M, F). It is called KID only with Inception features. Errors as
-    :func:`frechet_distance`.
+    ``a`` (N, F), ``b`` (M, F). Binkowski et al. 2018. It is called KID only with Inception
+    features. Errors as :func:`frechet_distance`.
     """
     a, b = _features(a, b)
     within_b = _within(b)
@@ -142,8 +140,7 @@ def kernel_estimate(a: Tensor, b: Tensor, groups: int = 24) -> Estimate:
 def kernel_curve(
     sets: Sequence[Tensor], b: Tensor, groups: int = 24, seed: int = 0
 ) -> tuple[list[Estimate], np.ndarray]:
-    """:func:`kernel_estimate` of each of ``sets`` (S arrays (N, F)) to the same ``b``, and values
-    on random halves (S, 1 + R).
+    """:func:`kernel_estimate` of each of ``sets`` (S arrays (N, F)), and (S, 1 + R) values.
 
     The first value is that of the whole set, the others those of R random halves of the groups, the
     same ones for every set: for statements about the whole curve, such as :func:`kernel_minimum`.
@@ -155,8 +152,7 @@ def kernel_curve(
     count = len(sets[0])
     if not 2 <= groups <= count or count < 2 * groups / (groups // 2):
         raise ValueError(
-            f"groups = {groups} must lie between 2 and the number of samples, {count}, with two "
-            "in every half"
+            f"groups = {groups} must lie in [2, number of samples = {count}], two in every half"
         )
     member = group_of(count, groups).numpy()
     order = np.random.default_rng(seed).random((RESAMPLES, groups)).argsort(1)
@@ -165,24 +161,21 @@ def kernel_curve(
     counts = np.concatenate([np.ones((1, count)), left_out, halves])
     _, b = _features(sets[0], b)
     within_b = _within(b)
-    values = np.stack(
-        [_resampled_kernel_distance(*_features(a, b), within_b, counts) for a in sets]
-    )
+    pairs = [_features(a, b) for a in sets]
+    values = np.stack([_resampled_kernel_distance(*pair, within_b, counts) for pair in pairs])
     estimates = [_jackknife(float(row[0]), row[1 : groups + 1]) for row in values]
     return estimates, np.delete(values, slice(1, groups + 1), axis=1)
 
 
 def kernel_minimum(sigmas: Sequence[float], values: np.ndarray) -> Estimate:
-    """The level of ``sigmas`` (S,) at which the kernel distance is smallest, with its interval,
-    from :func:`kernel_curve`'s values.
+    """The level of ``sigmas`` (S,) of the smallest kernel distance, from :func:`kernel_curve`.
 
     The minimum is taken on the grid (claim C8). The spread of halves drawn without replacement is
     that of the whole set.
     """
     if len(values) != len(sigmas) or not np.isfinite(values).all():
         raise ValueError(
-            f"values {np.shape(values)} must be finite, one row for each of the {len(sigmas)} "
-            "levels"
+            f"values {np.shape(values)} must be finite, one row for each of {len(sigmas)}"
         )
     best = np.asarray(sigmas, dtype=float)[values.argmin(0)]
     return Estimate(float(best[0]), *interval(best[1:]))
@@ -230,8 +223,7 @@ def _features(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
             raise ValueError(f"{name} holds NaN or infinite values")
     if a.shape[1] != b.shape[1]:
         raise ValueError(
-            f"a has {a.shape[1]} features, b has {b.shape[1]}; both must come from the same "
-            "feature map"
+            f"a has {a.shape[1]} features, b has {b.shape[1]}; use one feature map for both"
         )
     return a.double(), b.double()
 
@@ -242,9 +234,7 @@ def _features(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def paired_distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distances (N,), float64, of paired images ``a`` and ``b`` (N, *sample)."""
     if a.shape != b.shape:
-        raise ValueError(
-            f"a has shape {tuple(a.shape)}, b {tuple(b.shape)}; paired images are needed"
-        )
+        raise ValueError(f"a has shape {tuple(a.shape)}, b {tuple(b.shape)}; they must be paired")
     return (a.double() - b.double()).flatten(1).norm(dim=1)
 
 
@@ -252,9 +242,7 @@ def unrelated_distance(images: Tensor) -> float:
     """Median Euclidean distance between different ``images`` (N, *sample): a unit of distance."""
     flat = images.double().flatten(1)
     if len(flat) < 2:
-        raise ValueError(
-            f"images holds {len(flat)} images; at least 2 are needed for a distance between them"
-        )
+        raise ValueError(f"images holds {len(flat)}; at least 2 are needed for a distance")
     return float(torch.pdist(flat).median())
 
 
@@ -274,6 +262,5 @@ def nearness(outputs: Tensor, truths: Tensor, strangers: Tensor, seed: int = 0) 
 
 
 def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
-    """Distances (N,), float64, of ``images`` (N, *sample) to the nearest of ``others`` (M,
-    *sample)."""
+    """Distance (N,), float64, from each of ``images`` to the nearest of ``others`` (M, *sample)."""
     return torch.cdist(images.double().flatten(1), others.double().flatten(1)).amin(1)

@@ -16,6 +16,7 @@ from ..support import checks
 from .estimate import CONFIDENCE, Estimate, bootstrap_mean, interval, resampled_sums
 
 PAIRS = 2**24  # entries of a block of image pairs: bounds the memory
+COPY_RATIO = 1 / 3  # of the distances to the nearest and second nearest training image
 
 
 def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tensor:
@@ -58,8 +59,54 @@ def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tens
     return index
 
 
-def _candidates(samples: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs (row, image) that may be nearest: |y|^2 - 2 x.y in float32 with an error bound."""
+def two_nearest(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tensor:
+    """Distances (N, 2), float64, of ``samples`` (N, *sample) to the nearest and the second nearest
+    of ``reference`` (M, *sample), M >= 2.
+
+    Candidates are selected as in :func:`nearest_index`, their distances summed in float64. Raises
+    ``ValueError`` for other shapes or fewer than two references.
+    """
+    checks.positive_int("chunk", chunk, minimum=2)
+    if len(reference) < 2 or samples.shape[1:] != reference.shape[1:]:
+        raise ValueError(
+            f"reference has shape {tuple(reference.shape)}, samples {tuple(samples.shape)}; "
+            "at least two references of the samples' shape are needed"
+        )
+    wide = samples.flatten(1).double()
+    best = torch.full((len(wide), 2), float("inf"), dtype=torch.float64)
+    for part in reference.flatten(1).split(chunk):
+        row, image = _candidates(wide, part, count=min(2, len(part)))
+        size = PAIRS // wide.shape[1] + 1
+        pairs = zip(row.split(size), image.split(size), strict=True)
+        squared = [(wide[r] - part[i].double()).square().sum(1) for r, i in pairs]
+        best = _two_smallest(best, row, torch.cat(squared).sqrt())
+    return best
+
+
+def _two_smallest(best: Tensor, row: Tensor, distance: Tensor) -> Tensor:
+    """``best`` (N, 2), sorted, joined by further distances (P,) of rows (P,)."""
+    rows = torch.cat([torch.arange(len(best)).repeat_interleave(2), row])
+    values = torch.cat([best.flatten(), distance])
+    order = values.argsort(stable=True)
+    order = order[rows[order].argsort(stable=True)]  # by row, then by distance
+    first = torch.searchsorted(rows[order], torch.arange(len(best)))
+    return values[order][first[:, None] + torch.arange(2)]
+
+
+def copied(samples: Tensor, training: Tensor) -> Tensor:
+    """Is an output a copy of a training image? (N,) booleans.
+
+    Its nearest of ``training`` (M, *sample) is nearer than :data:`COPY_RATIO` of the distance to
+    the second nearest. The criterion and its 1/3 are those of Bonnaire et al. (2025), after Yoon et
+    al. (2023). Errors as :func:`two_nearest`.
+    """
+    nearest, second = two_nearest(samples, training).T
+    return nearest < COPY_RATIO * second
+
+
+def _candidates(samples: Tensor, reference: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+    """Pairs (row, image) that may be among the ``count`` nearest: |y|^2 - 2 x.y in float32 with an
+    error bound."""
     norms = reference.double().square().sum(1)
     distance = torch.addmm(norms.float(), samples.float(), reference.float().T, alpha=-2)
     # Rounding of a blocked matrix product: at most 1.4 eps (|x||y| + |y|^2) was seen in 3,072
@@ -69,7 +116,8 @@ def _candidates(samples: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         * torch.finfo(torch.float32).eps
         * (samples.norm(dim=1, keepdim=True) * norms.max().sqrt() + norms.max())
     )
-    return (distance <= distance.amin(1, keepdim=True) + 2 * error.float()).nonzero(as_tuple=True)
+    farthest = distance.topk(count, dim=1, largest=False).values[:, -1:]
+    return (distance <= farthest + 2 * error.float()).nonzero(as_tuple=True)
 
 
 def nearest_strangers(samples: Tensor, reference: Tensor) -> np.ndarray:
@@ -262,6 +310,27 @@ def crossing_between(
     i, log_sigmas = above[-1], np.log(np.asarray(sigmas, dtype=float))
     part = (curve[i] - level) / (curve[i] - curve[i + 1])
     return float(np.exp(log_sigmas[i] + part * (log_sigmas[i + 1] - log_sigmas[i])))
+
+
+def crossing_centres(
+    sigmas: Sequence[float] | np.ndarray, kept: Tensor | np.ndarray, level: float, seed: int = 0
+) -> np.ndarray:
+    """Log noise levels (1 + R,) at which the mean of ``kept`` (S, N) last falls through ``level``:
+    of the data, then of bootstrap resamples of the N ground truths.
+
+    No curve is fitted (:func:`crossing_between`), so ``kept`` may be a bound, with values outside
+    [0, 1]. -inf where the mean never lies above ``level``, inf where it ends above. The same
+    ``seed`` and N draw the same ground truths as in :func:`bootstrap_centres`.
+    """
+    kept = np.asarray(kept, dtype=float)
+    if kept.ndim != 2 or len(kept) != len(sigmas) or not np.isfinite(kept).all():
+        raise ValueError(
+            f"kept has shape {kept.shape}; finite values ({len(sigmas)}, N) are needed"
+        )
+    curves = np.concatenate([kept.mean(1)[None], bootstrap_curves(kept, seed)])
+    found = np.array([np.log(crossing_between(sigmas, curve, level)) for curve in curves])
+    found = np.where(curves[:, -1] >= level, np.inf, found)
+    return np.where(np.isnan(found), -np.inf, found)
 
 
 def log_gap(

@@ -1,5 +1,4 @@
-"""What theory says about T_s and T_m before anything is run: scales from means, covariances and the
-number of samples."""
+"""Predictions of T_s and T_m from means, covariances and the number of samples alone."""
 
 from __future__ import annotations
 
@@ -13,15 +12,13 @@ from ..support import checks
 
 
 def checked_eigenvalues(values: Tensor) -> Tensor:
-    """``values`` (D,) as float64, rounding below zero removed; ``ValueError`` unless a row of
-    finite numbers >= 0."""
+    """``values`` (D,) as float64, rounding errors below zero set to 0.
+
+    Raises ``ValueError`` unless they are a row of finite numbers >= 0.
+    """
     values = torch.as_tensor(values, dtype=torch.float64)
-    if (
-        values.ndim != 1
-        or len(values) == 0
-        or not torch.isfinite(values).all()
-        or values.min() < -1e-6 * values.max().abs()
-    ):
+    row = values.ndim == 1 and len(values) > 0 and bool(torch.isfinite(values).all())
+    if not row or values.min() < -1e-6 * values.max().abs():
         raise ValueError(
             f"eigenvalues has shape {tuple(values.shape)}; a row of finite numbers >= 0 is needed"
         )
@@ -29,12 +26,10 @@ def checked_eigenvalues(values: Tensor) -> Tensor:
 
 
 def speciation_from_spectrum(eigenvalues: Tensor) -> float:
-    """Speciation scale from the largest covariance eigenvalue Lambda: VP time ``t_s = log(Lambda) /
-    2``, converted to sigma.
+    """Speciation scale from the largest covariance eigenvalue Lambda: ``sigma^2 = Lambda - 1``.
 
-    Source: Biroli, Bonnaire, de Bortoli, Mezard (2024). In our units ``sigma^2 = Lambda - 1``:
-    theirs is an estimate for Lambda >> 1, in the units of the images (here [-1, 1]). Raises
-    ``ValueError`` when Lambda <= 1, where the estimate says nothing.
+    VP time ``t_s = log(Lambda) / 2`` in our units. Source: Biroli, Bonnaire, de Bortoli, Mezard
+    (2024); an estimate for Lambda >> 1, images in [-1, 1]. Raises ``ValueError`` for Lambda <= 1.
     """
     top = float(checked_eigenvalues(eigenvalues).max())
     if top <= 1:
@@ -45,11 +40,12 @@ def speciation_from_spectrum(eigenvalues: Tensor) -> float:
 
 
 def between_class_covariance(images: Tensor, labels: Tensor) -> Tensor:
-    """Covariance (D, D), float64, of the class means, classes weighted by their size. ``images``
-    (N, *sample), ``labels`` (N,)."""
-    labels = checks.labels(
-        torch.as_tensor(labels), len(images), int(torch.as_tensor(labels).max()) + 1
-    )
+    """Covariance (D, D), float64, of the class means, classes weighted by their size.
+
+    ``images`` (N, *sample), ``labels`` (N,).
+    """
+    labels = torch.as_tensor(labels)
+    labels = checks.labels(labels, len(images), int(labels.max()) + 1)
     flat, present = images.double().flatten(1), labels.unique()
     counts = labels.bincount()[present].double()
     means = torch.stack([flat[labels == k].mean(0) for k in present])
@@ -58,32 +54,27 @@ def between_class_covariance(images: Tensor, labels: Tensor) -> Tensor:
 
 
 def speciation_from_classes(images: Tensor, labels: Tensor) -> float:
-    """Speciation scale from the largest variance between classes along one direction: ``sigma_s^2 =
-    lambda_max(B)``.
+    """Speciation scale from the variance between classes: ``sigma_s^2 = lambda_max(B)``.
 
-    B is :func:`between_class_covariance`. Noise of that size along the class direction hides which
-    class it was (order of magnitude; Biroli et al. 2024 for two classes).
+    B is :func:`between_class_covariance`. Noise of that size along the direction that tells classes
+    apart hides the class (order of magnitude; Biroli et al. 2024 for two classes).
     """
-    return float(
-        torch.linalg.eigvalsh(between_class_covariance(images, labels))[-1].clamp(min=0).sqrt()
-    )
+    values = torch.linalg.eigvalsh(between_class_covariance(images, labels))
+    return float(values[-1].clamp(min=0).sqrt())
 
 
 def collapse_scale(eigenvalues: Tensor, count: int) -> float:
-    """Noise level where the exact score of ``count`` samples condenses onto single ones, in the
-    Gaussian estimate.
+    """Collapse: the level below which the empirical score of ``count`` samples finds a single one.
 
-    A noisy state can tell ``exp(I)`` samples apart, ``I(sigma) = sum_k log(1 + lambda_k / sigma^2)
-    / 2`` nats for Gaussian data; below the level where ``I = log count`` it knows which one it came
-    from. The counting argument is that of Biroli et al. (2024), the Gaussian closed form is ours.
-    Raises ``ValueError`` for count < 2 or data without variance.
+    A noisy state tells ``exp(I)`` samples apart, with ``I = sum_k log(1 + lambda_k / sigma^2) / 2``
+    nats for Gaussian data; the collapse is where ``I = log count``. The counting argument is that
+    of Biroli et al. (2024), the Gaussian closed form is ours. Raises ``ValueError`` for count < 2
+    or data without variance.
     """
     count = checks.positive_int("count", count, minimum=2)
     values = checked_eigenvalues(eigenvalues).numpy()
     if not values.max() > 0:
-        raise ValueError(
-            "eigenvalues are all zero: the data have no variance to tell samples apart"
-        )
+        raise ValueError("eigenvalues are all zero: the data have no variance")
 
     def excess(log_sigma: float) -> float:
         return 0.5 * float(np.log1p(values * np.exp(-2 * log_sigma)).sum()) - np.log(count)

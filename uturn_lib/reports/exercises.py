@@ -1,6 +1,7 @@
-"""The exercises of the pages: an answer is compared with a computed truth; a wrong one gets a hint, never the answer.
+"""Exercises of the pages: answers are checked; a wrong one gets a hint, never the answer.
 
-Each truth is a function below, registered for its page. Hints name the kind of error (sign, factor, order, power).
+Each truth is a function below, registered for its page. Hints name the kind of error (sign, factor,
+order, power).
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np
@@ -73,8 +73,9 @@ def exercise(
 def check_exercise(page: str, answer: object) -> Checked:
     """Is ``answer`` right? Says yes, or what kind of error it may be.
 
-    ``answer``: a number, a sequence of numbers, or a function of one noise level, as the exercise of ``page`` asks;
-    None is no answer yet. Raises ``ValueError`` for an unknown page, ``TypeError`` for an answer of another kind.
+    ``answer``: a number, a sequence of numbers, or a function of one noise level, as the exercise
+    of ``page`` asks; None is no answer yet. Raises ``ValueError`` for an unknown page,
+    ``TypeError`` for an answer of another kind.
     """
     checks.one_of("page", page, EXERCISES)
     asked = EXERCISES[page]
@@ -96,7 +97,7 @@ def check_exercise(page: str, answer: object) -> Checked:
 
 
 def _numbers(source: Any, of_sigma: bool) -> np.ndarray:
-    """A row of numbers: the values of a function at ``LEVELS``, a truth's value, or the answer itself."""
+    """A row of numbers: a function's values at ``LEVELS``, a truth's value, or the answer."""
     if of_sigma:
         values: object = [source(level) for level in LEVELS]
     else:
@@ -114,7 +115,7 @@ def _near(found: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:
 
 
 def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool = False) -> str:
-    """The kind of error in ``given``, both (n,) finite. The text has no number of the truth in it."""
+    """The kind of error in ``given``, both (n,) finite, without a number of the truth."""
 
     def near(changed: np.ndarray) -> bool:
         return _near(changed, truth, tolerance)
@@ -146,7 +147,7 @@ def hint(given: np.ndarray, truth: np.ndarray, tolerance: float, of_sigma: bool 
 
 
 def _constant_factor(given: np.ndarray, truth: np.ndarray, tolerance: float) -> bool:
-    """Is it the same factor everywhere? A single number must be off by one that is easily forgotten."""
+    """Is it the same factor everywhere? For a single number: one that is easily forgotten."""
     factor = (given @ truth) / (truth @ truth)
     if len(truth) > 1:
         return bool(factor > 0) and _near(given / factor, truth, tolerance)
@@ -155,23 +156,23 @@ def _constant_factor(given: np.ndarray, truth: np.ndarray, tolerance: float) -> 
 
 
 def _power(values: np.ndarray) -> float:
-    """The power of sigma with which ``values`` at ``LEVELS`` change between the last two, to a half."""
+    """The power of sigma, to a half, with which ``values`` change between the last two levels."""
     slope = np.log(np.abs(values[-1] / values[-2])) / np.log(LEVELS[-1] / LEVELS[-2])
     return round(2 * slope) / 2
 
 
-# ---------------------------------------------------------------------------------------------------------- the truths
+# ---------------------------------------------------------------------------------- the truths
 
 
 @exercise("00", of_sigma=True)
 def kept_of_a_gaussian(sigma: float) -> float:
-    """E[y_0 | x_0] / x_0 for data N(0, 1): given x_u both legs shrink alike, K = 1 / (1 + sigma^2)."""
+    """E[y_0 | x_0] / x_0 for data N(0, 1): E[y_0 | x_u] = K x_u, with K = 1 / (1 + sigma^2)."""
     return 1 / (1 + sigma**2)
 
 
 @exercise("fig01")
 def plateaus_of_three_clouds() -> tuple[float, ...]:
-    """Class retention sum_k p(k | x_u)^2 with no, two, and all three of the clouds merged by the noise."""
+    """Class retention sum_k p(k | x_u)^2 with none, two, and all three of the clouds merged."""
     weights = np.array([0.4, 0.35, 0.25])
     pair = (weights[:2] ** 2).sum() / weights[:2].sum()
     return 1.0, float(pair + weights[2]), float((weights**2).sum())
@@ -179,7 +180,7 @@ def plateaus_of_three_clouds() -> tuple[float, ...]:
 
 @exercise("fig02", tolerance=0.03)
 def lilliefors_one_per_cent() -> float:
-    """Stephens (1974), Table 1A: D (sqrt n - 0.01 + 0.85 / sqrt n) = 1.035 at 1 %, mean and variance fitted."""
+    """D (sqrt n - 0.01 + 0.85 / sqrt n) = 1.035 at 1 %, fitted (Stephens 1974, Table 1A)."""
     root = math.sqrt(1024)
     return 1.035 / (root - 0.01 + 0.85 / root)
 
@@ -192,7 +193,7 @@ def level_of_a_shorter_score() -> float:
 
 @exercise("fig04", of_sigma=True)
 def shift_of_the_deterministic_output(sigma: float) -> float:
-    """sqrt(K) mu for mu = 3, lambda = 4: the probability-flow ODE maps x to mu + sqrt(K) (x - mu)."""
+    """sqrt(K) mu, mu = 3, lambda = 4: the probability flow maps x to mu + sqrt(K) (x - mu)."""
     return 3 * math.sqrt(4 / (4 + sigma**2))
 
 
@@ -205,7 +206,7 @@ def mean_output_with_the_wrong_label(sigma: float) -> float:
 
 @exercise("fig06", of_sigma=True)
 def spread_from_one_noisy_state(sigma: float) -> float:
-    """sum lambda (1 - K) / sum lambda for the eigenvalues 9 and 1: the variance of x_0 given x_u, per mode."""
+    """sum lambda (1 - K) / sum lambda, lambda = 9, 1: the variance of x_0 given x_u, by mode."""
     return 1 - gaussian_correlation(torch.tensor([9.0, 1.0]), sigma)
 
 
@@ -247,14 +248,20 @@ def speciation_of_two_clouds(half_distance: float = 3.0, variance: float = 0.09)
 
 @exercise("fig10", of_sigma=True)
 def divergence_of_an_artificial_start(sigma: float) -> float:
-    """KL[N(2, 1 + sigma^2) || N(0, sigma^2)] = (r - 1 - ln r) / 2 + 2^2 / (2 sigma^2), r = (1 + sigma^2) / sigma^2."""
+    """KL[N(2, 1 + sigma^2) | N(0, sigma^2)] = (r - 1 - log r) / 2 + 2^2 / (2 sigma^2).
+
+    With r = (1 + sigma^2) / sigma^2.
+    """
     ratio = (1 + sigma**2) / sigma**2
     return (ratio - 1 - math.log(ratio)) / 2 + 2 / sigma**2
 
 
 @exercise("fig14")
 def affine_part_of_two_points() -> tuple[float, ...]:
-    """1 - R^2 = (C - C_G) / C = (2/3) sigma^-4 for x_0 = +-1: E tanh^2 = s^-2 - s^-4 + (5/3) s^-6, C_G = 1 / (1 + s^2)."""
+    """1 - R^2 = (C - C_G) / C = (2/3) s^-4 for x_0 = +-1 at large s.
+
+    C = E tanh^2 = s^-2 - s^-4 + (5/3) s^-6, C_G = 1 / (1 + s^2).
+    """
     return 2 / 3, 4.0
 
 
@@ -266,13 +273,16 @@ def level_at_which_an_image_is_forgotten() -> float:
 
 @exercise("fig12")
 def repeats_for_a_known_time() -> float:
-    """Fisher information of log T: sum over levels of R r (1 - r) / w^2, about R / (w delta), for w = 1/4, delta = log(2) / 2."""
+    """Fisher information of log T: sum over levels of R r (1 - r) / w^2 = R / (w delta), nearly.
+
+    With w = 1/4 and levels delta = log(2) / 2 apart.
+    """
     return 0.25 * math.log(2) / 2 / 0.02**2
 
 
 @exercise("fig11")
 def entropy_of_merged_clouds() -> tuple[float, ...]:
-    """Bits of the weights of the clouds that x_u cannot tell apart: the first two of 0.4, 0.35, 0.25, then all three."""
+    """Bits of the weights of the merged clouds: the first two of 0.4, 0.35, 0.25, then all."""
     weights = np.array([0.4, 0.35, 0.25])
     merged = [weights[:2] / weights[:2].sum(), weights]
     return tuple(float(-(p * np.log2(p)).sum()) for p in merged)
@@ -280,46 +290,52 @@ def entropy_of_merged_clouds() -> tuple[float, ...]:
 
 @exercise("fig16", of_sigma=True)
 def return_to_one_of_two_stored_numbers(sigma: float) -> float:
-    """P(1 + sigma eps > 0): by symmetry the deterministic path never crosses 0, half way between the two."""
+    """P(1 + sigma eps > 0): by symmetry the deterministic path never crosses 0."""
     return float(norm.cdf(1 / sigma))
 
 
 @exercise("p2a", of_sigma=True)
 def effect_of_a_step_without_denoiser(sigma: float) -> float:
-    """Euler's step from sigma to sigma / 2 multiplies x by (1 + K) / 2, or by 1/2 without D = K x: moved by K / (1 + K)."""
+    """K / (1 + K): Euler's step to sigma / 2 multiplies x by (1 + K) / 2, by 1/2 without D."""
     kept = 1 / (1 + sigma**2)
     return kept / (1 + kept)
 
 
 @exercise("fig15", of_sigma=True)
 def distance_of_two_deterministic_outputs(sigma: float) -> float:
-    """y_0 = sqrt(K) (x_0 + sigma eps), K = 4 / (4 + sigma^2): with the same eps the difference shrinks by sqrt(K)."""
+    """sqrt(K), K = 4 / (4 + sigma^2): y_0 = sqrt(K) (x_0 + sigma eps), with the same eps."""
     return math.sqrt(4 / (4 + sigma**2))
 
 
 @exercise("p2b")
 def saving_of_a_schedule() -> tuple[float, float]:
-    """f w with f = 0.80 x 0.75 of a call and w = 0.45 of the steps; the whole steps of 20 that the rest pays for."""
+    """f w with f = 0.80 x 0.75 of a call, w = 0.45 of the steps; the steps of 20 that remain."""
     saved = 0.80 * 0.75 * 0.45
     return saved, math.floor(20 * (1 - saved))
 
 
 @exercise("p4a")
 def best_time_of_a_network_that_errs(variance: float = 4.0, believed: float = 10.0) -> float:
-    """Where |K' - K| = K, K = lambda / (lambda + T^2), K' with the believed variance: T^2 = a lambda / (a - 2 lambda)."""
+    """T^2 = a lambda / (a - 2 lambda), where |K' - K| = K.
+
+    K = lambda / (lambda + T^2), K' the same with the believed variance a.
+    """
     return math.sqrt(believed * variance / (believed - 2 * variance))
 
 
 @exercise("p4b")
 def level_at_which_noise_is_enough(variance: float = 4.0, missing: float = 0.01) -> float:
-    """From plain noise at T the outputs have the variance lambda (1 - K^2), K = lambda / (lambda + T^2): K = 0.1."""
+    """Outputs have the variance lambda (1 - K^2), K = lambda / (lambda + T^2): K = 0.1."""
     kept = math.sqrt(missing)
     return math.sqrt(variance * (1 / kept - 1))
 
 
 @exercise("p3a")
 def half_way_of_the_denoising_trajectory(variance: float = 4.0) -> float:
-    """r = lambda x / (lambda + sigma^2) with x ~ sqrt(lambda + sigma^2): r / r_0 = sqrt(lambda / (lambda + sigma^2)) = 1/2."""
+    """r / r_0 = sqrt(lambda / (lambda + sigma^2)) = 1/2.
+
+    Since r = lambda x / (lambda + sigma^2), and x grows like sqrt(lambda + sigma^2).
+    """
     return math.sqrt(3 * variance)
 
 
@@ -327,7 +343,10 @@ def half_way_of_the_denoising_trajectory(variance: float = 4.0) -> float:
 def a_step_of_euler_and_of_heun(
     variance: float = 1.0, s: float = 2.0, t: float = 1.0
 ) -> tuple[float, float]:
-    """x_t / x_s for D = K x: Euler t/s + (1 - t/s) K_s; Heun adds (s - t) / (2 t) (K_t euler - K_s)."""
+    """x_t / x_s for D = K x: Euler t/s + (1 - t/s) K_s.
+
+    Heun adds (s - t) / (2 t) (K_t euler - K_s).
+    """
     K_s, K_t = variance / (variance + s**2), variance / (variance + t**2)
     euler = t / s + (1 - t / s) * K_s
     return euler, euler + (s - t) / (2 * t) * (K_t * euler - K_s)
@@ -335,5 +354,13 @@ def a_step_of_euler_and_of_heun(
 
 @exercise("p3c")
 def bandwidth_at_which_two_images_merge(distance: float = 6.0) -> float:
-    """The mean-shift map a tanh(a x / h^2) of images at +-a has slope a^2 / h^2 at 0: one end where h >= a."""
+    """h = a: the map a tanh(a x / h^2) of images at +-a has the slope a^2 / h^2 at 0."""
     return distance / 2
+
+
+@exercise("b1", tolerance=0.003)
+def accuracy_that_proves_retention(classes: int = 10) -> tuple[float, float]:
+    """Where 2 E q_y - E sum q^2 is (1 + 1/K) / 2: of sure guesses 2 a - 1; calibrated, a^2 + (1 - a)^2 / (K - 1)."""
+    midpoint = (1 + 1 / classes) / 2
+    spread = brentq(lambda a: a**2 + (1 - a) ** 2 / (classes - 1) - midpoint, 1 / classes, 1)
+    return (1 + midpoint) / 2, float(spread)

@@ -1,15 +1,15 @@
-"""The pages for readers, README.md and docs/*.md: what they quote from the committed claims is written and checked here.
+"""What README.md and docs/*.md quote from the committed claims: written and checked here.
 
-==============================================================  ==========================================================
-in the page                                                     what stands between the marks
-==============================================================  ==========================================================
-``<!-- claims:begin -->`` ... ``<!-- claims:end -->``           the table of all verdicts; ``numbers`` likewise
-``<!-- laptop fig09 C1.T_m -->1.83 [1.73, 1.94]<!-- / -->``     value ``T_m`` of claim C1 as Figure 9 has measured it
-``<!-- laptop fig04 C5.moved % -->1.7 [1.3, 1.9] %<!-- / -->``  the same in per cent; ``exp``: exponential of the value
-``<!-- laptop C4 -->does not hold<!-- / -->``                   the verdict on C4 over all figures
-==============================================================  ==========================================================
+Between marks stand
 
-Tables and numbers are rewritten by :func:`update`. A verdict is not: the sentence around it has to be read again by a person.
+* ``<!-- claims:begin -->`` ... ``<!-- claims:end -->``: the table of all verdicts; ``numbers``
+  likewise
+* ``<!-- laptop fig09 C1.T_m -->1.83 [1.73, 1.94]<!-- / -->``: the value ``T_m`` of claim C1 in
+  Figure 9; with ``%`` after the name in per cent, with ``exp`` its exponential
+* ``<!-- laptop C4 -->does not hold<!-- / -->``: the verdict on C4 over all figures.
+
+:func:`update` rewrites tables and numbers. It does not rewrite a verdict: the sentence around it
+has to be read again by a person.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ VERDICT = re.compile(rf"<!-- (\w+) ({CLAIM}) -->(.*?)<!-- / -->")
 
 
 def documents() -> list[Path]:
-    """README.md and the pages in docs/. Raises ``FileNotFoundError`` in an installed package, which has none."""
+    """README.md and the pages in docs/; ``FileNotFoundError`` in an installed package."""
     root = needs_checkout("README and docs")
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def update() -> None:
-    """Put the committed claims into all pages. Raises ``ValueError`` where a quoted verdict is no longer the ledger's."""
+    """Put the committed claims into all pages.
+
+    Raises ``ValueError`` where a quoted verdict is no longer the ledger's.
+    """
     stale = []
     for path in documents():
         text = path.read_text(encoding="utf-8")
@@ -45,18 +48,18 @@ def update() -> None:
             write_text(path, new)
         stale += [f"{path.name}: {found}" for found in stale_verdicts(new)]
     if stale:
-        raise ValueError("read the sentences around these verdicts again, then correct them: " + "; ".join(stale))
+        raise ValueError(f"correct these verdicts and the sentences around: {'; '.join(stale)}")
 
 
 def with_claims(text: str) -> str:
-    """``text`` with the tables and numbers between its marks replaced by what the committed ledgers say."""
+    """``text`` with the tables and numbers of the committed ledgers between its marks."""
     text = _with_table(text, "claims", ledger.summary(*COMPARED, place=reference_folder))
     text = _with_table(text, "numbers", ledger.numbers(*COMPARED, place=reference_folder))
     return NUMBER.sub(lambda found: found[1] + number(*found.group(2, 3, 4, 5, 6)) + found[8], text)
 
 
 def stale_verdicts(text: str) -> Iterator[str]:
-    """The verdicts quoted in ``text`` that are not the committed ones, each with what the ledger says."""
+    """The verdicts quoted in ``text`` that are not the committed ones."""
     for profile, claim, quoted in VERDICT.findall(text):
         known = ledger.overall_verdicts(profile, reference_folder).get(claim, "not judged")
         if quoted.strip("* ") != known:
@@ -66,7 +69,8 @@ def stale_verdicts(text: str) -> Iterator[str]:
 def number(profile: str, figure: str, claim: str, name: str, form: str | None = None) -> str:
     """Value ``name`` of ``claim`` in the committed ledger with its interval: "1.83 [1.73, 1.94]".
 
-    ``form``: "%" for per cent, "exp" for the exponential of a logarithm. Raises ``ValueError`` for a claim or value that is not there.
+    ``form``: "%" for per cent, "exp" for the exponential of a logarithm. Raises ``ValueError`` for
+    a claim or value that is not there.
     """
     entries = ledger.read_ledger(profile, reference_folder)
     values = {(entry["figure"], entry["id"]): entry["values"] for entry in entries}
@@ -76,11 +80,15 @@ def number(profile: str, figure: str, claim: str, name: str, form: str | None = 
     ends = [float(end) for end in (value.values() if isinstance(value, dict) else [value])]
     ends = [100 * end if form == "%" else math.exp(end) if form == "exp" else end for end in ends]
     shown = _rounded(ends)
-    return shown[0] + (f" [{shown[1]}, {shown[2]}]" if len(shown) == 3 else "") + (" %" if form == "%" else "")
+    ends_shown = f" [{shown[1]}, {shown[2]}]" if len(shown) == 3 else ""
+    return shown[0] + ends_shown + (" %" if form == "%" else "")
 
 
 def _rounded(ends: list[float]) -> list[str]:
-    """A value with the ends of its interval; a unit of the last digit is between 1/50 and 1/5 of the half-width. A value alone: three digits."""
+    """A value and the ends of its interval, rounded to 1/50 to 1/5 of the half-width.
+
+    A value alone: three digits.
+    """
     half = (ends[-1] - ends[1]) / 2 if len(ends) == 3 else 0.0
     if not 0 < half < math.inf:
         return [f"{end:.3g}" for end in ends]

@@ -1,10 +1,9 @@
-"""One look for all figures: the same quantity has the same colour and name everywhere (Okabe-Ito, safe for colour blindness)."""
+"""One look for all figures: each quantity has one colour and one name (Okabe-Ito colours)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -27,7 +26,8 @@ COLOURS = {
     "g_turn": "#E69F00",
     "artificial": "#CC79A7",  # artificial start
     "network": "#0072B2",  # where scores are compared: the network is what U-Turns use,
-    "empirical": "#6A3D9A",  # the memorising score,
+    "empirical": "#6A3D9A",  # the empirical score,
+    "local": "#117733",  # the local one,
     "mixture": "#8C564B",  # a Gaussian for each class
     "identity_retention": "#56B4E9",  # and T_m, which is read off it
     "T_m": "#56B4E9",
@@ -83,19 +83,27 @@ def curve(
 ) -> None:
     """A line of estimates with their 95 % intervals as a band."""
     value, low, high = np.array([(e.value, e.low, e.high) for e in estimates]).T
-    axes.plot(x, value, marker=marker, linestyle=linestyle, markersize=4, color=COLOURS[quantity], label=label)
+    look: dict[str, Any] = {"marker": marker, "linestyle": linestyle, "markersize": 4}
+    axes.plot(x, value, color=COLOURS[quantity], label=label, **look)
     axes.fill_between(x, low, high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
 
 
 def sigma_axis(
-    axes: Axes, label: str = TURN_LABEL, vp_time: bool = False, ddpm_step: bool | Sequence[float] = False
+    axes: Axes,
+    label: str = TURN_LABEL,
+    vp_time: bool = False,
+    ddpm_step: bool | Sequence[float] = False,
 ) -> None:
-    """Logarithmic noise level; on top, if wanted, the time of the variance-preserving SDE or the step of a DDPM with 1,000 of them
-    (``ddpm_step``: True, or the steps to mark)."""
+    """Logarithmic noise level.
+
+    On top, if wanted: the time of the variance-preserving SDE, or the step of a DDPM with 1,000 of
+    them (``ddpm_step``: True, or the steps to mark).
+    """
     axes.set_xscale("log")
     axes.set_xlabel(label)
     if vp_time:
-        _top_axis(axes, (_to_time, _from_time), "VP time $t$,  $\\sigma^2 = e^{2t} - 1$", [0.1, 0.5, 1, 2, 3, 4])
+        times, label = [0.1, 0.5, 1, 2, 3, 4], "VP time $t$,  $\\sigma^2 = e^{2t} - 1$"
+        _top_axis(axes, (_to_time, _from_time), label, times)
     if ddpm_step:
         steps = [20, 50, 100, 200, 400, 700] if ddpm_step is True else ddpm_step
         _top_axis(axes, (_to_step, _from_step), "DDPM step (linear schedule, of 1000)", steps)
@@ -125,23 +133,23 @@ def _from_step(step):
 
 
 def mark_transition(axes: Axes, estimate: Estimate, quantity: str, name: str | None) -> None:
-    """A vertical line at T_m or T_s with its interval as a band, unless it lies off the grid; in the legend under ``name``, if any."""
+    """A vertical line at T_m or T_s with its interval as a band, unless it lies off the grid.
+
+    In the legend under ``name``, if any.
+    """
     if np.isfinite(estimate.value) and estimate.value > 0:
-        axes.axvspan(estimate.low, estimate.high, color=COLOURS[quantity], alpha=0.2, linewidth=0)
-        axes.axvline(
-            estimate.value,
-            color=COLOURS[quantity],
-            linestyle="--",
-            linewidth=1.2,
-            label=f"{name} = {estimate.value:.2g}" if name else None,
-        )
+        colour, label = COLOURS[quantity], f"{name} = {estimate.value:.2g}" if name else None
+        axes.axvspan(estimate.low, estimate.high, color=colour, alpha=0.2, linewidth=0)
+        axes.axvline(estimate.value, color=colour, linestyle="--", linewidth=1.2, label=label)
 
 
-def mark_times(axes: Axes, t_m: Estimate, t_s: Estimate | None = None, height: float = 0.98) -> None:
-    """T_m and T_s as vertical lines with their intervals as bands, each with its name written beside it.
+def mark_times(
+    axes: Axes, t_m: Estimate, t_s: Estimate | None = None, height: float = 0.98
+) -> None:
+    """T_m and T_s as vertical lines with their intervals as bands, their names beside them.
 
-    The names stand outside of the pair, at ``height`` (fraction of the axes). What was not seen, or is not testable
-    (NaN), is not drawn. Call it last: the sides depend on the direction of the axis.
+    The names stand outside of the pair, at ``height`` (fraction of the axes). What was not seen, or
+    is not testable (NaN), is not drawn. Call it last: the sides depend on the axis.
     """
     times = [("T_m", t_m), *([("T_s", t_s)] if t_s is not None else [])]
     seen = [(name, t) for name, t in times if np.isfinite(t.value) and t.value > 0]
@@ -149,17 +157,11 @@ def mark_times(axes: Axes, t_m: Estimate, t_s: Estimate | None = None, height: f
     for (name, t), place in zip(seen, places, strict=True):
         mark_transition(axes, t, name, None)
         side = -1 if len(seen) == 2 and place == min(places) else 1
-        axes.annotate(
-            f"${name}$ = {t.value:.2g}",
-            (t.value, height),
-            xycoords=("data", "axes fraction"),
-            xytext=(4 * side, 0),
-            textcoords="offset points",
-            ha="right" if side < 0 else "left",
-            va="top",
-            color=COLOURS[name],
-            fontsize=8,
-        )
+        look: dict[str, Any] = {"color": COLOURS[name], "fontsize": 8, "va": "top"}
+        look |= {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        side_of_line = "right" if side < 0 else "left"
+        text, place = f"${name}$ = {t.value:.2g}", (t.value, height)
+        axes.annotate(text, place, (4 * side, 0), ha=side_of_line, **look)
 
 
 def label_curve(axes: Axes, x: float, y: float, text: str, quantity: str, **options: Any) -> None:
@@ -168,7 +170,11 @@ def label_curve(axes: Axes, x: float, y: float, text: str, quantity: str, **opti
 
 
 def image_grid(
-    axes: Axes, images: Tensor, row_labels: Sequence[str] = (), column_labels: Sequence[str] = (), gap: int = GAP
+    axes: Axes,
+    images: Tensor,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    gap: int = GAP,
 ) -> None:
     """Images (R, K, C, H, W) in [-1, 1] as R rows and K columns with labels."""
     rows, columns, channels, height, width = images.shape
@@ -176,11 +182,12 @@ def image_grid(
     pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 1, 3, 4, 2).numpy()
     for r in range(rows):
         for k in range(columns):
-            canvas[r * (height + gap) : r * (height + gap) + height, k * (width + gap) : k * (width + gap) + width] = (
-                pixels[r, k]
-            )
+            top, left = r * (height + gap), k * (width + gap)
+            canvas[top : top + height, left : left + width] = pixels[r, k]
     axes.imshow(canvas.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([k * (width + gap) + width / 2 for k in range(len(column_labels))], column_labels)
+    axes.set_xticks(
+        [k * (width + gap) + width / 2 for k in range(len(column_labels))], column_labels
+    )
     axes.set_yticks([r * (height + gap) + height / 2 for r in range(len(row_labels))], row_labels)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
@@ -189,37 +196,46 @@ def image_grid(
 
 
 def image_column(axes: Axes, images: Tensor, most: int = 20) -> None:
-    """Images (N, C, H, W) in [-1, 1] as a column without labels, image i at height y = i; of more than ``most``, as many at equal steps.
+    """Images (N, C, H, W) in [-1, 1] as a column without labels, image i at height y = i.
 
-    For axes that share their y-axis with a plot of one value for each image.
+    Of more than ``most`` images as many are shown, at equal steps. For axes that share their y-axis
+    with a plot of one value for each image.
     """
     shown = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
     step = (len(images) - 1) / max(1, len(shown) - 1) or 1  # between neighbours
     half = 0.46 * min(step, len(images) / most)  # few images stay small
-    pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy().squeeze(-1 if images.shape[1] == 1 else ())
+    pixels = ((images.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
+    pixels = pixels.squeeze(-1) if images.shape[1] == 1 else pixels
+    look: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
     for i in shown:
-        place = (0.0, 1.0, i - half, i + half)
-        axes.imshow(pixels[i], cmap="gray", vmin=0, vmax=1, extent=place, aspect="auto", interpolation="nearest")
+        axes.imshow(pixels[i], extent=(0.0, 1.0, i - half, i + half), aspect="auto", **look)
     axes.set(xlim=(0, 1), xticks=[])
     axes.grid(False)
     sns.despine(ax=axes, left=True, bottom=True)
 
 
-def frame_images(axes: Axes, colours: Sequence[Sequence[str | None]], height: int, width: int, gap: int = GAP) -> None:
-    """Coloured frames around the images of :func:`image_grid`; ``colours`` [row][column], None for no frame."""
+def frame_images(
+    axes: Axes, colours: Sequence[Sequence[str | None]], height: int, width: int, gap: int = GAP
+) -> None:
+    """Frames around the images of :func:`image_grid`; ``colours`` [row][column], None for none."""
     for r, row in enumerate(colours):
         for k, colour in enumerate(row):
             if colour is not None:
                 place = (k * (width + gap) - 0.5, r * (height + gap) - 0.5)
-                frame = plt.Rectangle(place, width, height, fill=False, edgecolor=colour, linewidth=1.6)
+                frame = plt.Rectangle(
+                    place, width, height, fill=False, edgecolor=colour, linewidth=1.6
+                )
                 frame.set_clip_on(False)  # the outermost frames lie on the border of the axes
                 axes.add_patch(frame)
 
 
-def retention_frames(identity: Tensor, same_class: Tensor, before: int = 1) -> list[list[str | None]]:
-    """Frame colours [row][column] from retention (columns, rows): nearest to its ground truth, same class, other class.
+def retention_frames(
+    identity: Tensor, same_class: Tensor, before: int = 1
+) -> list[list[str | None]]:
+    """Frame colours [row][column] from retention (columns, rows).
 
-    The first ``before`` columns (the ground truths) get no frame.
+    Nearest to its ground truth, same class, other class. The first ``before`` columns (the ground
+    truths) get no frame.
     """
     names = ("data", "class_retention", "identity_retention")
     levels = same_class.long() + identity.long() * (1 + (~same_class).long())
@@ -237,46 +253,40 @@ def mark_on_grid(
     before: int = 1,
     gap: int = GAP,
 ) -> None:
-    """A dashed line across an image grid where T lies between its columns of ``sigmas``, if it was seen on them."""
+    """A dashed line across an image grid where T lies between its columns of ``sigmas``."""
     if not sigmas[0] < estimate.value < sigmas[-1]:
         return
-    place = np.interp(np.log(estimate.value), np.log(sigmas), np.arange(before, before + len(sigmas)))
+    place = np.interp(
+        np.log(estimate.value), np.log(sigmas), np.arange(before, before + len(sigmas))
+    )
     x, bottom = place * (size + gap) + size / 2, rows * (size + gap)
     axes.axvline(x, color="black", linestyle="--", linewidth=1.2)
-    axes.text(
-        x, bottom + size / 10, name, color=COLOURS[quantity], ha="center", va="top", fontsize=10, fontweight="bold"
-    )
+    look: dict[str, Any] = {"color": COLOURS[quantity], "fontsize": 10, "fontweight": "bold"}
+    axes.text(x, bottom + size / 10, name, ha="center", va="top", **look)
 
 
 def frame_legend(figure: Figure) -> None:
     """What the frames of :func:`retention_frames` mean, below the figure."""
-    entries = [
-        plt.Line2D(
-            [],
-            [],
-            marker="s",
-            linestyle="",
-            markerfacecolor="none",
-            markeredgewidth=1.6,
-            color=COLOURS[quantity],
-            label=text,
-        )
-        for quantity, text in (
-            ("identity_retention", "nearest to its GT"),
-            ("class_retention", "same class"),
-            ("data", "other class"),
-        )
-    ]
+    names = {
+        "identity_retention": "nearest to its GT",
+        "class_retention": "same class",
+        "data": "other class",
+    }
+    look: dict[str, Any] = {"marker": "s", "linestyle": "", "markeredgewidth": 1.6}
+    look["markerfacecolor"] = "none"
+    entries = [plt.Line2D([], [], color=COLOURS[q], label=t, **look) for q, t in names.items()]
     figure.legend(handles=entries, loc="outside lower center", ncols=3, fontsize=8)
 
 
 def save_figure(figure: Figure, profile: str, name: str) -> Path:
-    """Write figures/<profile>/<name>.png and .pdf, each whole or not at all, without dates: the same figure is the same file."""
+    """Write figures/<profile>/<name>.png and .pdf, each whole or not at all.
+
+    Without dates: the same figure is the same file.
+    """
     folder = figure_folder(profile)
-    for suffix, metadata in (
-        (".png", {"Software": None}),
-        (".pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
-    ):
+    dates = {".png": ("Software",), ".pdf": ("CreationDate", "Producer", "Creator")}
+    for suffix, names in dates.items():
+        metadata = dict.fromkeys(names)
         with atomic_path(folder / f"{name}{suffix}") as temporary:
             figure.savefig(temporary, metadata=metadata)
             if suffix == ".png" and temporary.stat().st_size > PNG_LIMIT:
@@ -285,10 +295,11 @@ def save_figure(figure: Figure, profile: str, name: str) -> Path:
 
 
 def _fewer_colours(path: Path) -> None:
-    """Grids of photographs: 256 colours chosen for the picture look the same at a third of the size. Those of the curves are kept as they are."""
+    """Reduce a picture to 256 colours, those of the curves kept: a third of the size."""
     from PIL import Image
 
-    own = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in ("white", "black", *COLOURS.values())]
+    names = ("white", "black", *COLOURS.values())
+    own = [tuple(round(255 * part) for part in to_rgb(colour)) for colour in names]
     with Image.open(path) as image:
         picture = image.convert("RGB")
     first = 256 - len(own)
@@ -297,7 +308,8 @@ def _fewer_colours(path: Path) -> None:
     for place, colour in enumerate(own, first):
         numbers[(pixels == colour).all(2)] = place
     reduced = Image.fromarray(numbers)
-    reduced.putpalette(((chosen.getpalette() or []) + [0] * 768)[: 3 * first] + [part for colour in own for part in colour])
+    palette = ((chosen.getpalette() or []) + [0] * 768)[: 3 * first]
+    reduced.putpalette(palette + [part for colour in own for part in colour])
     reduced.save(path, format="PNG", optimize=True)
 
 

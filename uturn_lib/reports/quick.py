@@ -1,4 +1,4 @@
-"""The method in a minute: `make quick` turns 40 digits at a few noise levels, shows what comes back, and says where image and class are lost."""
+"""The method in a minute: `make quick` takes 40 digits through U-Turns at a few noise levels."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ COUNT, ROWS = 40, 6
 
 
 def turned(study: experiments.Study, seed: int = 0) -> experiments.Transitions:
-    """``COUNT`` held-out images through U-Turns at ``LEVELS``, with identity, class, T_m and T_s read off."""
+    """``COUNT`` held-out images through U-Turns at ``LEVELS``: retention, T_m and T_s."""
     sweep = experiments.profile_sweep(study, study.test.take(COUNT), LEVELS, seed=seed)
     return experiments.transitions(study, seed, sweep)
 
 
 def draw(found: experiments.Transitions, class_names: tuple[str, ...]) -> plotting.Figure:
-    """The first ``ROWS`` images with their U-Turns; below, how many of all come back as themselves and in their class."""
+    """The first ``ROWS`` images with their U-Turns; below, identity and class retention of all."""
     plotting.use_style()
     figure = plotting.plt.figure(figsize=(plotting.PAGE, 6.4))
     rows: Any = figure.subfigures(2, 1, height_ratios=[1.5, 1])
@@ -39,8 +39,11 @@ def draw(found: experiments.Transitions, class_names: tuple[str, ...]) -> plotti
     upper.suptitle(r"noise up to $\sigma_u$, then back: U-Turns", fontsize=10, fontweight="bold")
     plotting.frame_legend(upper)
     axes = lower.subplots()
-    plotting.curve(axes, sweep.sigmas, found.identity_curve, "identity_retention", "the image itself comes back")
-    plotting.curve(axes, sweep.sigmas, found.class_curve, "class_retention", "its class comes back")
+    for rows, quantity, label in (
+        (found.identity_curve, "identity_retention", "the image itself comes back"),
+        (found.class_curve, "class_retention", "its class comes back"),
+    ):
+        plotting.curve(axes, sweep.sigmas, rows, quantity, label)
     plotting.sigma_axis(axes)
     axes.set(ylabel=f"fraction of {COUNT}", ylim=(-0.03, 1.03))
     axes.legend(fontsize=8)
@@ -54,17 +57,17 @@ def words(found: experiments.Transitions) -> str:
         return f"{t.value:.2g} [{t.low:.2g}, {t.high:.2g}]"
 
     return (
-        f"The image itself is lost at sigma_u = {level(found.t_m)} (T_m, memorization), its class at {level(found.t_s)} (T_s, speciation).\n"
+        f"The image itself is lost at sigma_u = {level(found.t_m)} (T_m, memorization), "
+        f"its class at {level(found.t_s)} (T_s, speciation).\n"
         f"In brackets: 95 % intervals, from {COUNT} images. Figure 9 uses more of both."
     )
 
 
 def open_picture(path: Path) -> bool:
-    """Show a picture in the desktop's viewer, where there is a desktop; False where there is none."""
+    """Show a picture in the desktop's viewer; False where there is no desktop."""
     opener = {"darwin": "open", "linux": "xdg-open"}.get(sys.platform)
-    if opener is None or (
-        sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    ):
+    screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if opener is None or (sys.platform == "linux" and not screen):
         return False
     try:
         subprocess.Popen([opener, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

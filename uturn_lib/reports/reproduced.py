@@ -1,7 +1,7 @@
-"""Reproduced, or not: the ledger of this run beside the committed one, verdict by verdict and number by number.
+"""Reproduced, or not: the verdicts and numbers of this run beside the committed ones.
 
-The committed results are in figures/reference/<profile>, those of a run in figures/<profile>, which git does not track: processors differ in the
-last digits, and a clone must not look modified because of that.
+The committed results are in figures/reference/<profile>, those of a run in figures/<profile>, which
+git does not track: processors differ in the last digits, and a clone must not look modified.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ PLAIN = 0.01  # numbers that have no interval count as moved beyond this part of
 
 @dataclass(frozen=True)
 class Move:
-    """A number of a claim in both ledgers, and how far it has moved in half-widths of the committed interval (nan: it has none)."""
+    """A number of a claim in both ledgers.
+
+    ``moved``: how far, in half-widths of the committed interval (nan: it has none).
+    """
 
     claim: str
     figure: str
@@ -33,9 +36,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``agree`` of ``compared`` verdicts are the same; ``differ`` (claim, figure, committed verdict, verdict here); ``moves``, largest first.
+    """Two ledgers side by side: ``agree`` of ``compared`` verdicts are the same.
 
-    ``missing``: claims of the committed ledger that this run has not judged. ``same_network``: both were made with the same weights.
+    ``differ``: (claim, figure, committed verdict, verdict here). ``moves``: largest first.
+    ``missing``: claims of the committed ledger that this run has not judged. ``same_network``: both
+    were made with the same weights.
     """
 
     agree: int
@@ -51,16 +56,15 @@ def compare(committed: list[dict[str, Any]], here: list[dict[str, Any]]) -> Comp
     known = {(entry["id"], entry["figure"]): entry for entry in committed}
     found = {(entry["id"], entry["figure"]): entry for entry in here}
     shared = [key for key in known if key in found]
-    differ = [
-        (*key, known[key]["verdict"], found[key]["verdict"])
-        for key in shared
-        if known[key]["verdict"] != found[key]["verdict"]
-    ]
+    verdicts = [(*key, known[key]["verdict"], found[key]["verdict"]) for key in shared]
+    differ = [row for row in verdicts if row[-2] != row[-1]]
     moves = [move for key in shared for move in _moves(known[key], found[key])]
     moves.sort(key=lambda move: -1.0 if math.isnan(move.moved) else move.moved, reverse=True)
     networks = {entry.get("network") for entry in (*committed, *here)}
     missing = [f"{id} ({figure})" for id, figure in known if (id, figure) not in found]
-    return Comparison(len(shared) - len(differ), len(shared), differ, missing, moves, len(networks) <= 1)
+    return Comparison(
+        len(shared) - len(differ), len(shared), differ, missing, moves, len(networks) <= 1
+    )
 
 
 def _moves(committed: dict[str, Any], here: dict[str, Any]) -> list[Move]:
@@ -82,7 +86,10 @@ def _moves(committed: dict[str, Any], here: dict[str, Any]) -> list[Move]:
 
 
 def _distance(old: float, new: float, half: float) -> float:
-    """Distance in half-widths; 0 for equal numbers (infinite ones as well), inf where an interval has no width, nan where nothing can be said."""
+    """Distance in half-widths; 0 for equal numbers (infinite ones as well).
+
+    inf where an interval has no width, nan where nothing can be said.
+    """
     if old == new:
         return 0.0
     if not math.isfinite(half) or math.isnan(old - new):
@@ -110,10 +117,8 @@ def summary(found: Comparison) -> str:
     measured = [move for move in found.moves if not math.isnan(move.moved)]
     if measured:
         most = measured[0]
-        text += (
-            f"; the number that moved most: {most.name} of {most.claim} ({most.figure}), {most.committed} -> {most.here}, "
-            f"{most.moved:.2g} half-widths of its interval"
-        )
+        text += f"; the number that moved most: {most.name} of {most.claim} ({most.figure}), "
+        text += f"{most.committed} -> {most.here}, {most.moved:.2g} half-widths of its interval"
     for id, figure, old, new in found.differ:
         text += f"\n  {id} ({figure}): {new}; committed: {old}"
     return text
@@ -124,19 +129,23 @@ def page(profile: str, found: Comparison) -> str:
     lines = [
         f"# Reproduced? Profile {profile}",
         "",
-        "Written at the end of `make figures`; not tracked by git. Compared with the committed ledger, "
-        f"[claims.json](../reference/{profile}/claims.json).",
+        "Written at the end of `make figures`; not tracked by git. "
+        f"Compared with the committed ledger, [claims.json](../reference/{profile}/claims.json).",
         "",
         f"* **Verdicts**: {found.agree} of {found.compared} agree.",
     ]
-    lines += [f"  * {id} ({figure}): **{new}** here, **{old}** committed" for id, figure, old, new in found.differ]
+    lines += [
+        f"  * {id} ({figure}): **{new}** here, **{old}** committed"
+        for id, figure, old, new in found.differ
+    ]
     if found.missing:
         lines.append(f"* Not judged in this run: {', '.join(found.missing)}.")
     if not found.same_network:
         lines.append("* **Other weights**: the two ledgers were made with different networks.")
     far = sum(move.moved > LARGE for move in found.moves)
     lines += [
-        f"* **Numbers**: {far} of {len(found.moves)} have left their committed 95 % interval. Those that moved most, in half-widths of that interval:",
+        f"* **Numbers**: {far} of {len(found.moves)} have left their committed 95 % interval. "
+        "Those that moved most, in half-widths of that interval:",
         "",
         "| claim | figure | number | committed | here | moved |",
         "|---|---|---|---|---|---|",
@@ -146,14 +155,14 @@ def page(profile: str, found: Comparison) -> str:
         f"{'no interval' if math.isnan(move.moved) else f'{move.moved:.2g}'} |"
         for move in found.moves[:SHOWN]
     ]
-    lines += ["", "P2.2 measures wall times: its numbers belong to the machine and move from run to run."]
+    lines += ["", "P2.2 measures wall times: its numbers belong to the machine and the moment."]
     return "\n".join(lines) + "\n"
 
 
 def report(profile: str) -> str | None:
-    """Compare the run in figures/<profile> with the committed results, write REPRODUCED.md beside it, and return the summary.
+    """Compare the run in figures/<profile> with the committed results; the summary in words.
 
-    None where there is nothing committed for ``profile``.
+    Writes REPRODUCED.md beside the run. None where nothing is committed for ``profile``.
     """
     name = profile.partition("/")[0]
     reference, mine = reference_folder(name) / "claims.json", figure_folder(name) / "claims.json"

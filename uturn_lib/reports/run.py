@@ -1,7 +1,10 @@
 """Run the notebooks: `uturn figures [fig08 ...] --profile laptop --device auto -p seed 3`.
 
-``figures`` executes copies with papermill (kept in .cache/executed) and leaves figures and claims in figures/<profile>.
-``reference`` makes the results of the last run the committed ones, in figures/reference. ``readme`` puts the committed claims into README.md and docs/. ``refresh`` executes the committed notebooks in place, at their defaults, so that they can be read without being run.
+* ``figures`` executes copies of the notebooks (kept in .cache/executed) with papermill and leaves
+  figures and claims in figures/<profile>.
+* ``reference`` makes the results of the last run the committed ones, in figures/reference.
+* ``readme`` puts the committed claims into README.md and docs/.
+* ``refresh`` executes the committed notebooks in place, at their defaults.
 """
 
 from __future__ import annotations
@@ -29,46 +32,38 @@ from ..support.machine import machine
 from ..support.places import ROOT, figure_folder, needs_checkout, reference_folder
 from . import reproduced
 
-if TYPE_CHECKING:  # imports that load torch stand where they are needed: bad input is refused before
+# Imports that load torch stand where they are needed: bad input is refused before.
+if TYPE_CHECKING:
     import torch
 
 NOTEBOOKS = ROOT / "notebooks"
+PAGES = ("fig*.ipynb", "companions/p*.ipynb", "beyond/b*.ipynb")
 LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the paper
-GROUPS = {
-    "paper": "fig",
-    "companions": "p",
-    "p2": "p2",
-    "p3": "p3",
-    "p4": "p4",
-}  # name: how the figures of the group begin
-FIRST = (
-    "fig15",
-)  # shares no sweep with the others: begun first, it does not keep one core waiting for another at the end
+# name: how the figures of the group begin
+GROUPS = {"paper": "fig", "companions": "p", "beyond": "b", "p2": "p2", "p3": "p3", "p4": "p4"}
+# It shares no sweep with the others: begun last, it would keep one core waiting.
+FIRST = ("fig15",)
 
 
 def find_notebooks(names: list[str]) -> list[Path]:
-    """Notebooks whose file name starts with one of ``names`` ("fig08", "p3a"), or of its group ("paper", "companions", "p3"); all when empty."""
+    """Notebooks of the figures ("fig08") or groups ("paper", "p3") ``names``; of none: all."""
     needs_checkout("the notebooks")
-    known = {
-        figure_of(path): path
-        for path in [*sorted(NOTEBOOKS.glob("fig*.ipynb")), *sorted(NOTEBOOKS.glob("companions/p*.ipynb"))]
-    }
+    found = [path for pattern in PAGES for path in sorted(NOTEBOOKS.glob(pattern))]
+    known = {figure_of(path): path for path in found}
     chosen = []
     for name in names:
-        prefix = GROUPS.get(name, name)
-        matches = [
-            path
-            for figure, path in known.items()
-            if (figure.startswith(prefix) if name in GROUPS else name in (figure, path.stem))
-        ]
-        if not matches:
-            raise ValueError(f"figure = {name!r} is not known; choose among {', '.join([*known, *GROUPS])}")
-        chosen += matches
+        if name in GROUPS:
+            chosen += [path for figure, path in known.items() if figure.startswith(GROUPS[name])]
+        elif matches := [path for figure, path in known.items() if name in (figure, path.stem)]:
+            chosen += matches
+        else:
+            allowed = ", ".join([*known, *GROUPS])
+            raise ValueError(f"figure = {name!r} is not known; choose among {allowed}")
     return list(dict.fromkeys(chosen)) or list(known.values())
 
 
 def figure_of(notebook: Path) -> str:
-    """The short name of a notebook's figure: "fig08", "p3a"."""
+    """The short name of a notebook's figure: "fig08", "p3a", "b1"."""
     return notebook.stem.split("_")[0]
 
 
@@ -93,7 +88,7 @@ def parameter_names(notebook: Path) -> list[str]:
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for a name that ``notebook`` does not have: papermill would only warn."""
+    """``ValueError`` for a parameter that ``notebook`` does not have: papermill only warns."""
     for name in parameters:
         checks.one_of(f"parameter of {notebook.stem}", name, parameter_names(notebook))
 
@@ -105,9 +100,15 @@ def needs_papermill() -> None:
 
 
 def execute(
-    notebook: Path, output: Path, parameters: dict[str, Any], environment: dict[str, str] | None = None
+    notebook: Path,
+    output: Path,
+    parameters: dict[str, Any],
+    environment: dict[str, str] | None = None,
 ) -> None:
-    """Run one notebook with papermill, ``environment`` added to its process; raises ``RuntimeError`` with the failing cell's error."""
+    """Run one notebook with papermill, ``environment`` added to its process.
+
+    Raises ``RuntimeError`` with the failing cell's error.
+    """
     import papermill
     from jupyter_client import AsyncKernelManager
     from papermill.exceptions import PapermillExecutionError
@@ -116,14 +117,16 @@ def execute(
     sockets = tempfile.TemporaryDirectory(prefix="uturn-")
 
     class LocalKernelManager(AsyncKernelManager):
-        """Talks to the kernel through files of this user instead of open ports; each run has its own."""
+        """Talks to the kernel through files of this user, not through open ports."""
 
         transport = "ipc"
         ip = str(Path(sockets.name) / "kernel")
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-            arguments = [*options.pop("extra_arguments", []), "--log-level=CRITICAL"]  # or it reports its own shutdown
-            await super().start_kernel(**options, extra_arguments=arguments, env=os.environ | (environment or {}))
+            # without the log level it reports its own shutdown
+            arguments = [*options.pop("extra_arguments", []), "--log-level=CRITICAL"]
+            options["env"] = os.environ | (environment or {})
+            await super().start_kernel(**options, extra_arguments=arguments)
             KERNELS.add(self)
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +142,8 @@ def execute(
             kernel_manager_class=LocalKernelManager,
         )
     except PapermillExecutionError as error:
-        raise RuntimeError(f"{notebook.name}, cell {error.cell_index}: {error.ename}: {error.evalue}") from error
+        where = f"{notebook.name}, cell {error.cell_index}"
+        raise RuntimeError(f"{where}: {error.ename}: {error.evalue}") from error
     finally:
         sockets.cleanup()
 
@@ -153,11 +157,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def execute_all(tasks: list[tuple[Path, Path, dict[str, Any]]], jobs: int) -> Iterator[tuple[Path, float]]:
-    """Run notebooks, (source, output, parameters) each, ``jobs`` at a time; yields each with its seconds as it is done.
+def execute_all(
+    tasks: list[tuple[Path, Path, dict[str, Any]]], jobs: int
+) -> Iterator[tuple[Path, float]]:
+    """Run notebooks, (source, output, parameters) each, ``jobs`` at a time.
 
-    Two notebooks at a time keep the cores busy while one of them draws; they share sweeps through the cache, piece by piece. Each process gets
-    its share of the cores. The first failure stops the rest.
+    Yields each with its seconds as it is done. Two at a time keep the cores busy while one of them
+    draws; they share sweeps through the cache, chunk by chunk. Each process gets its share of the
+    cores. The first failure stops the rest.
     """
     jobs = min(checks.positive_int("jobs", jobs), len(tasks))
     threads = str(max(1, cores() // jobs))
@@ -187,7 +194,7 @@ def execute_all(tasks: list[tuple[Path, Path, dict[str, Any]]], jobs: int) -> It
                         yield source, seconds
                     if sys.stderr.isatty():  # in a log file a line per figure is enough
                         bar.set_postfix_str(_running(Path(folder)), refresh=True)
-        finally:  # also after an interruption or a failure: nothing goes on behind the reader's back
+        finally:  # also after an interruption or a failure: no kernel is left running
             pool.shutdown(wait=False, cancel_futures=True)
             for kernel in list(KERNELS):
                 process = getattr(kernel.provisioner, "process", None)
@@ -208,18 +215,17 @@ def _running(folder: Path) -> str:
     return " | ".join(texts)
 
 
-def figures(names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int) -> None:
+def figures(
+    names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int
+) -> None:
     """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
     needs_papermill()
     checks.device_name(device)
     jobs = checks.positive_int("jobs", jobs)
-    notebooks = [
-        path
-        for path in find_notebooks(names)
-        if _can_show(profile, path, asked_for={figure_of(path), path.stem} & set(names))
-    ]
+    notebooks = [path for path in find_notebooks(names) if _can_show(profile, path, names)]
     if not notebooks:
-        raise ValueError(f"figure = {', '.join(names)!r}: none of them can be made with profile {profile}")
+        asked = ", ".join(names)
+        raise ValueError(f"figure = {asked!r}: none of them can be made with profile {profile}")
     profiles = {path: profile_of(profile, figure_of(path)) for path in notebooks}
     common = {"profile": profile, "device": device}
     for name in common.keys() & parameters.keys():
@@ -232,44 +238,47 @@ def figures(names: list[str], profile: str, device: str, parameters: dict[str, A
     from ..networks.features import chosen_extractor, feature_naming
 
     if parameters and "UTURN_FIGURES" not in os.environ:
-        os.environ["UTURN_FIGURES"] = "figures/custom"  # the figures of the defaults stay as they are
+        os.environ["UTURN_FIGURES"] = "figures/custom"  # those of the defaults stay
     executed = ROOT / ".cache" / "executed" / (os.environ.get("UTURN_SCALE") or "") / profile
-    print(
-        f"{len(notebooks)} figures, profile {profile}, on {where}; results go to {_short(figure_folder(profile))}",
-        flush=True,
-    )
+    target = _short(figure_folder(profile))
+    print(f"{len(notebooks)} figures, profile {profile}, on {where}, into {target}", flush=True)
     for scale in scales:
         print(f"scale{' of ' + scale.name if len(scales) > 1 else ''}: {scale.scale()}", flush=True)
         if scale.features != "classifier":  # decided once, or figures could disagree about it
             os.environ["UTURN_FEATURES"] = chosen_extractor(scale.features)
-            print(f"quality in {feature_naming(scale.features, scale.feature_components).phrase}", flush=True)
+            naming = feature_naming(scale.features, scale.feature_components)
+            print(f"quality in {naming.phrase}", flush=True)
     start = time.monotonic()
     notebooks = sorted(notebooks, key=lambda path: figure_of(path) not in FIRST)
-    tasks = [(path, executed / path.name, common | {"profile": profiles[path]} | parameters) for path in notebooks]
+    given = {path: common | {"profile": profiles[path]} | parameters for path in notebooks}
+    tasks = [(path, executed / path.name, given[path]) for path in notebooks]
     times = {path.stem: seconds for path, seconds in execute_all(tasks, jobs)}
     total = time.monotonic() - start
     print(f"done in {total:.0f} s", flush=True)
     if not parameters and (not names or names[0] in GROUPS and len(names) == 1):
         group = f"_{names[0].upper()}" if names else ""
-        page = run_page(profile, scales, where, times, total, jobs, names[0] if names else "figures")
+        made = names[0] if names else "figures"
+        page = run_page(profile, scales, where, times, total, jobs, made)
         write_text(figure_folder(profile) / f"RUN{group}.md", page)
     if not names and not parameters:
-        write_text(figure_folder(profile) / "FIGURES.md", figures_page(profile, [output for _, output, _ in tasks]))
+        page = figures_page(profile, [output for _, output, _ in tasks])
+        write_text(figure_folder(profile) / "FIGURES.md", page)
     print_claims(profile)
     compared = None if parameters or os.environ.get("UTURN_SCALE") else reproduced.report(profile)
     if compared:
-        print(f"reproduced? {compared}\ndetails: {_short(figure_folder(profile) / 'REPRODUCED.md')}", flush=True)
+        print(f"reproduced? {compared}\ndetails: {target}/REPRODUCED.md", flush=True)
 
 
-def _can_show(profile: str, notebook: Path, asked_for: object) -> bool:
-    """Whether the profile's network allows this figure; ``ValueError`` where it was asked for by name."""
+def _can_show(profile: str, notebook: Path, names: list[str]) -> bool:
+    """Whether the profile's network allows this figure; ``ValueError`` where ``names`` has it."""
     figure = figure_of(notebook)
     chosen = load_profile(profile_of(profile, figure))
     lacks = chosen.why_not(figure)
     if lacks is None:
         return True
-    if asked_for:
-        raise ValueError(f"figure = {figure!r} cannot be made: the network of profile {chosen.name} has {lacks}")
+    if {figure, notebook.stem} & set(names):
+        has = f"the network of profile {chosen.name} has {lacks}"
+        raise ValueError(f"figure = {figure!r} cannot be made: {has}")
     print(f"left out: {notebook.stem}, the network of this profile has {lacks}", flush=True)
     return False
 
@@ -288,11 +297,11 @@ def run_page(
 
     from ..networks.features import feature_naming
 
-    figures = ", ".join(f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items()))
+    times = [f"{name.split('_')[0]} {time:.0f}" for name, time in sorted(seconds.items())]
     namings = [feature_naming(scale.features, scale.feature_components) for scale in scales]
     several = len(scales) > 1
-    scale_text = "; ".join((f"{scale.name}: " if several else "") + scale.scale() for scale in scales)
-    quality = "; ".join(dict.fromkeys(f"{one.frechet} and {one.kernel} in {one.phrase}" for one in namings))
+    texts = [(f"{scale.name}: " if several else "") + scale.scale() for scale in scales]
+    measures = [f"{one.frechet} and {one.kernel} in {one.phrase}" for one in namings]
     return f"""# How these figures were made
 
 Written by `make {target} PROFILE={profile}`; do not edit.
@@ -301,19 +310,21 @@ Written by `make {target} PROFILE={profile}`; do not edit.
 |---|---|
 | machine | {machine(device)}, {jobs} notebooks at a time |
 | versions | Python {platform.python_version()}, torch {torch.__version__} |
-| scale | {scale_text} |
-| quality | {quality} |
+| scale | {"; ".join(texts)} |
+| quality | {"; ".join(dict.fromkeys(measures))} |
 | time | {total:.0f} s in all (what an earlier run had finished is not computed again) |
-| seconds per figure | {figures} |
+| seconds per figure | {", ".join(times)} |
 """
 
 
 def figures_page(profile: str, executed: list[Path]) -> str:
-    """FIGURES.md: every figure with the caption and the text that its executed notebook has written about it."""
+    """FIGURES.md: every figure with the caption and the tables of its executed notebook."""
     import nbformat
 
     parts = [
-        f"# The figures, profile {profile}\n\nWritten by `make figures PROFILE={profile}`; do not edit. The claims with their rules: [CLAIMS.md](CLAIMS.md); scale and machine: [RUN.md](RUN.md)."
+        f"# The figures, profile {profile}",
+        f"Written by `make figures PROFILE={profile}`; do not edit. The claims with their rules: "
+        "[CLAIMS.md](CLAIMS.md); scale and machine: [RUN.md](RUN.md).",
     ]
     for path in sorted(executed):
         texts = [text for cell in nbformat.read(path, as_version=4).cells for text in _said(cell)]
@@ -321,14 +332,16 @@ def figures_page(profile: str, executed: list[Path]) -> str:
         pictures = sorted(figure_folder(profile).glob(f"{figure}_*.png"))
         shown = "\n\n".join(f"![{picture.stem}]({picture.name})" for picture in pictures)
         source = next(known for known in find_notebooks([]) if known.name == path.name)
-        notebook = f"[notebook](../../{source.relative_to(ROOT).as_posix()}), which explains method and symbols"
-        title = int(figure.removeprefix("fig")) if figure.startswith("fig") else figure.replace("p", "P")
-        parts.append("\n\n".join([f"## Figure {title}", shown, *texts, f"({notebook})"]))
+        notebook = f"[notebook](../../{source.relative_to(ROOT).as_posix()})"
+        paper = figure.startswith("fig")
+        title = int(figure.removeprefix("fig")) if paper else figure.capitalize()
+        parts += [f"## Figure {title}", shown, *texts]
+        parts.append(f"({notebook}, which explains method and symbols)")
     return "\n\n".join(parts) + "\n"
 
 
 def _said(cell: Any) -> list[str]:
-    """What a cell says about its figure, in any profile: captions (cells or outputs) and tables of numbers.
+    """What a cell says about its figure: captions (cells or outputs) and tables of numbers.
 
     "What we see" is written for the committed laptop run, so it stays in the notebook.
     """
@@ -343,11 +356,15 @@ def print_claims(profile: str) -> None:
     """The ledger in a few lines."""
     path = figure_folder(profile) / "claims.json"
     for entry in read_json(path) if path.is_file() else []:
-        print(f"  {entry['id']} ({entry['source']}, {entry['figure']}) {entry['verdict']}: {entry['measured']}")
+        found = f"{entry['verdict']}: {entry['measured']}"
+        print(f"  {entry['id']} ({entry['source']}, {entry['figure']}) {found}")
 
 
 def refresh(names: list[str], jobs: int) -> None:
-    """Execute the committed notebooks in place with their default parameters, and put the committed claims into README.md and docs/."""
+    """Execute the committed notebooks in place, at their defaults.
+
+    Puts the committed claims into README.md and docs/.
+    """
     needs_papermill()
     import nbformat
 
@@ -362,7 +379,8 @@ def refresh(names: list[str], jobs: int) -> None:
         }
         for cell in document.cells:
             # Times and execution status change with every run; tags and folding are what we keep.
-            cell.metadata = {name: cell.metadata[name] for name in ("tags", "jupyter") if cell.metadata.get(name)}
+            kept = {name: cell.metadata.get(name) for name in ("tags", "jupyter")}
+            cell.metadata = {name: value for name, value in kept.items() if value}
         nbformat.write(document, notebook)
     from . import pages
 
@@ -370,24 +388,28 @@ def refresh(names: list[str], jobs: int) -> None:
 
 
 def publish(profile: str) -> list[Path]:
-    """Make the results in figures/<profile> the committed ones, in figures/reference/<profile>; returns what was written.
+    """Make the results in figures/<profile> the committed ones, in figures/reference/<profile>.
 
-    Raises ``FileNotFoundError`` where there are none.
+    Returns what was written. Raises ``FileNotFoundError`` where there are none.
     """
     source, target = figure_folder(profile), reference_folder(profile)
     if not (source / "claims.json").is_file():
-        raise FileNotFoundError(f"{_short(source)} has no claims.json: run make figures PROFILE={profile} first")
-    kept = [path for path in sorted(source.iterdir()) if path.suffix in (".png", ".pdf", ".json", ".md")]
-    kept = [path for path in kept if path.stem not in ("quick", "REPRODUCED") and not path.name.startswith(".")]
+        missing = f"{_short(source)} has no claims.json"
+        raise FileNotFoundError(f"{missing}: run make figures PROFILE={profile} first")
+    kept = [path for path in sorted(source.iterdir()) if _is_result(path)]
     for path in kept:
         with atomic_path(target / path.name) as temporary:
-            if path.suffix == ".md":  # one folder deeper: links into the project have one step more to go
-                temporary.write_text(
-                    path.read_text(encoding="utf-8").replace("](../../", "](../../../"), encoding="utf-8"
-                )
+            if path.suffix == ".md":  # one folder deeper: links into the project go up once more
+                text = path.read_text(encoding="utf-8").replace("](../../", "](../../../")
+                temporary.write_text(text, encoding="utf-8")
             else:
                 shutil.copyfile(path, temporary)
     return kept
+
+
+def _is_result(path: Path) -> bool:
+    own = path.stem in ("quick", "REPRODUCED") or path.name.startswith(".")
+    return path.suffix in (".png", ".pdf", ".json", ".md") and not own
 
 
 def _short(path: Path) -> str:

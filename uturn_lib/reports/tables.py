@@ -20,9 +20,9 @@ class Table(str):
 def numbers_table(numbers: Mapping[str, Number], digits: int = 2) -> Table:
     """One row for each number: what it is, its value, its 95 % interval.
 
-    ``numbers``: name (Markdown and LaTeX allowed) -> Estimate, plain number or text. A crossing that was not seen
-    is infinite: "beyond the grid". NaN, behind a closed gate, is "not testable here".
-    Raises ``ValueError`` for an empty table, ``TypeError`` for anything that is no number.
+    ``numbers``: name (Markdown and LaTeX allowed) -> Estimate, plain number or text. A crossing
+    that was not seen is infinite: "beyond the grid". NaN, behind a closed gate, is "not testable
+    here". Raises ``ValueError`` for an empty table, ``TypeError`` for anything that is no number.
     """
     if not numbers:
         raise ValueError("numbers is empty; at least one row is needed")
@@ -33,17 +33,21 @@ def numbers_table(numbers: Mapping[str, Number], digits: int = 2) -> Table:
 
 
 def curves_table(
-    axis: str, levels: Sequence[float | str], curves: Mapping[str, Sequence[Number]], digits: int = 2
+    axis: str,
+    levels: Sequence[float | str],
+    curves: Mapping[str, Sequence[Number]],
+    digits: int = 2,
 ) -> Table:
-    """One row for each of ``levels`` (S,), numbers or names, one column for each of ``curves`` (name -> S values).
+    """One row for each of ``levels`` (S,), one column for each of ``curves`` (name -> S values).
 
-    Estimates are written with their intervals. Raises ``ValueError`` where a curve has another length than ``levels``.
+    Estimates are written with their intervals. Raises ``ValueError`` where a curve has another
+    length than ``levels``.
     """
     if not curves:
         raise ValueError("curves is empty; at least one column is needed")
     for name, values in curves.items():
         if len(values) != len(levels):
-            raise ValueError(f"curves[{name!r}] has {len(values)} values for {len(levels)} levels; one each is needed")
+            raise ValueError(f"curves[{name!r}] has {len(values)} values for {len(levels)} levels")
     rows = [f"| {' | '.join([axis, *curves])} |", "|---" * (1 + len(curves)) + "|"]
     for k, level in enumerate(levels):
         name = level if isinstance(level, str) else f"{level:.3g}"

@@ -1,6 +1,7 @@
 """How the shipped networks were made: `uturn train --profile laptop` (or `make train`)."""
 
 from ..support.places import RUNS
+from .calibration import KNOTS, calibrate, fit_temperatures
 from .classifier import (
     CLASSIFIERS,
     ClassifierRecipe,
@@ -10,9 +11,22 @@ from .classifier import (
     train_classifier,
 )
 from .muon import Muon, matrices
+from .noise_trainer import (
+    NOISE_CLASSIFIERS,
+    NoiseRecipe,
+    NoiseTrainer,
+    draw_sigmas,
+    run_recipe,
+    train_noise_classifier,
+)
 from .recipes import DECAYS, RECIPES, Recipe, Stage, recipe_for
 from .resumable import STOPPED, Resumable
-from .shipping import is_better_trained, shipped_record, train_profile
+from .shipping import (
+    is_better_trained,
+    ship_noise_classifier,
+    shipped_record,
+    train_profile,
+)
 from .trainer import LOSS_COLUMNS, Trainer, edm_loss, halves_are_fast
 
 __all__ = [
@@ -20,8 +34,12 @@ __all__ = [
     "ClassifierRecipe",
     "ClassifierTrainer",
     "DECAYS",
+    "KNOTS",
     "LOSS_COLUMNS",
     "Muon",
+    "NOISE_CLASSIFIERS",
+    "NoiseRecipe",
+    "NoiseTrainer",
     "RECIPES",
     "RUNS",
     "Recipe",
@@ -29,14 +47,20 @@ __all__ = [
     "STOPPED",
     "Stage",
     "Trainer",
+    "calibrate",
+    "draw_sigmas",
     "edm_loss",
+    "fit_temperatures",
     "halves_are_fast",
     "is_better_trained",
     "jitter",
     "matrices",
     "recipe_for",
+    "run_recipe",
     "shift_and_mirror",
+    "ship_noise_classifier",
     "shipped_record",
     "train_classifier",
+    "train_noise_classifier",
     "train_profile",
 ]

@@ -111,7 +111,7 @@ def measure_denoiser(
         denoiser, samples, sigma_max, steps=steps, labels=labels.to(device), seed=1
     ).y0.cpu()
     unconditional = artificial_start(denoiser, samples, sigma_max, steps=steps, seed=2).y0.cpu()
-    extractor = chosen_extractor(_profile_of(dataset).features)
+    extractor = chosen_extractor(profile_of(dataset).features)
     extract = (
         classifier.extract
         if extractor == "classifier"
@@ -179,7 +179,7 @@ def draw_samples(
     _save(figure, path)
 
 
-def _profile_of(dataset: str) -> Profile:
+def profile_of(dataset: str) -> Profile:
     """The profile whose network is trained on ``dataset``."""
     return next(profile for profile in PROFILES.values() if profile.dataset == dataset)
 
@@ -257,7 +257,7 @@ denoiser = load_denoiser("{folder.name}")
 
 ## How it was made
 
-`make train PROFILE={_profile_of(dataset).name}` (`uturn train --profile {_profile_of(dataset).name}`), recipe in `config.json` under `uturn.training`.
+`make train PROFILE={profile_of(dataset).name}` (`uturn train --profile {profile_of(dataset).name}`), recipe in `config.json` under `uturn.training`.
 
 | | |
 |---|---|

@@ -1,4 +1,4 @@
-"""The Muon optimiser (Jordan et al. 2024) on the U-Net's hidden weights, AdamW on the rest."""
+"""The Muon optimiser (Jordan et al. 2024) on hidden weights, AdamW on the rest."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 def matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Hidden weights (convolutions and linear layers), which Muon orthogonalises, and the rest.
 
-    AdamW takes first and last convolutions, embeddings, norms and biases (Jordan et al. 2024).
+    AdamW takes first and last layers, embeddings, norms and biases (Jordan et al. 2024).
     """
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         hidden = parameter.ndim >= 2 and not any(
-            part in name for part in ("conv_in", "conv_out", "class_embedding")
+            part in name for part in ("conv_in", "conv_out", "class_embedding", "head")
         )
         (inner if hidden else outer).append(parameter)
     return inner, outer
@@ -27,10 +27,10 @@ class Muon:
     """``torch.optim.Muon`` on the hidden weights as matrices (out, in x kernel), AdamW on the rest.
 
     The matrices are views, so that a step changes the network in place. Muon's rate is scaled to
-    serve both at one learning rate.
+    serve both at one learning rate. ``weight_decay`` is that of the hidden weights.
     """
 
-    def __init__(self, module: nn.Module, learning_rate: float):
+    def __init__(self, module: nn.Module, learning_rate: float, weight_decay: float = 0.0):
         if not hasattr(torch.optim, "Muon"):
             raise RuntimeError(
                 f"optimizer = 'muon' needs torch 2.9 or newer; this is {torch.__version__}"
@@ -38,7 +38,10 @@ class Muon:
         self.inner, outer = matrices(module)
         self.views = [nn.Parameter(self._matrix(weight.detach())) for weight in self.inner]
         self.muon = torch.optim.Muon(
-            self.views, lr=learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+            self.views,
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            adjust_lr_fn="match_rms_adamw",
         )
         self.adam = torch.optim.AdamW(outer, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
         self.param_groups = self.muon.param_groups + self.adam.param_groups
@@ -68,3 +71,5 @@ class Muon:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.muon.load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])
+        # Loading replaces the groups; a rate set on the old ones would have no effect.
+        self.param_groups = self.muon.param_groups + self.adam.param_groups

@@ -11,10 +11,14 @@ from typing import Any
 import torch
 
 from ..networks.classifier import save_classifier
+from ..networks.noise_classifier import held_out_halves, save_noise_classifier
 from ..networks.unet import save_denoiser
+from ..support import checks
 from ..support.files import read_json
 from ..support.places import RUNS, TRAINED
+from .calibration import calibrate
 from .classifier import CLASSIFIERS, train_classifier
+from .noise_trainer import NOISE_CLASSIFIERS, train_noise_classifier
 from .recipes import recipe_for
 from .trainer import Trainer
 
@@ -34,10 +38,19 @@ def is_better_trained(record: dict[str, Any], shipped: dict[str, Any]) -> bool:
     return not same or record["images_seen"] >= shipped.get("images_seen", 0)
 
 
+PARTS = ("all", "noise-classifier")
+
+
 def train_profile(
-    profile: str, device: torch.device, output: Path | None = None, minutes: float = math.inf
+    profile: str,
+    device: torch.device,
+    output: Path | None = None,
+    minutes: float = math.inf,
+    part: str = "all",
 ) -> None:
-    """Train or resume the network of ``profile`` and its classifier; measure and write both.
+    """Train or resume the network of ``profile`` and its classifiers; measure and write them.
+
+    ``part`` "noise-classifier": only that one, for ``minutes`` in all (default: its recipe's).
 
     After ``minutes`` the network is written as it is; the same command resumes. ``output`` defaults
     to the shipped checkpoints: there a network never replaces one of the same recipe that has seen
@@ -45,7 +58,11 @@ def train_profile(
     """
     from .card import write_classifier_card, write_denoiser_card
 
+    checks.one_of("part", part, PARTS)
     name, recipe = recipe_for(profile, device)
+    if part == "noise-classifier":
+        ship_noise_classifier(recipe.dataset, device, output, minutes)
+        return
     asked, output = output, output or TRAINED
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     trainer = Trainer(recipe, RUNS / name, device)
@@ -88,3 +105,43 @@ def train_profile(
         write_classifier_card(classifier_folder, recipe.dataset)
     write_denoiser_card(folder, classifier_folder, recipe.dataset, device)
     print(f"wrote {folder}")
+    noise_classifier = NOISE_CLASSIFIERS.get(recipe.dataset)
+    shipped = shipped_record(output / f"{recipe.dataset}-noise-classifier")
+    if noise_classifier is not None and shipped.get("recipe") != noise_classifier.fixed:
+        ship_noise_classifier(recipe.dataset, device, asked)
+
+
+def ship_noise_classifier(
+    dataset: str, device: torch.device, output: Path | None = None, minutes: float | None = None
+) -> Path:
+    """Train or resume the noise classifier of ``dataset``, calibrate, measure and write it.
+
+    ``minutes`` of training in all, by default the recipe's (``noise_trainer.run_recipe``).
+    Calibrated on one half of the held-out images, measured on the other. Returns its folder in
+    ``output``, as :func:`train_profile`; a shorter run does not replace a shipped longer one.
+    """
+    from .noise_card import measure_noise_classifier, write_noise_classifier_card
+
+    recipe = NOISE_CLASSIFIERS[dataset]
+    trainer = train_noise_classifier(dataset, device, minutes)
+    evaluation, calibration = held_out_halves(trainer.test)
+    classifier = calibrate(trainer.average, calibration, recipe.mirrored)
+    record = {
+        "recipe": trainer.recipe.fixed,
+        "images_seen": trainer.step * recipe.batch,
+        "decay_images": (trainer.decay or (0, 0))[1] * recipe.batch,
+        **trainer.record(),
+        "torch": torch.__version__,
+        "data_fingerprint": trainer.train.fingerprint,
+        "log": trainer.log,
+        "held_out": measure_noise_classifier(classifier, evaluation),
+    }
+    name = f"{dataset}-noise-classifier"
+    folder = (output or TRAINED) / name
+    if output is None and not is_better_trained(record, shipped_record(folder)):
+        folder = RUNS / name / "checkpoint"
+        print(f"the shipped classifier has seen more images: this one goes to {folder}")
+    save_noise_classifier(classifier, folder, record, recipe.file_dtype)
+    write_noise_classifier_card(folder, dataset)
+    print(f"wrote {folder}")
+    return folder

@@ -1,6 +1,6 @@
 """Parts of a U-Net switched off inside a window of noise levels.
 
-After Prasad et al. 2023, arXiv 2312.14965. The network is not edited.
+After Prasad et al. 2023, arXiv 2312.14965. Weights are not changed: hooks act during a call.
 
 ==============  ========================================================================
 component       what is left when it is off
@@ -10,8 +10,7 @@ attention       its input
 skip            the decoder block gets zeros in place of the encoder's features
 ==============  ========================================================================
 
-Done by hooks that are removed after the call. What counts as removal is our choice: the paper's
-abstract does not say.
+What counts as removal is our choice: the paper's abstract does not say.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ def is_unet2d(unet: object) -> bool:
 def components(unet: Any) -> list[Component]:
     """All residual blocks, attentions and skip connections of a diffusers ``UNet2DModel``.
 
-    In the order of a forward pass, a skip before the block that reads it. ``depth`` counts the
-    halvings of the resolution. Raises ``TypeError`` for another network.
+    In the order of a forward pass, a skip before the block that reads it. Raises ``TypeError`` for
+    another network.
     """
     if not is_unet2d(unet):
         raise TypeError(f"unet is a {type(unet).__name__}; a diffusers UNet2DModel is needed")
@@ -65,36 +64,20 @@ def components(unet: Any) -> list[Component]:
 
     def stage(label: str, name: str, block: Any, path: str, skips: bool) -> None:
         nonlocal channels
+
+        def add(kind: str, group: str, skip_channels: int = 0) -> None:
+            module = f"{path}.{group}.{number}"
+            part = Component(f"{name} {kind} {number}", kind, label, module, depth, skip_channels)
+            found.append(part)
+
         attentions = list(getattr(block, "attentions", None) or [])
         for number, resnet in enumerate(block.resnets):
             if skips:
-                count = resnet.conv1.in_channels - channels
-                found.append(
-                    Component(
-                        f"{name} skip {number}",
-                        "skip",
-                        label,
-                        f"{path}.resnets.{number}",
-                        depth,
-                        count,
-                    )
-                )
-            found.append(
-                Component(
-                    f"{name} block {number}", "block", label, f"{path}.resnets.{number}", depth
-                )
-            )
+                add("skip", "resnets", resnet.conv1.in_channels - channels)
+            add("block", "resnets")
             channels = resnet.conv1.out_channels
             if number < len(attentions) and attentions[number] is not None:
-                found.append(
-                    Component(
-                        f"{name} attention {number}",
-                        "attention",
-                        label,
-                        f"{path}.attentions.{number}",
-                        depth,
-                    )
-                )
+                add("attention", "attentions")
 
     for index, block in enumerate(unet.down_blocks):
         stage("encoder", f"encoder {index}", block, f"down_blocks.{index}", False)
@@ -108,10 +91,7 @@ def components(unet: Any) -> list[Component]:
 
 @contextmanager
 def as_written(unet: nn.Module) -> Iterator[None]:
-    """Context in which a compiled U-Net runs uncompiled.
-
-    Compiled code ignores hooks and replaced modules.
-    """
+    """Context in which a compiled U-Net runs uncompiled: compiled code ignores hooks."""
     compiled = getattr(unet, "_compiled_call_impl", None)
     if compiled is None:
         yield
@@ -134,9 +114,8 @@ def switched_off(unet: nn.Module, parts: list[Component]) -> Iterator[None]:
             if part.kind == "skip":
                 handle = module.register_forward_pre_hook(_zero_skip(part.skip_channels))
             else:
-                handle = module.register_forward_hook(
-                    _shortcut if part.kind == "block" else _input_again
-                )
+                hook = _shortcut if part.kind == "block" else _input_again
+                handle = module.register_forward_hook(hook)
             stack.callback(handle.remove)
         yield
 
@@ -177,8 +156,7 @@ class AroundUNet:
     def __init__(self, denoiser, how: str):
         if not is_unet2d(getattr(denoiser, "unet", None)):
             raise TypeError(
-                f"denoiser is a {type(denoiser).__name__}; one around a diffusers UNet2DModel is "
-                "needed"
+                f"denoiser is a {type(denoiser).__name__}; a diffusers UNet2DModel is needed"
             )
         self.denoiser = denoiser
         self.sample_shape, self.num_classes = denoiser.sample_shape, denoiser.num_classes

@@ -79,10 +79,7 @@ def window_edges(levels: Sequence[float], every: int = WINDOW) -> tuple[float, .
 
 
 def as_it_is(network):
-    """The uncompiled ``network``.
-
-    Parts can only be skipped in eager mode, so the baseline is eager too.
-    """
+    """The uncompiled ``network``: parts are skipped in eager mode, so the baseline is eager too."""
     compiled = getattr(network.unet, "_compiled_call_impl", None) is not None
     return ShortcutDenoiser(network, []) if compiled else network
 
@@ -131,17 +128,13 @@ def effect_map(study: Study, seed: int = 0) -> Plan[EffectMap]:
     count = checks.positive_int("profile.ablated", profile.ablated, minimum=8)
     seed = checks.positive_int("seed", seed, minimum=0) + MAP_SEEDS
     parts = components(network.unet)
-    edges = window_edges(
-        sampling_grid(network, profile.flow_steps, profile.sigma_max)[:-1].tolist()
-    )
+    grid = sampling_grid(network, profile.flow_steps, profile.sigma_max)
+    edges = window_edges(grid[:-1].tolist())
     settings = {"steps": profile.flow_steps, "sigma_max": profile.sigma_max, "seed": seed}
-    base = flows.run.plan(
-        study, count, denoiser=as_it_is(network), path=True, chunk=count, **settings
-    )
-    rows = [{"part": part} for part in parts]
-    chunks = effect_of_part.chunks(
-        rows, bench=study.bench, base=base.chunks[0], count=count, **settings
-    )
+    plain = as_it_is(network)
+    base = flows.run.plan(study, count, denoiser=plain, path=True, chunk=count, **settings)
+    rows = [{"part": part, "base": base.chunks[0], "count": count} for part in parts]
+    chunks = effect_of_part.chunks(rows, bench=study.bench, **settings)
 
     def gather(results: list[Arrays]) -> EffectMap:
         outputs = torch.from_numpy(np.stack([result["outputs"] for result in results[1:]]))
@@ -175,9 +168,8 @@ class Effects:
 
 def effects(study: Study, found: EffectMap) -> Effects:
     """Distances of images and classifier features, and whether the class is kept."""
-    base = found.base.flatten(
-        1
-    ).double()  # part by part: all outputs in float64 would take gigabytes on a GPU's scale
+    base = found.base.flatten(1).double()
+    # part by part: all outputs in float64 would take gigabytes at a GPU's scale
     image = torch.stack([(rows.flatten(2).double() - base).norm(dim=-1) for rows in found.outputs])
     image = image / quality.unrelated_distance(found.base)
     before, after = study.classifier_features(found.base), study.classifier_features(found.outputs)
@@ -219,18 +211,12 @@ def schedule_curve(
     Distances of the map's generations from the untouched ones, in units of unrelated images.
     """
     profile, unit = study.profile, quality.unrelated_distance(found.base)
-    rows = []
+    rows, count = [], len(found.base)
     for size in sizes:
         cuts = [cut for cut, _ in ranked[:size]]
-        made = flows.run(
-            study,
-            len(found.base),
-            profile.flow_steps,
-            sigma_max=profile.sigma_max,
-            seed=seed + MAP_SEEDS,
-            denoiser=ShortcutDenoiser(study.denoiser, cuts),
-            chunk=len(found.base),
-        )
+        network, start = ShortcutDenoiser(study.denoiser, cuts), seed + MAP_SEEDS
+        settings: dict = {"sigma_max": profile.sigma_max, "seed": start, "chunk": count}
+        made = flows.run(study, count, profile.flow_steps, denoiser=network, **settings)
         distances = quality.paired_distance(made.y0, found.base) / unit
         rows.append((sum(saved for _, saved in ranked[:size]), distances.numpy()))
     return rows
@@ -256,9 +242,8 @@ class Schedules:
     def cheapest(self, saving: float) -> int:
         """The least k that saves the share ``saving`` of the operations; all cells where they do
         not suffice."""
-        return next(
-            (k for k in range(len(self.ranked)) if self.saved(k) >= saving), len(self.ranked)
-        )
+        sizes = range(len(self.ranked))
+        return next((k for k in sizes if self.saved(k) >= saving), len(self.ranked))
 
     def denoiser(self, network, k: int) -> ShortcutDenoiser:
         """``network`` without the first ``k`` cells."""
@@ -336,19 +321,14 @@ def wall_times(
     redrawn; ``again`` is a number to change when it is to be measured anew.
     """
     rounds = checks.positive_int("rounds", rounds, minimum=5)
-    settings = {
-        "rounds": rounds,
-        "batch": batch,
-        "sigma_max": study.profile.sigma_max,
-        "again": again,
-    }
-    return Plan(
-        times_of.chunks(
-            [settings], bench=study.bench, runs=list(runs.values()), machine=machine(study.device)
-        ),
-        "times of generations",
-        lambda results: dict(zip(runs, results[0]["times"], strict=True)),
-    )
+    settings = {"rounds": rounds, "batch": batch, "again": again, "runs": list(runs.values())}
+    where = {"bench": study.bench, "machine": machine(study.device)}
+    chunks = times_of.chunks([settings], sigma_max=study.profile.sigma_max, **where)
+
+    def gather(results: list[Arrays]) -> dict[str, np.ndarray]:
+        return dict(zip(runs, results[0]["times"], strict=True))
+
+    return Plan(chunks, "times of generations", gather)
 
 
 def time_ratio(times: Mapping[str, np.ndarray], name: str, base: str) -> tuple[float, float, float]:

@@ -76,17 +76,13 @@ def change_points(
     edges = np.asarray(edges, dtype=float)
     if len(edges) != effects.shape[1] + 1 or not (np.diff(edges) < 0).all():
         raise ValueError(
-            f"edges: {len(edges)} given for {effects.shape[1]} windows; one more than "
-            "windows, decreasing, is needed"
+            f"edges: {len(edges)} given; {effects.shape[1] + 1}, decreasing, are needed"
         )
-    draws = np.random.default_rng(seed).integers(
-        effects.shape[2], size=(RESAMPLES // 2, effects.shape[2])
-    )
+    samples, random = effects.shape[2], np.random.default_rng(seed)
+    draws = random.integers(samples, size=(RESAMPLES // 2, samples))
     resampled = np.stack([effects[..., rows].mean(-1) for rows in draws])
-    found, best = (
-        edges[best_borders(resampled, count)],
-        edges[best_borders(effects.mean(-1), count)],
-    )
+    found = edges[best_borders(resampled, count)]
+    best = edges[best_borders(effects.mean(-1), count)]
     return [Estimate(float(best[k]), *interval(found[:, k])) for k in range(count)]
 
 
@@ -122,10 +118,9 @@ def profile_agreement(
     for half in (order[:, : count // 2], order[:, count // 2 :]):
         halves.append(np.take_along_axis(half, random.integers(half.shape[1], size=half.shape), 1))
     means = [[phase[:, rows].mean(-1) for rows in halves] for phase in phases]  # (parts, resamples)
-    between = (
-        rank_correlation(means[0][0], means[1][1]) + rank_correlation(means[0][1], means[1][0])
-    ) / 2
-    within = (rank_correlation(*means[0]) + rank_correlation(*means[1])) / 2
+    (a, b), (c, d) = means  # the halves of the first phase and of the second
+    between = (rank_correlation(a, d) + rank_correlation(b, c)) / 2
+    within = (rank_correlation(a, b) + rank_correlation(c, d)) / 2
 
     def estimate(values: np.ndarray) -> Estimate:
         return Estimate(float(np.median(values)), *interval(values, confidence))

@@ -38,10 +38,7 @@ def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
 
 @contextmanager
 def left_out(unet: nn.Module, parts: Sequence[Component]) -> Iterator[None]:
-    """Context in which ``unet`` skips ``parts`` without computing them.
-
-    The same numbers as ``ablation.switched_off``.
-    """
+    """``ablation.switched_off``, the same numbers, without computing what is left out."""
     with ExitStack() as stack:
         stack.enter_context(switched_off(unet, [part for part in parts if part.kind == "skip"]))
         for part in dict.fromkeys(parts):  # cuts may overlap
@@ -72,8 +69,7 @@ class Cut:
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high:
             raise ValueError(
-                f"low = {self.low} and high = {self.high} make no window; 0 <= low < high is "
-                f"needed (part {self.part.name})"
+                f"part {self.part.name}: 0 <= low < high is needed, got {self.low}, {self.high}"
             )
 
 
@@ -94,10 +90,8 @@ class ShortcutDenoiser(AroundUNet):
         return [cut.part for cut in self.cuts if cut.low <= sigma < cut.high]
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
-        with (
-            as_written(self.denoiser.unet),
-            left_out(self.denoiser.unet, self.missing(one_level(sigma))),
-        ):
+        unet, parts = self.denoiser.unet, self.missing(one_level(sigma))
+        with as_written(unet), left_out(unet, parts):
             return self.denoiser(x, sigma, labels)
 
 
@@ -163,9 +157,7 @@ class CachedDenoiser(AroundUNet):
 def _placeholders(count: int) -> Callable:
     """An encoder stage that computes nothing; the skips that it hands on are read by nobody."""
 
-    def forward(
-        hidden_states: Tensor, temb: Tensor | None = None, *others: object
-    ) -> tuple[Tensor, tuple]:
+    def forward(hidden_states: Tensor, temb: Tensor | None = None, *others: object) -> tuple:
         return hidden_states, (hidden_states,) * count
 
     return forward
@@ -178,18 +170,14 @@ def one_level(sigma: float | Tensor) -> float:
         raise ValueError(f"sigma = {sigma} is not a number")
     if len(levels) == 0 or bool((levels != levels[0]).any()):
         raise ValueError(
-            f"sigma holds {len(levels.unique())} different levels; what is left out is left "
-            "out of a whole call, at one level"
+            f"sigma holds {len(levels.unique())} different levels; a call is for one level"
         )
     return float(levels[0])
 
 
 @torch.no_grad()
 def operations(denoiser, sigma: float = 1.0) -> int:
-    """Floating-point operations of one call for one image, counted by torch.
-
-    Convolutions and matrix products.
-    """
+    """Floating-point operations (convolutions, matrix products) of one call for one image."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -209,9 +197,7 @@ def cached_saving(denoiser, every: int, steps: int) -> float:
     """Share of the operations of ``steps`` calls that :class:`CachedDenoiser` saves: what the calls
     in between do without, counted by torch."""
     cached = CachedDenoiser(denoiser, every)
-    full = operations(
-        cached, 1.0
-    )  # the first call of a trajectory is a full one; the next, at a lower level, uses its features
+    full = operations(cached, 1.0)  # the first call; the next one, at a lower level, uses features
     in_between = sum(n % every > 0 for n in range(checks.positive_int("steps", steps))) / steps
     return (1 - operations(cached, 0.5) / full) * in_between
 
@@ -222,10 +208,10 @@ def part_costs(denoiser, parts: Sequence[Component]) -> list[float]:
     A skip connection saves nothing.
     """
     full = operations(denoiser)
-    costs = []
-    for part in parts:
-        cut = Cut(part, 0.0, math.inf)
-        costs.append(
-            0.0 if part.kind == "skip" else 1 - operations(ShortcutDenoiser(denoiser, [cut])) / full
-        )
-    return costs
+
+    def cost(part: Component) -> float:
+        if part.kind == "skip":
+            return 0.0
+        return 1 - operations(ShortcutDenoiser(denoiser, [Cut(part, 0.0, math.inf)])) / full
+
+    return [cost(part) for part in parts]

@@ -80,22 +80,11 @@ def shapes(
 
     Euler's method in 20 steps by default, as published.
     """
-    count, steps = (
-        checks.positive_int("count", count),
-        checks.positive_int("steps", steps, minimum=3),
-    )
-    settings = {
-        "count": count,
-        "steps": steps,
-        "method": method,
-        "sigma_max": sigma_max,
-        "seed": seed,
-    }
-    return Plan(
-        shape.chunks([settings], bench=bench.bench),
-        "shapes of trajectories",
-        lambda results: Shapes(**results[0]),
-    )
+    count = checks.positive_int("count", count)
+    steps = checks.positive_int("steps", steps, minimum=3)
+    settings = {"count": count, "steps": steps, "method": method}
+    chunks = shape.chunks([settings], bench=bench.bench, sigma_max=sigma_max, seed=seed)
+    return Plan(chunks, "shapes of trajectories", lambda results: Shapes(**results[0]))
 
 
 def measured(sigmas: Sequence[float], x: Tensor, r: Tensor) -> Arrays:
@@ -180,15 +169,9 @@ def solver_errors(
     """
     for method in methods:
         checks.one_of("methods", method, CALLS)
-    settings = {
-        "methods": list(methods),
-        "budgets": list(budgets),
-        "count": count,
-        "sigma_max": sigma_max,
-    }
-    chunks = errors_of_solvers.chunks(
-        [settings], bench=bench.bench, seed=seed, reference_steps=reference_steps
-    )
+    runs = {"methods": list(methods), "budgets": list(budgets), "count": count}
+    settings = {"sigma_max": sigma_max, "seed": seed, "reference_steps": reference_steps}
+    chunks = errors_of_solvers.chunks([runs], bench=bench.bench, **settings)
     return Plan(chunks, "errors of solvers", lambda results: results[0]["errors"])
 
 
@@ -211,12 +194,11 @@ def convergence(
         return last.x
 
     exact = state("heun", 8 * max(steps))
-    return {
-        method: np.array(
-            [float((state(method, number) - exact).pow(2).mean().sqrt()) for number in steps]
-        )
-        for method in methods
-    }
+
+    def error(method: str, number: int) -> float:
+        return float((state(method, number) - exact).pow(2).mean().sqrt())
+
+    return {method: np.array([error(method, n) for n in steps]) for method in methods}
 
 
 def fixed_points(

@@ -22,10 +22,7 @@ def _flat(name: str, path: Tensor, least: int = 2) -> Tensor:
 
 
 def chord_deviation(path: Tensor) -> Tensor:
-    """Distance (S, B) of each state from its path's chord.
-
-    The chord is the straight line through the first and the last state.
-    """
+    """Distance (S, B) of each state from the chord, the line through its path's two ends."""
     states = _flat("path", path)
     chord = states[-1] - states[0]
     direction = chord / chord.norm(dim=1, keepdim=True).clamp(min=1e-300)
@@ -59,8 +56,7 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
     first, second = _flat("first", first, 1), _flat("second", second, 1)
     if first.shape != second.shape:
         raise ValueError(
-            f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}; they must "
-            "be equal"
+            f"first has shape {tuple(first.shape)}, second {tuple(second.shape)}: not equal"
         )
     return torch.nn.functional.cosine_similarity(first, second, dim=2, eps=1e-300)
 
@@ -74,9 +70,8 @@ def explained_variance(path: Tensor, components: int = 3) -> Tensor:
     components = checks.positive_int("components", components)
     states = _flat("path", path).transpose(0, 1)  # (B, S, D)
     centred = states - states.mean(1, keepdim=True)
-    values = (
-        torch.linalg.eigvalsh(centred @ centred.transpose(1, 2)).clamp(min=0).flip(1)
-    )  # the S x S products
+    products = centred @ centred.transpose(1, 2)  # (B, S, S): they have the same eigenvalues
+    values = torch.linalg.eigvalsh(products).clamp(min=0).flip(1)
     if components > values.shape[1]:
         raise ValueError(f"components = {components} is more than the {values.shape[1]} states")
     return (values.cumsum(1) / values.sum(1, keepdim=True).clamp(min=1e-300))[:, :components].T

@@ -1,4 +1,1 @@
-"""Franzese et al.
-
-(2023): how long the diffusion must be, and which law to start a short one from.
-"""
+"""Franzese et al. (2023): diffusion times, and auxiliary distributions for short diffusions."""

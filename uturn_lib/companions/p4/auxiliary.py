@@ -1,10 +1,10 @@
-"""Auxiliary laws that start a short diffusion (Franzese et al. 2023, arXiv 2206.05173).
+"""Auxiliary distributions that start a short diffusion (Franzese et al. 2023, arXiv 2206.05173).
 
-A mixture fitted to the leading components of the data, in place of the noise. The plain Gaussian is
-``GaussianDenoiser``: starting from it is the G-Turn. Theirs for MNIST was a Dirichlet-process
-mixture, as here; how many components of the images it sees, and that the rest is Gaussian, is our
-choice: a full covariance per component in a thousand dimensions cannot be learnt from a few
-thousand images.
+A Gaussian mixture fitted to the leading principal components of the data, in place of the noise; a
+single Gaussian (``GaussianDenoiser``) gives the G-Turn. Theirs for MNIST was a Dirichlet-process
+mixture, as here: its fit gives no weight to Gaussians that the data do not need. How many principal
+components it sees, and that the rest is Gaussian, is our choice: full covariances in a thousand
+dimensions cannot be learnt from a few thousand images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...support.hashes import content_hash
 
 
 class NoData:
-    """The denoiser of data that are always zero: what the plain noise law believes."""
+    """The denoiser of data that are always 0: exact for a start from plain noise."""
 
     fingerprint = "zero"
 
@@ -41,11 +41,11 @@ class SubspaceMixture(ExactDenoiser):
     ----------
     mean: (*sample)
     vectors: (D, D) orthonormal, in columns, the leading ones first
-    leading: a mixture of P-dimensional Gaussians, the law of the first P coordinates
+    leading: a mixture of P-dimensional Gaussians, the distribution of the first P coordinates
         ``(x - mean) @ vectors[:, :P]``
     rest: (D - P,) variances of the other coordinates
-    fingerprint: of what decides the law, where that is more than its numbers (an eigenbasis differs
-    in its last bits with the number of threads); by default a hash of them.
+    fingerprint: of what the distribution was made from, where its numbers are not reproducible (an
+    eigenbasis differs in its last bits with the number of threads); by default a hash of them.
 
     Raises ``ValueError`` for shapes that do not fit, or negative variances.
     """
@@ -91,9 +91,8 @@ class SubspaceMixture(ExactDenoiser):
         return turned[:, : self.count], turned[:, self.count :]
 
     def _image(self, leading: Tensor, rest: Tensor) -> Tensor:
-        flat = torch.cat([leading, rest], dim=1) @ self.parameter(
-            "vectors", leading
-        ).T + self.parameter("flat_mean", leading)
+        vectors, mean = self.parameter("vectors", leading), self.parameter("flat_mean", leading)
+        flat = torch.cat([leading, rest], dim=1) @ vectors.T + mean
         return flat.reshape(-1, *self.sample_shape)
 
     def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
@@ -107,7 +106,7 @@ class SubspaceMixture(ExactDenoiser):
         return self._image(self.leading(leading, sigma), rest * shrink)
 
     def log_prob(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """log p(x; sigma) of the noisy law, shape (B,), in nats."""
+        """log p(x; sigma) of the noisy distribution, shape (B,), in nats."""
         _, level = self.flatten(x, sigma)
         leading, rest = self._coordinates(x)
         variance = self.parameter("rest", x) + level**2
@@ -115,16 +114,13 @@ class SubspaceMixture(ExactDenoiser):
         return self.leading.log_prob(leading, sigma) + others
 
     def sample(self, seeds: Sequence[int], sigma: float = 0.0) -> Tensor:
-        """One draw of the law with noise of level ``sigma`` per seed, float64 (B, *sample)."""
+        """One draw with noise of level ``sigma`` per seed, float64 (B, *sample)."""
         sigma = checks.noise_level("sigma", sigma)
         leading, _ = self.leading.sample(seeds)
-        others = [
-            int(np.random.SeedSequence([int(seed), 1]).generate_state(1, np.uint64)[0])
-            for seed in seeds
-        ]
-        noise = NoiseStream(
-            others, (len(self.flat_mean),)
-        ).normal()  # independent of the draws of the leading part
+        streams = [np.random.SeedSequence([int(seed), 1]) for seed in seeds]
+        others = [int(stream.generate_state(1, np.uint64)[0]) for stream in streams]
+        # independent of the draws of the leading part
+        noise = NoiseStream(others, (len(self.flat_mean),)).normal()
         leading = leading + sigma * noise[:, : self.count]
         return self._image(leading, noise[:, self.count :] * (self.rest + sigma**2).sqrt())
 
@@ -154,15 +150,10 @@ def fit_mixture(
             f"pixels carry at most {min(len(images) // 10, len(gaussian.eigenvalues))}"
         )
     vectors, values = leading_basis(gaussian), gaussian.eigenvalues.flip(0)
-    turned = torch.cat(
-        [
-            (part.double().flatten(1) - gaussian.flat_mean) @ vectors[:, :coordinates]
-            for part in images.split(4096)
-        ]
-    ).numpy()
-    scale = np.sqrt(
-        values[:coordinates].clamp(min=1e-12).numpy()
-    )  # the fit sees coordinates of unit variance
+    parts = (part.double().flatten(1) - gaussian.flat_mean for part in images.split(4096))
+    turned = torch.cat([part @ vectors[:, :coordinates] for part in parts]).numpy()
+    # the fit sees coordinates of unit variance
+    scale = np.sqrt(values[:coordinates].clamp(min=1e-12).numpy())
     found = BayesianGaussianMixture(
         n_components=components,
         weight_concentration_prior_type="dirichlet_process",

@@ -3,7 +3,7 @@
 The terms of the bound of Franzese et al. (2023, arXiv 2206.05173), with sigma as time.
 
 ``E log p_model >= E log p_data - G(T) - KL[p_T | start]``: the **score gap** G grows with T, the
-distance of p_T from the law that the reverse process starts from falls. With g^2 = 2 sigma and
+divergence of p_T from the start distribution falls. With g^2 = 2 sigma and
 score = (D - x) / sigma^2, ``G(T) = int_0^T E|D_model - D*|^2 sigma^-3 d sigma`` (our form of their
 1/2 int g^2 E|s - s*|^2 dt).
 """
@@ -47,21 +47,17 @@ def cumulative_gap(sigmas: Sequence[float], squares: Tensor | np.ndarray) -> np.
     integrand = squares / levels[:, None] ** 2
     mean = integrand.mean(1)
     trapezia = np.diff(np.log(levels))[:, None] * (integrand[1:] + integrand[:-1]) / 2
-    pieces = (
-        trapezia
-        * (logarithmic_mean(mean[:-1], mean[1:]) / np.maximum((mean[:-1] + mean[1:]) / 2, 1e-300))[
-            :, None
-        ]
-    )
+    plain = np.maximum((mean[:-1] + mean[1:]) / 2, 1e-300)
+    pieces = trapezia * (logarithmic_mean(mean[:-1], mean[1:]) / plain)[:, None]
     return np.concatenate([np.zeros((1, squares.shape[1])), pieces.cumsum(0)])
 
 
 def kl_by_integral(sigmas: Sequence[float], squares: np.ndarray, last: float = 0.0) -> np.ndarray:
     """KL[p_T | q_T] at every level (S, N per sample) from ``|D_p - D_q|^2`` (S, N).
 
-    The integral from T up to the last level, plus ``last``, the KL there. Of two laws diffused
-    alike, ``d KL / d sigma = -E|D_p - D_q|^2 / sigma^3`` (ours, from the heat equation). Integrated
-    as :func:`cumulative_gap`, and with its errors.
+    The integral from T up to the last level, plus ``last``, the KL there. For two distributions
+    with the same noise added, ``d KL / d sigma = -E|D_p - D_q|^2 / sigma^3`` (ours, from the heat
+    equation). Integrated as :func:`cumulative_gap`, and with its errors.
     """
     below = cumulative_gap(sigmas, squares)
     return below[-1] - below + last
@@ -120,8 +116,7 @@ def monte_carlo_kl(log_p: Tensor, log_q: Tensor) -> Estimate:
     differences = (torch.as_tensor(log_p) - torch.as_tensor(log_q)).double().numpy()
     if differences.ndim != 1 or len(differences) < 2:
         raise ValueError(
-            f"log_p and log_q have shape {differences.shape}; (N,) with at least 2 samples is "
-            "needed"
+            f"log_p and log_q have shape {differences.shape}; (N,) with N >= 2 is needed"
         )
     means = np.concatenate([differences[rows].mean(1) for rows in resample_rows(len(differences))])
     return Estimate(float(differences.mean()), *interval(means))
@@ -140,13 +135,11 @@ def optimal_time(
     kl = kl[:, None] if kl.ndim == 1 else kl
     if len(gap) != len(levels) or len(kl) != len(levels):
         raise ValueError(f"gap has {len(gap)} and kl {len(kl)} levels; {len(levels)} are needed")
-    random = np.random.default_rng(seed)
+    random, count, many = np.random.default_rng(seed), gap.shape[1], kl.shape[1]
     found = []
     for _ in range(500):
-        rows = random.integers(gap.shape[1], size=gap.shape[1])
-        others = (
-            rows if kl.shape[1] == gap.shape[1] else random.integers(kl.shape[1], size=kl.shape[1])
-        )
+        rows = random.integers(count, size=count)
+        others = rows if many == count else random.integers(many, size=many)
         a, b = gap[:, rows].mean(1), kl[:, others].mean(1)
         found.append(levels[int((a + b).argmin())])
     best = levels[int((gap.mean(1) + kl.mean(1)).argmin())]

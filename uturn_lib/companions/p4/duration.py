@@ -1,12 +1,13 @@
 """P4: the length of the diffusion (after Franzese et al. 2023, arXiv 2206.05173).
 
-The terms of their bound, likelihoods, and short diffusions from auxiliary laws. Our reading of the
-bound. For two laws that are diffused alike ``d KL[p | q] / d sigma = -E|D_p - D_q|^2 / sigma^3`` (x
-from p). So the distance of p_T from an auxiliary law that starts the reverse process is an integral
-over the noise levels above T of the auxiliary's own denoising error, as the score gap is one of the
-network's below T, and the best T is the level above which the auxiliary's denoiser is as good as
-the network. By Pythagoras both errors can be replaced by losses on held-out images: the unknown D*
-drops out.
+The terms of their bound, likelihoods, and short diffusions from auxiliary distributions.
+
+Our reading of the bound. For two distributions with the same noise added,
+``d KL[p | q] / d sigma = -E|D_p - D_q|^2 / sigma^3`` (x from p). So KL[p_T | q_T] is an integral,
+over the noise levels above T, of the squared error of the auxiliary's denoiser, as the score gap is
+one of the network's below T: the best T is the level at which both are equal. As
+``E|D - x_0|^2 = E|D - D*|^2 + E|D* - x_0|^2``, losses on held-out images can take the place of
+errors: the unknown D* drops out.
 """
 
 from __future__ import annotations
@@ -51,11 +52,7 @@ def leading_mixture(data: ImageSet, count: int, coordinates: int, components: in
     found = fit_mixture(
         GaussianDenoiser.fit(data.images), data.images[:count], coordinates, components
     ).leading
-    return {
-        "weights": found.weights.numpy(),
-        "means": found.means.numpy(),
-        "covariances": found.covariances.numpy(),
-    }
+    return {name: getattr(found, name).numpy() for name in ("weights", "means", "covariances")}
 
 
 def auxiliary_mixture(study: Study) -> SubspaceMixture:
@@ -94,18 +91,11 @@ def squares_at(
     x = images + sigma * eps
     with torch.no_grad():
         aim = images if target is None else target(x, sigma)
-        network = torch.cat(
-            [
-                bench.denoiser(part.to(bench.device), sigma).cpu()
-                for part in x.split(bench.batch_size)
-            ]
-        )
+        parts = (part.to(bench.device) for part in x.split(bench.batch_size))
+        network = torch.cat([bench.denoiser(part, sigma).cpu() for part in parts])
         answers = [network, *(one(x, sigma) for one in others)]
-        return {
-            "squares": torch.stack(
-                [(a - aim).double().flatten(1).square().sum(1) for a in answers]
-            ).numpy()
-        }
+        errors = [(answer - aim).double().flatten(1) for answer in answers]
+        return {"squares": torch.stack([error.square().sum(1) for error in errors]).numpy()}
 
 
 @planned
@@ -125,14 +115,13 @@ def squared_distances(
     described("others", others)
     names, rows = ("network", *others), [{"sigma": float(sigma)} for sigma in sigmas]
     given = {"others": list(others.values()), "target": target, "images": images, "seed": seed}
-    return Plan(
-        squares_at.chunks(rows, bench=bench.bench, **given),
-        "errors of denoisers",
-        lambda results: Squares(
-            tuple(sigmas),
-            {name: np.stack([r["squares"][k] for r in results]) for k, name in enumerate(names)},
-        ),
-    )
+
+    def gather(results: list[Arrays]) -> Squares:
+        squares = np.stack([result["squares"] for result in results], axis=1)  # (names, S, N)
+        return Squares(tuple(sigmas), dict(zip(names, squares, strict=True)))
+
+    chunks = squares_at.chunks(rows, bench=bench.bench, **given)
+    return Plan(chunks, "errors of denoisers", gather)
 
 
 def flow_levels(times: Sequence[float], steps: int, lowest: float) -> list[float]:
@@ -171,10 +160,8 @@ def ascents(
     ).normal()
     start = images.double() + levels[0] * noise
     power = float(start.square().mean())
-    log_p, latent = (
-        np.zeros((len(priors), len(times), len(start))),
-        np.zeros((len(times), len(start))),
-    )
+    latent = np.zeros((len(times), len(start)))
+    log_p = np.zeros((len(priors), *latent.shape))
     for first in range(0, len(start), bench.batch_size):  # derivatives need memory
         part = slice(first, first + bench.batch_size)
         x = start[part].to(bench.device)
@@ -184,12 +171,9 @@ def ascents(
                 continue
             row, end = times.index(level), state.cpu()
             for k, prior in enumerate(priors):
-                log_p[k, row, part] = (
-                    (prior_log_prob(end, level, prior) + total.cpu()).double().numpy()
-                )
-            latent[row, part] = (
-                (end.flatten(1).square().mean(1) / (level**2 + power)).sqrt().double().numpy()
-            )
+                log_p[k, row, part] = prior_log_prob(end, level, prior) + total.cpu()
+            square = end.flatten(1).square().mean(1)
+            latent[row, part] = (square / (level**2 + power)).sqrt()
     return {"log_p": log_p, "latent": latent}
 
 
@@ -204,9 +188,9 @@ def flow_likelihoods(
 ) -> Plan[dict[str, np.ndarray]]:
     """log p (len(times), N) of ``images`` by the probability flow up to each T.
 
-    At T each law of ``priors`` ends it (name -> an object with ``log_prob(x, sigma)``), or noise
-    ("none"). One flow, by Heun's method on a Karras grid of ``steps`` levels to which the ``times``
-    are added, serves all T and all laws: what lies below a T is the same for each. The density is
+    The density at T is that of each of ``priors`` (name -> an object with ``log_prob(x, sigma)``),
+    or of N(0, T^2) ("noise"). One flow, by Heun's method on a Karras grid of ``steps`` levels to
+    which the ``times`` are added, serves all of them: what lies below T is the same. The density is
     that at the lowest level, so its noise is added to the images first. Also under "latent": the
     root mean square of the state at each T in units of (T^2 + mean square of the images)^(1/2),
     which is 1 where the flow has done its work.
@@ -219,24 +203,17 @@ def flow_likelihoods(
     ):
         raise ValueError(f"times = {times} must increase, from above {SIGMA_MIN:g}")
     for name in priors:
-        if name in ("none", "latent"):
+        if name in ("noise", "latent"):
             raise ValueError(f"priors: the name {name!r} is taken")
     described("priors", priors)
-    given = {
-        "images": images,
-        "priors": [None, *priors.values()],
-        "times": times,
-        "steps": steps,
-        "seed": seed,
-    }
-    return Plan(
-        ascents.chunks([given], bench=bench.bench),
-        "likelihoods",
-        lambda results: (
-            dict(zip(("none", *priors), results[0]["log_p"], strict=True))
-            | {"latent": results[0]["latent"]}
-        ),
-    )
+    given = {"priors": [None, *priors.values()], "times": times, "steps": steps, "seed": seed}
+
+    def gather(results: list[Arrays]) -> dict[str, np.ndarray]:
+        found = dict(zip(("noise", *priors), results[0]["log_p"], strict=True))
+        return found | {"latent": results[0]["latent"]}
+
+    chunks = ascents.chunks([given], bench=bench.bench, images=images)
+    return Plan(chunks, "likelihoods", gather)
 
 
 @experiment("y0", calls=lambda count, steps: count * steps)
@@ -249,7 +226,7 @@ def from_auxiliary(
     first: int,
     count: int,
 ) -> Arrays:
-    """Samples ``first``, ``first`` + 1, ... of the reverse process from the noisy ``law``.
+    """Samples ``first``, ``first`` + 1, ... of the reverse SDE from ``law`` plus noise.
 
     It begins at ``sigma_u``.
     """
@@ -264,23 +241,18 @@ def from_auxiliary(
 def auxiliary_starts(
     study: Study, law: SubspaceMixture, sigmas: Sequence[float] | None = None, seed: int = 0
 ) -> Plan[Tensor]:
-    """Outputs (S, N, *sample) of the reverse SDE from the noisy ``law`` at each level.
+    """Outputs (S, N, *sample) of the reverse SDE from ``law`` plus noise of each level.
 
     As ``experiments.start_sweep``, with another start. By default as many as there are ground
     truths, at ``profile.quality_sigmas``, with steps as dense as those of the full run.
     """
     profile = study.profile
     blocks = block_ranges(profile.ground_truths, profile.chunk)
-    rows = [
-        {
-            "sigma_u": float(sigma),
-            "steps": proportional_steps(sigma, profile.steps, profile.sigma_max),
-            "first": block.start,
-            "count": len(block),
-        }
-        for sigma in (profile.quality_sigmas if sigmas is None else sigmas)
-        for block in blocks
-    ]
+    rows = []
+    for sigma in profile.quality_sigmas if sigmas is None else sigmas:
+        steps = proportional_steps(sigma, profile.steps, profile.sigma_max)
+        level = {"sigma_u": float(sigma), "steps": steps}
+        rows += [level | {"first": block.start, "count": len(block)} for block in blocks]
     return Plan(
         from_auxiliary.chunks(rows, bench=study.bench, law=law, seed=seed),
         "starts from the auxiliary mixture",

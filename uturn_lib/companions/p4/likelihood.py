@@ -26,7 +26,7 @@ TRACES = ("hutchinson", "exact")
 
 
 class Prior(Protocol):
-    """A law with a density at every noise level, such as the exact denoisers."""
+    """A distribution with a density at every noise level, such as the exact denoisers."""
 
     def log_prob(self, x: Tensor, sigma: float) -> Tensor: ...
 
@@ -56,22 +56,18 @@ def flow_log_prob(
 ) -> Likelihood:
     """log p(x; sigma_min) of ``x`` (B, *sample) under the flow of ``denoiser``.
 
-    By Heun's method on a Karras grid of ``steps`` levels. ``prior``: the law at ``sigma_max``; by
-    default N(0, sigma_max^2), else ``prior.log_prob`` at that level (the Gaussian of the noisy
-    data, for a short diffusion). ``trace``: "hutchinson" (one probe per sample and image, unbiased
-    up to the solver's error) or "exact" (one derivative per coordinate). Raises ``ValueError`` for
-    levels outside the denoiser's range, a bad trace or shape.
+    By Heun's method on a Karras grid of ``steps`` levels. ``prior``: has the density at
+    ``sigma_max``; by default N(0, sigma_max^2). ``trace``: "hutchinson" (one random probe per
+    image, unbiased up to the solver's error) or "exact" (one derivative per coordinate). Raises
+    ``ValueError`` for levels outside the denoiser's range, a bad trace or shape.
     """
     low, high = sigma_range(denoiser)
     sigma_max = checks.noise_level("sigma_max", sigma_max, highest=high, allow_zero=False)
     sigma_min = checks.noise_level(
         "sigma_min", sigma_min, highest=sigma_max, allow_zero=False, lowest=low
     )
-    levels = (
-        karras_sigmas(checks.positive_int("steps", steps, minimum=2), sigma_max, sigma_min)[:-1]
-        .flip(0)
-        .tolist()
-    )
+    steps = checks.positive_int("steps", steps, minimum=2)
+    levels = karras_sigmas(steps, sigma_max, sigma_min)[:-1].flip(0).tolist()
     *_, (state, total) = ascend(denoiser, x, levels, trace, seed, labels)
     return Likelihood(prior_log_prob(state, sigma_max, prior) + total, total, state)
 
@@ -140,11 +136,10 @@ def _flow(
             trace = (pulled * probe).flatten(1).sum(1)
         else:
             flat = denoised.flatten(1)
-            rows = [
-                torch.autograd.grad(flat[:, k].sum(), x, retain_graph=True)[0].flatten(1)[:, k]
-                for k in range(flat.shape[1])
-            ]
-            trace = torch.stack(rows).sum(0)
+            trace = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+            for k in range(flat.shape[1]):
+                row = torch.autograd.grad(flat[:, k].sum(), x, retain_graph=True)[0]
+                trace += row.flatten(1)[:, k]
     dimension = x[0].numel()
     return ((x - denoised) / sigma).detach(), ((dimension - trace) / sigma).detach()
 
