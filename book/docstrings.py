@@ -42,6 +42,8 @@ def to_rst(text: str) -> str:
 
 def block_to_rst(block: str, first: bool) -> str:
     lines = block.split("\n")
+    if re.fullmatch(r"=+( +=+)+", lines[0]):
+        return block  # a table, written as reStructuredText
     if lines[1:] and re.fullmatch(r"-{3,}", lines[1]):
         return section(lines[0], lines[2:])
     if all(line.startswith("    ") for line in lines):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -21,6 +22,7 @@ from PIL import Image
 
 WIDE, MEDIUM, SMALL = 1120, 800, 640  # pixels; the text column is about 800 wide
 QUALITY = 80
+NOT_SHOWN = ("notebooks/course/instructor/",)  # sources of pages: named, but no page of the book
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"(```.*?```|``[^`]*``|`[^`\n]*`)", re.DOTALL)
 GREEK = {"sigma": "σ", "varepsilon": "ε", "lambda": "λ", "mu": "μ", "rho": "ρ", "approx": "≈"}
@@ -64,6 +66,8 @@ class Staging:
                 if " " not in label:  # the name of a file says nothing: take the caption below
                     label = caption(text.partition(match[0])[2]) or label
                 return f"![{label}]({self.picture(page.parent, target, width)})"
+            if self.name_of(page, target).startswith(NOT_SHOWN):
+                return label
             return f"[{label}]({self.link(page, target)})"
 
         return outside_code(text, lambda part: LINK.sub(replaced, part))
@@ -78,13 +82,24 @@ class Staging:
             small.write_bytes(webp(source.read_bytes(), width))
         return str(Path(target).with_name(small.name))
 
+    def name_of(self, page: Path, target: str) -> str:
+        """The path in the repository that a link of ``page`` leads to."""
+        return (
+            (page.parent / target.partition("#")[0])
+            .resolve()
+            .relative_to(self.repository)
+            .as_posix()
+        )
+
     def link(self, page: Path, target: str) -> str:
         """Where a link of ``page`` leads in the book."""
         path, hash_, anchor = target.partition("#")
         if not path:
             return target
-        source = (page.parent / path).resolve()
-        name = source.relative_to(self.repository).as_posix()
+        name = self.name_of(page, target)
+        source = self.repository / name
+        if (shown := self.reference_of(name)) != "":
+            return os.path.relpath(self.repository / shown, page.parent)
         if source.is_dir():
             if f"{name}/README.md" not in self.names:
                 self.folders.add(source)
@@ -97,6 +112,14 @@ class Staging:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
         return target
+
+    def reference_of(self, name: str) -> str:
+        """The page of the reference that shows a file of the library; "" for other files."""
+        parts = name.removesuffix(".py").removesuffix("/__init__").split("/")
+        for module in (".".join(parts), ".".join(parts[:-1])):
+            if name.endswith(".py") and f"api/{module}.md" in self.names:
+                return f"api/{module}.md"
+        return ""
 
     def list_folder(self, folder: Path) -> str:
         """A page that lists a folder's files; returns its path."""

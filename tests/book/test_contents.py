@@ -54,7 +54,7 @@ def test_links_lead_to_pages_of_the_book(page, tmp_path):
     else:
         texts = [path.read_text()] if path.exists() else []
     for mark, _, target in staging.links("\n".join(texts)):
-        if not mark and staging.is_local(target):
+        if not mark and staging.is_local(target) and not stage.name_of(path, target).startswith(staging.NOT_SHOWN):
             stage.link(path, target)
 
 
