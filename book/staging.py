@@ -227,10 +227,18 @@ def links(text: str) -> list[tuple[str, str, str]]:
 
 
 def outside_code(text: str, change) -> str:
-    """``text`` with ``change`` applied to everything that is not code."""
-    return "".join(
-        part if part.startswith("`") else change(part) for part in FENCE.split(text) if part
-    )
+    """``text`` with ``change`` applied to all but code, which may stand within the label of a link.
+
+    Code is replaced by marks that no text contains, and put back afterwards.
+    """
+    codes: list[str] = []
+
+    def hide(match: re.Match) -> str:
+        codes.append(match[0])
+        return f"\ue000{len(codes) - 1}\ue001"
+
+    changed = change(FENCE.sub(hide, text))
+    return re.sub("\ue000(\\d+)\ue001", lambda match: codes[int(match[1])], changed)
 
 
 def fitting_width(count: int) -> int:

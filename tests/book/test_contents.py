@@ -82,6 +82,14 @@ def test_a_picture_is_described_by_its_caption():
 def test_code_is_left_alone():
     text = "`[a](b)` and ```\n[a](b)\n``` and [a](c)"
     assert staging.outside_code(text, lambda part: part.replace("](", "](x/")) == text.replace("](c)", "](x/c)")
+    assert staging.links("[`code`](a.py) and `[no](b.md)`")[0][2] == "a.py"
+
+
+def test_a_file_of_the_library_leads_to_the_reference(tmp_path):
+    stage = staging.Staging(ROOT, tmp_path, names())
+    house = ROOT / "docs" / "house.md"
+    assert stage.link(house, "../uturn_lib/uturn.py") == "../api/uturn_lib.uturn.md"
+    assert stage.link(house, "../uturn_lib/measures/retention.py") == "../api/uturn_lib.measures.md"
 
 
 # ---------------------------------------------------------------------------------------------- formulas
