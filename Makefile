@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 UTURN := $(BIN)/python -m uturn_lib
 STAMP := $(VENV)/.ready
 REVEAL := .cache/slides/node_modules/reveal.js/dist/reveal.js
+BOOK := $(VENV)/.ready-book
+BROWSER := $(VENV)/.ready-browser
 FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb notebooks/beyond/b*.ipynb)))
 GROUPS := paper companions beyond p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
@@ -19,11 +21,11 @@ export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course slides train bench cost notebooks reference clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course slides book test-book train bench cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
-	@grep -E '^[a-z$$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z$$()A-Z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  make fig08      a single figure: one of $(SHORT)"
 	@echo "  make companions a group of them: $(GROUPS) (the sixteen figures; the three other papers; beyond the paper; each of the three)"
 	@echo "Variables: PROFILE=$(PROFILE), DEVICE= (cuda when present, else cpu), PYTHON=$(PYTHON)"
@@ -58,8 +60,24 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 lint: $(STAMP)  ## style and types: ruff check, ruff format, mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(STAMP)  ## open the notebooks in JupyterLab, at a page with links to all of them
+	@$(BIN)/python book/start_page.py
+	@$(BIN)/jupyter lab start.ipynb
+
+book: $(BOOK)  ## all pages as a book to read in a browser: book/_build/html/index.html
+	@$(BIN)/python book/build.py
+
+test-book: $(BROWSER)  ## open every page of the book in Chromium (after make book)
+	@$(BIN)/python -m pytest -q -rs -s tests/book/in_a_browser.py
+
+# What only the book needs is installed when it is first asked for.
+$(BOOK): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[book]'
+	@touch $@
+
+$(BROWSER): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+	@touch $@
 
 course: $(STAMP)  ## write the student versions and solutions of the lessons (for maintainers)
 	@$(UTURN) course
@@ -86,7 +104,7 @@ reference: $(STAMP)  ## make the figures and claims of the last run the committe
 	@$(UTURN) reference --profile '$(PROFILE)'
 
 clean:  ## remove cached results and executed copies (keeps .venv and figures)
-	rm -rf .cache .pytest_cache
+	rm -rf .cache .pytest_cache book/_build
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove .venv and unfinished training

@@ -113,7 +113,7 @@ def test_a_solution_becomes_a_stub(text, stub, solution):
 # -------------------------------------------------------------------------------------------------------- standard
 
 PARTS = ("**You will learn**", "**Before you start**", "## Quiz", "## Further reading")
-KNOWN = {"setup", "exercise", "check", "nbval-check-output", "hide-input", "instructor", "slide", "more", "knob", "colab"}
+KNOWN = {"setup", "exercise", "check", "nbval-check-output", "hide-input", "instructor", "slide", "more", "knob", "slider", "colab"}
 MOST_CODE, LONGEST, LARGEST = 150, 100, 90_000  # lines, characters, bytes of a picture
 FOLDED = r"<details><summary>{}.*?</summary>\n\n.*?\n\n</details>"
 

@@ -1,11 +1,11 @@
 """Whose image is an output? Asked in a named space: pixels, or the features of a network.
 
-=============  ===================================================================================
-``pixels``     the images themselves (Figure 9)
-``classifier`` features of the classifier that also judges the class: both questions of claim C2
-               are then asked of one network. The primary space, fixed before any result
-``imagenet``   features of EfficientNet-Lite0, which has never seen the data set
-=============  ===================================================================================
+==============  ===================================================================================
+``pixels``      the images themselves (Figure 9)
+``classifier``  features of the classifier that also judges the class: both questions of claim C2
+                are then asked of one network. The primary space, fixed before any result
+``imagenet``    features of EfficientNet-Lite0, which has never seen the data set
+==============  ===================================================================================
 """
 
 from __future__ import annotations

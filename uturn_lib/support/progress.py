@@ -31,6 +31,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
             disable=_disabled(),
             leave=False,
             dynamic_ncols=True,
+            delay=1.0,  # seconds: what is read from the cache shows no bar
         )
 
 
