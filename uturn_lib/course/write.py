@@ -10,7 +10,8 @@ In an instructor notebook a solution stands between two marks, as in nbgrader:
 
 The student finds the commented lines below STUB instead, or a TODO where there are none. Cells
 tagged "instructor" are for the lecturer alone; outputs of cells tagged "exercise" or "check" are
-left out of the student version, those of "slider" (large) of the solutions. Both versions begin with a badge and an installing cell for Colab.
+left out of the student version, those of "slider" cells (large) of the solutions. Both versions
+begin with a badge and an installing cell for Colab.
 """
 
 from __future__ import annotations
