@@ -1,8 +1,8 @@
-"""`make bench`: speed as ratios within one run, and error against calls beside the samplers of other libraries.
+"""`make bench`: speed as ratios within one run, and error against calls beside the samplers of
+other libraries.
 
-Absolute times depend on the machine; each row of speeds compares two ways of doing the same work on it, interleaved, median of the pairs.
-Writes benchmarks/results.json and benchmarks/README.md.
-"""
+Absolute times depend on the machine; each row of speeds compares two ways of doing the same work on
+it, interleaved, median of the pairs. Writes benchmarks/results.json and benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def compare(
     first: Callable[[], object], second: Callable[[], object], device: torch.device, rounds: int = 7
 ) -> tuple[float, float, float]:
-    """Median times of both, interleaved after one warm-up each, and the median of the ratios first / second."""
+    """Median times of both, interleaved after one warm-up each, and the median of the ratios first
+    / second."""
     seconds(first, device), seconds(second, device)
     pairs = [(seconds(first, device), seconds(second, device)) for _ in range(rounds)]
     return (
@@ -57,9 +58,13 @@ def compare(
 
 
 def in_turn(
-    loops: dict[str, Callable[[], object]], bare: Callable[[], object], device: torch.device, rounds: int = 15
+    loops: dict[str, Callable[[], object]],
+    bare: Callable[[], object],
+    device: torch.device,
+    rounds: int = 15,
 ) -> dict[str, list[float]]:
-    """Time of ``bare`` over that of each loop, round by round: all loops share the machine's quicker and slower minutes."""
+    """Time of ``bare`` over that of each loop, round by round: all loops share the machine's
+    quicker and slower minutes."""
     for work in (bare, *loops.values()):
         seconds(work, device)
     ratios: dict[str, list[float]] = {name: [] for name in loops}
@@ -73,7 +78,8 @@ def in_turn(
 
 
 def network(device: torch.device, fast: bool = True) -> EDMDenoiser:
-    """The shipped network of the device's scale, as the figures use it there: on a GPU compiled and in bfloat16 if ``fast``."""
+    """The shipped network of the device's scale, as the figures use it there: on a GPU compiled and
+    in bfloat16 if ``fast``."""
     if device.type != "cuda":
         return load_denoiser("mnist", device)
     denoiser = load_denoiser("cifar10", device)
@@ -81,9 +87,14 @@ def network(device: torch.device, fast: bool = True) -> EDMDenoiser:
 
 
 def acceleration(device: torch.device) -> dict[str, object]:
-    """u_turn with the compiled network in bfloat16, against the same network in eager float32 (a GPU only)."""
+    """u_turn with the compiled network in bfloat16, against the same network in eager float32 (a
+    GPU only)."""
     fast, plain, batch, steps = network(device), network(device, fast=False), BATCH["cuda"], 16
-    x0 = torch.rand(batch, *fast.sample_shape, generator=torch.Generator().manual_seed(0)).to(device) * 2 - 1
+    x0 = (
+        torch.rand(batch, *fast.sample_shape, generator=torch.Generator().manual_seed(0)).to(device)
+        * 2
+        - 1
+    )
     torch.cuda.reset_peak_memory_stats(device)
     quick, slow, ratio = compare(
         lambda: u_turn(fast, x0, 2.0, steps=steps, batch_size=batch),
@@ -102,9 +113,16 @@ def acceleration(device: torch.device) -> dict[str, object]:
 
 
 def sampler_overhead(device: torch.device) -> list[dict[str, object]]:
-    """Images x calls per second inside u_turn and inside the loops of other libraries, against the bare network at the same batch and levels."""
+    """Images x calls per second inside u_turn and inside the loops of other libraries, against the
+    bare network at the same batch and levels."""
     denoiser, batch, steps = network(device), BATCH[device.type], 8
-    x0 = torch.rand(batch, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0)).to(device) * 2 - 1
+    x0 = (
+        torch.rand(batch, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0)).to(
+            device
+        )
+        * 2
+        - 1
+    )
     sigmas = [float(s) for s in turn_sigmas(steps, 2.0)[:-1]]
     scaled, labels = (
         torch.randn(batch, *denoiser.sample_shape, device=device),
@@ -136,7 +154,8 @@ def sampler_overhead(device: torch.device) -> list[dict[str, object]]:
 
 
 def ks_speed(device: torch.device) -> dict[str, object]:
-    """12,288 coordinates x 256 samples, against one scipy call per coordinate (timed on 400 of them, scaled up)."""
+    """12,288 coordinates x 256 samples, against one scipy call per coordinate (timed on 400 of
+    them, scaled up)."""
     samples = torch.randn(256, 12_288, generator=torch.Generator().manual_seed(0))
     columns = samples[:, :400].double().T.numpy()
 
@@ -144,7 +163,9 @@ def ks_speed(device: torch.device) -> dict[str, object]:
         for column in columns:
             stats.kstest(column, "norm", args=(column.mean(), column.std()))
 
-    slow, fast, _ = compare(one_by_one, lambda: ks_statistic(samples), torch.device("cpu"), rounds=5)
+    slow, fast, _ = compare(
+        one_by_one, lambda: ks_statistic(samples), torch.device("cpu"), rounds=5
+    )
     slow *= samples.shape[1] / len(columns)
     return {
         "what": "KS over 12,288 coordinates x 256 samples, against scipy one by one",
@@ -160,12 +181,17 @@ def fifty_thousand_images(device: torch.device) -> tuple[str, torch.Tensor]:
     """CIFAR-10 where ``UTURN_DATA`` is set, else random images of the same size, made in place."""
     if os.environ.get("UTURN_DATA"):
         return "CIFAR-10", load_data("cifar10", "train").images.to(device)
-    images = torch.empty(50_000, 3, 32, 32).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
+    images = torch.empty(50_000, 3, 32, 32).uniform_(
+        -1, 1, generator=torch.Generator().manual_seed(0)
+    )
     return "random", images.to(device)
 
 
-def empirical_denoiser(device: torch.device, name: str, images: torch.Tensor, sigma: float) -> dict[str, object]:
-    """50,000 x 3,072 images, batch 64, against the two matrix products that any implementation needs."""
+def empirical_denoiser(
+    device: torch.device, name: str, images: torch.Tensor, sigma: float
+) -> dict[str, object]:
+    """50,000 x 3,072 images, batch 64, against the two matrix products that any implementation
+    needs."""
     noise = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(device)
     x = images[:64] + sigma * noise
     before = peak_memory(device)
@@ -189,18 +215,24 @@ def empirical_denoiser(device: torch.device, name: str, images: torch.Tensor, si
     }
 
 
-def local_denoiser(device: torch.device, name: str, images: torch.Tensor, sigma: float) -> dict[str, object]:
+def local_denoiser(
+    device: torch.device, name: str, images: torch.Tensor, sigma: float
+) -> dict[str, object]:
     """50,000 x 3,072 images, one x, against one reading and one writing of the images.
 
-    The denoiser reads the images twice, writes and reads a third as many weights, and computes an exponential and two box filters for each.
-    """
-    x = images[:1] + sigma * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(device)
+    The denoiser reads the images twice, writes and reads a third as many weights, and computes an
+    exponential and two box filters for each."""
+    x = images[:1] + sigma * torch.randn(
+        1, 3, 32, 32, generator=torch.Generator().manual_seed(1)
+    ).to(device)
     before, denoiser = peak_memory(device), LocalDenoiser(images)
     denoiser(x, sigma)
     beyond, target = peak_memory(device) - before, torch.empty_like(images)
-    whole, traffic, ratio = compare(lambda: denoiser(x, sigma), lambda: target.copy_(images), device)
+    whole, traffic, ratio = compare(
+        lambda: denoiser(x, sigma), lambda: target.copy_(images), device
+    )
     return {
-        "what": f"local denoiser, 50,000 x 3,072 ({name}), one image, sigma = {sigma:g}, against one copy of the images",
+        "what": f"local denoiser, 50,000 x 3,072 ({name}), one image, sigma = {sigma:g}, against one copy of the images",  # noqa: E501
         "ratio": ratio,
         "seconds": whole,
         "copy_seconds": traffic,
@@ -212,7 +244,9 @@ def peak_memory(device: torch.device) -> int:
     """Largest memory used so far, in bytes: of the card, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def _rounded(value: object) -> object:
@@ -230,8 +264,10 @@ def main() -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    # The local denoiser, which needs least, then the empirical one: peak memory of a process never falls.
-    # The level that needs most memory comes first, too: at small sigma the most distances are computed again.
+    # The local denoiser, which needs least, then the empirical one: peak memory of a process never
+    # falls.
+    # The level that needs most memory comes first, too: at small sigma the most distances are
+    # computed again.
     name, images = fifty_thousand_images(device)
     rows = [local_denoiser(device, name, images, 0.6)]
     rows += [empirical_denoiser(device, name, images, sigma) for sigma in (0.5, 1.0, 20.0, 0.002)]
@@ -247,12 +283,16 @@ def main() -> int:
     errors = accuracy.table()
     print(report.better(errors))
     where = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    rounded, short = ([{k: _rounded(v) for k, v in row.items()} for row in table] for table in (rows, errors))
+    rounded, short = (
+        [{k: _rounded(v) for k, v in row.items()} for row in table] for table in (rows, errors)
+    )
     write_json(RESULTS, {"machine": where, "rows": rounded, "errors": short})
     PAGE.write_text(report.markdown(where, rows, errors, skipped), encoding="utf-8")
     print(f"written to {RESULTS.name} and {PAGE.name}")

@@ -1,18 +1,25 @@
-"""The stochastic samplers of other libraries behind one interface: the same denoiser, start, levels and number of calls as ours.
+"""The stochastic samplers of other libraries behind one interface: the same denoiser, start, levels
+and number of calls as ours.
 
-A peer is ``run(denoiser, x, sigmas) -> y0``: from ``x`` (B, *sample) at ``sigmas[0]`` down to 0, with noise from torch's global generator.
-Its steps are the other library's own code; only the levels are handed to it. azula is optional, see ``HOW_TO_INSTALL``.
+A peer is ``run(denoiser, x, sigmas) -> y0``: from ``x`` (B, *sample) at ``sigmas[0]`` down to 0,
+with noise from torch's global generator. Its steps are the other library's own code; only the
+levels are handed to it. azula is optional, see ``HOW_TO_INSTALL``.
 
-=================  ==================================================================================  ==============
-name               what                                                                                calls per step
-=================  ==================================================================================  ==============
-diffusers 2M SDE   EDMDPMSolverMultistepScheduler, "sde-dpmsolver++", order 2 (Lu et al. 2022)         1
-diffusers EulerA   EulerAncestralDiscreteScheduler; where alpha = 1 it takes the steps of DDPM         1
-diffusers KDPM2A   KDPM2AncestralDiscreteScheduler (Karras et al. 2022, Algorithm 2, ancestral noise)  2
-azula DDPM         DDPMSampler (Ho et al. 2020)                                                        1
-azula Ito          ItoSampler, Euler-Maruyama after an exact linear part                               1
-azula PC           PCSampler: Langevin corrections between steps of the flow                           2
-=================  ==================================================================================  ==============
+=================
+==================================================================================  ==============
+name               what
+calls per step
+=================
+==================================================================================  ==============
+diffusers 2M SDE   EDMDPMSolverMultistepScheduler, "sde-dpmsolver++", order 2 (Lu et al. 2022)
+1 diffusers EulerA   EulerAncestralDiscreteScheduler; where alpha = 1 it takes the steps of DDPM
+1 diffusers KDPM2A   KDPM2AncestralDiscreteScheduler (Karras et al. 2022, Algorithm 2, ancestral
+noise)  2 azula DDPM         DDPMSampler (Ho et al. 2020)
+1 azula Ito          ItoSampler, Euler-Maruyama after an exact linear part
+1 azula PC           PCSampler: Langevin corrections between steps of the flow
+2
+=================
+==================================================================================  ==============
 """
 
 from __future__ import annotations
@@ -27,7 +34,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-# Its samplers need einops alone. Its other dependency torchvision must be of the same build as torch: another one breaks diffusers.
+# Its samplers need einops alone. Its other dependency torchvision must be of the same build as
+# torch: another one breaks diffusers.
 HOW_TO_INSTALL = (
     "azula is not installed, its rows are skipped; to have them: "
     "pip install --no-deps -c constraints.txt azula einops "
@@ -37,7 +45,8 @@ HOW_TO_INSTALL = (
 
 @dataclass(frozen=True)
 class Peer:
-    """``name``, ``run`` as in the module's text, ``calls`` per step, ``home``: the library's own spacing of levels, "karras" or "log"."""
+    """``name``, ``run`` as in the module's text, ``calls`` per step, ``home``: the library's own
+    spacing of levels, "karras" or "log"."""
 
     name: str
     run: Callable[[object, Tensor, Tensor], Tensor]
@@ -88,14 +97,17 @@ def diffusers_euler_ancestral(denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
     scheduler = EulerAncestralDiscreteScheduler(prediction_type="epsilon")
     scheduler.set_timesteps(len(sigmas) - 1)
     _hand_over(scheduler, sigmas)
-    scheduler.is_scale_input_called = True  # the scaling of the input, too, is the denoiser's business
+    scheduler.is_scale_input_called = (
+        True  # the scaling of the input, too, is the denoiser's business
+    )
     for t, sigma in zip(scheduler.timesteps, sigmas[:-1].tolist(), strict=True):
         x = scheduler.step((x - denoiser(x, sigma)) / sigma, t, x).prev_sample
     return x
 
 
 def diffusers_kdpm2_ancestral(denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
-    """The scheduler knows its levels only through four tables; they are filled as its ``set_timesteps`` does, at the levels given."""
+    """The scheduler knows its levels only through four tables; they are filled as its
+    ``set_timesteps`` does, at the levels given."""
     from diffusers import KDPM2AncestralDiscreteScheduler
 
     scheduler = KDPM2AncestralDiscreteScheduler(prediction_type="epsilon")
@@ -106,7 +118,12 @@ def diffusers_kdpm2_ancestral(denoiser, x: Tensor, sigmas: Tensor) -> Tensor:
     middle = (levels * down).sqrt()
     middle[-2:] = 0
     scheduler.set_timesteps(steps)
-    for name, table in (("sigmas", levels), ("sigmas_interpol", middle), ("sigmas_up", up), ("sigmas_down", down)):
+    for name, table in (
+        ("sigmas", levels),
+        ("sigmas_interpol", middle),
+        ("sigmas_up", up),
+        ("sigmas_down", down),
+    ):
         setattr(scheduler, name, torch.cat([table[:1], table[1:].repeat_interleave(2), table[-1:]]))
     scheduler.set_begin_index(0)
     for i in range(2 * steps - 1):  # the last step is Euler's and needs one call
@@ -127,7 +144,9 @@ def _azula(sampler: str) -> Callable[[object, Tensor, Tensor], Tensor]:
         from azula import sample
 
         steps = len(sigmas) - 1
-        levels = sigmas.double().to(x.device).flip(0)  # azula's time runs from 1 down to 0 in equal steps
+        levels = (
+            sigmas.double().to(x.device).flip(0)
+        )  # azula's time runs from 1 down to 0 in equal steps
 
         def schedule(time: Tensor) -> tuple[Tensor, Tensor]:
             sigma = levels[(time * steps).round().long()]

@@ -1,4 +1,5 @@
-"""benchmarks/README.md from the rows of a run: speed, then error against calls, and where another library is better."""
+"""benchmarks/README.md from the rows of a run: speed, then error against calls, and where another
+library is better."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ MEANINGS = {
 }
 
 
-def markdown(machine: dict, speed: Sequence[dict], accuracy: Sequence[dict], skipped: str | None) -> str:
+def markdown(
+    machine: dict, speed: Sequence[dict], accuracy: Sequence[dict], skipped: str | None
+) -> str:
     """The whole page; ``skipped``: a line for libraries that are not installed."""
     parts = [
         "# Benchmarks",
@@ -23,7 +26,10 @@ def markdown(machine: dict, speed: Sequence[dict], accuracy: Sequence[dict], ski
         *([f"**{skipped}**"] if skipped else []),
         "## Speed",
         "Median over the rounds of the run; in brackets the quartiles of the loops' rounds.",
-        _grid(["what", "ratio", "aim"], [[row["what"], _ratio(row), row.get("aim", "")] for row in speed]),
+        _grid(
+            ["what", "ratio", "aim"],
+            [[row["what"], _ratio(row), row.get("aim", "")] for row in speed],
+        ),
         "## Error against calls",
         "Two unequal clouds in 8 dimensions, exact score, the same starts for all. Every peer has, "
         "at every number of calls, the best for its covariance of three spacings of levels: the "
@@ -35,13 +41,17 @@ def markdown(machine: dict, speed: Sequence[dict], accuracy: Sequence[dict], ski
         for measure in MEANINGS:
             if measure == "correlation" and sigma_u > 10:
                 continue  # nothing is left of x_0 there, for any sampler
-            parts += [f"**Turned at {sigma_u:g}: {MEANINGS[measure]}**", _errors(accuracy, sigma_u, measure)]
+            parts += [
+                f"**Turned at {sigma_u:g}: {MEANINGS[measure]}**",
+                _errors(accuracy, sigma_u, measure),
+            ]
     parts += ["## Where a peer is better", better(accuracy)]
     return "\n\n".join(parts) + "\n"
 
 
 def better(accuracy: Sequence[dict]) -> str:
-    """A list of all cells in which a peer's error is below ours by more than two standard errors of the difference."""
+    """A list of all cells in which a peer's error is below ours by more than two standard errors of
+    the difference."""
     lines = []
     for sigma_u in LEVELS:
         for calls in CALLS:
@@ -73,9 +83,12 @@ def _errors(accuracy: Sequence[dict], sigma_u: float, measure: str) -> str:
             value, error = (1000 * number for number in row[measure])
             grid = "" if row["sampler"] == "ours" else f" {row['grid'][0]}"
             sign = "+" if measure in ("correlation", "retention") else ""
-            cells.setdefault(row["sampler"], {})[row["calls"]] = f"{value:{sign}.0f} ± {error:.0f}{grid}"
+            cells.setdefault(row["sampler"], {})[row["calls"]] = (
+                f"{value:{sign}.0f} ± {error:.0f}{grid}"
+            )
     return _grid(
-        ["calls", *map(str, CALLS)], [[name, *(found[calls] for calls in CALLS)] for name, found in cells.items()]
+        ["calls", *map(str, CALLS)],
+        [[name, *(found[calls] for calls in CALLS)] for name, found in cells.items()],
     )
 
 

@@ -34,11 +34,14 @@ def gaussian():
 
 @pytest.fixture(scope="session")
 def mixture():
-    """Three unequal, correlated components in the plane: nothing symmetric that an error could hide behind."""
+    """Three unequal, correlated components in the plane: nothing symmetric that an error could hide
+    behind."""
     return GaussianMixtureDenoiser(
         torch.tensor([0.5, 0.3, 0.2]),
         torch.tensor([[-2.0, 0.0], [1.5, 1.0], [1.0, -2.5]]),
-        torch.tensor([[[0.4, 0.1], [0.1, 0.2]], [[0.15, 0.0], [0.0, 0.6]], [[0.3, -0.15], [-0.15, 0.25]]]),
+        torch.tensor(
+            [[[0.4, 0.1], [0.1, 0.2]], [[0.15, 0.0], [0.0, 0.6]], [[0.3, -0.15], [-0.15, 0.25]]]
+        ),
     )
 
 

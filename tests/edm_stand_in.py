@@ -1,4 +1,5 @@
-"""Writes pickles as the EDM code does: classes that carry their source, real torch containers, tensors as bare storages. For tests."""
+"""Writes pickles as the EDM code does: classes that carry their source, real torch containers,
+tensors as bare storages. For tests."""
 
 import pickle
 import sys
@@ -66,7 +67,13 @@ class Persistent(nn.Module):
     def __reduce__(self):
         class_name, source = self.__dict__["_hidden"]
         state = {key: value for key, value in self.__dict__.items() if key != "_hidden"}
-        meta = {"type": "class", "version": 6, "module_src": source, "class_name": class_name, "state": state}
+        meta = {
+            "type": "class",
+            "version": 6,
+            "module_src": source,
+            "class_name": class_name,
+            "state": state,
+        }
         return _reconstruct_persistent_obj, (meta,)
 
 
@@ -74,7 +81,8 @@ class Persistent(nn.Module):
 def edm_modules():
     """The modules of the EDM code by name, for as long as something is pickled."""
     made = {
-        name: types.ModuleType(name) for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")
+        name: types.ModuleType(name)
+        for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")
     }
     made["torch_utils.persistence"]._reconstruct_persistent_obj = _reconstruct_persistent_obj
     made["dnnlib.util"].EasyDict = EasyDict
@@ -90,12 +98,16 @@ def edm_modules():
 
 
 def persistent(module, source=SOURCE):
-    """``module`` as a tree of :class:`Persistent` with the same tensors; containers stay what they are."""
+    """``module`` as a tree of :class:`Persistent` with the same tensors; containers stay what they
+    are."""
     if isinstance(module, nn.ModuleDict):
         return nn.ModuleDict({name: persistent(child, source) for name, child in module.items()})
     made = Persistent(type(module).__name__, source)
     made.skip_scale = np.sqrt(0.5)  # a numpy scalar, as in the real files
-    made._init_args, made._init_kwargs = (), {"init": EasyDict(init_mode="xavier_uniform", init_weight=np.float64(0.2))}
+    made._init_args, made._init_kwargs = (
+        (),
+        {"init": EasyDict(init_mode="xavier_uniform", init_weight=np.float64(0.2))},
+    )
     for name, value in module._parameters.items():
         made.register_parameter(name, value)
     for name, value in module._buffers.items():
@@ -106,7 +118,8 @@ def persistent(module, source=SOURCE):
 
 
 def write_edm_pickle(path, denoiser, source=SOURCE, class_name=None, protocol=4, **extra):
-    """Write the U-Net of ``denoiser`` (``edm.Preconditioned``) as the EDM code would; ``extra`` entries go beside the network."""
+    """Write the U-Net of ``denoiser`` (``edm.Preconditioned``) as the EDM code would; ``extra``
+    entries go beside the network."""
     outer = Persistent(class_name or f"{denoiser.kind}Precond", source)
     outer._init_args, outer._init_kwargs = (), dict(denoiser.arguments)
     outer.sigma_data, outer.use_fp16 = 0.5, False
@@ -125,7 +138,8 @@ def write_edm_pickle(path, denoiser, source=SOURCE, class_name=None, protocol=4,
 
 
 def random_network(kind, arguments, seed=0):
-    """A network of ``edm`` with random weights of a size that keeps its output finite and every part of it visible."""
+    """A network of ``edm`` with random weights of a size that keeps its output finite and every
+    part of it visible."""
     from uturn_lib.networks.edm.architectures import Preconditioned
 
     torch.manual_seed(seed)

@@ -6,7 +6,8 @@ import threading
 
 
 class Server:
-    """Serves ``files``; ``breaks_after``: bytes after which the next answer ends early; ``ranges``: whether it can continue; ``asked``: the Range headers."""
+    """Serves ``files``; ``breaks_after``: bytes after which the next answer ends early; ``ranges``:
+    whether it can continue; ``asked``: the Range headers."""
 
     def __init__(self):
         self.files, self.breaks_after, self.ranges, self.asked = {}, None, True, []
@@ -34,7 +35,10 @@ class Server:
                 if outer.tags:
                     self.send_header("ETag", tag)
                 if honoured:
-                    self.send_header("Content-Range", f"bytes {first + outer.shift}-{len(content) - 1}/{len(content)}")
+                    self.send_header(
+                        "Content-Range",
+                        f"bytes {first + outer.shift}-{len(content) - 1}/{len(content)}",
+                    )
                 self.end_headers()
                 stop, outer.breaks_after = outer.breaks_after, None
                 self.wfile.write(part[:stop])

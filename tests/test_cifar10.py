@@ -1,4 +1,5 @@
-"""The CIFAR-10 profile. What needs the data runs where UTURN_DATA names a folder with them; the rest runs everywhere."""
+"""The CIFAR-10 profile. What needs the data runs where UTURN_DATA names a folder with them; the
+rest runs everywhere."""
 
 import json
 import os
@@ -25,21 +26,40 @@ from uturn_lib.reports import run
 from uturn_lib.support.places import CHECKPOINTS, reference_folder
 
 FULL, SMALL = PROFILES["cifar10"], PROFILES["cifar10"].on("cpu")
-data = pytest.mark.skipif("UTURN_DATA" not in os.environ, reason="UTURN_DATA is not set: no offline copy of CIFAR-10")
+data = pytest.mark.skipif(
+    "UTURN_DATA" not in os.environ, reason="UTURN_DATA is not set: no offline copy of CIFAR-10"
+)
 
 
 def test_the_scale_follows_the_device():
     assert PROFILES["cifar10"].on("cuda") is FULL and SMALL.on("cpu") == SMALL
     assert FULL.ground_truths >= 1000 and FULL.ks_steps == 256 and FULL.ks_samples == 256
-    assert SMALL.ground_truths < FULL.ground_truths and SMALL.sigmas == FULL.sigmas and SMALL.name == "cifar10"
-    assert PROFILES["laptop"].on("cpu") is not None and PROFILES["laptop"].on("cpu").steps == PROFILES["laptop"].steps
-    assert f"{SMALL.ground_truths:,} ground truths" in SMALL.scale() and "all training images" in FULL.scale()
+    assert (
+        SMALL.ground_truths < FULL.ground_truths
+        and SMALL.sigmas == FULL.sigmas
+        and SMALL.name == "cifar10"
+    )
+    assert (
+        PROFILES["laptop"].on("cpu") is not None
+        and PROFILES["laptop"].on("cpu").steps == PROFILES["laptop"].steps
+    )
+    assert (
+        f"{SMALL.ground_truths:,} ground truths" in SMALL.scale()
+        and "all training images" in FULL.scale()
+    )
 
 
-@pytest.mark.parametrize("profile", [FULL, SMALL, PROFILES["laptop"]], ids=["full", "cpu", "laptop"])
+@pytest.mark.parametrize(
+    "profile", [FULL, SMALL, PROFILES["laptop"]], ids=["full", "cpu", "laptop"]
+)
 def test_a_profile_is_consistent(profile):
-    assert set(profile.quality_sigmas) <= set(profile.sigmas) and set(profile.repeat_sigmas) <= set(profile.sigmas)
-    assert set(profile.local_sigmas) <= set(profile.repeat_sigmas) and profile.local_ground_truths <= profile.ground_truths
+    assert set(profile.quality_sigmas) <= set(profile.sigmas) and set(profile.repeat_sigmas) <= set(
+        profile.sigmas
+    )
+    assert (
+        set(profile.local_sigmas) <= set(profile.repeat_sigmas)
+        and profile.local_ground_truths <= profile.ground_truths
+    )
     assert profile.ode_ground_truths <= profile.ground_truths and profile.ground_truths % 10 == 0
     assert 10 * max(2, 5 * profile.ground_truths // 80) <= profile.ground_truths
 
@@ -59,7 +79,9 @@ def test_weights_of_the_shipped_networks_are_small_and_carry_a_card():
         card = (CHECKPOINTS / name / "README.md").read_text(encoding="utf-8")
         assert "SHA-256" in card and "seed" in card and "minutes" in card
     config = json.loads((CHECKPOINTS / "cifar10" / "config.json").read_text())["uturn"]["training"]
-    assert f"**{config['images_seen']:,}**" in (CHECKPOINTS / "cifar10" / "README.md").read_text(encoding="utf-8")
+    assert f"**{config['images_seen']:,}**" in (CHECKPOINTS / "cifar10" / "README.md").read_text(
+        encoding="utf-8"
+    )
     for picture in ("loss.png", "samples.png"):
         assert 5e3 < (CHECKPOINTS / "cifar10" / picture).stat().st_size < 4e5
 
@@ -70,8 +92,13 @@ def test_committed_results_were_made_with_the_shipped_network():
     assert {entry["network"] for entry in entries} == {shipped_fingerprint("cifar10")}
     judged = {entry["id"] for entry in entries}
     assert judged <= set(claims.STATEMENTS) and {"C1", "C2", "C3", "C5", "C6"} <= judged
-    assert {path.stem for path in run.find_notebooks([])} == {path.stem for path in folder.glob("*.png")}
-    assert "| machine |" in (folder / "RUN.md").read_text() and "ground truths" in (folder / "RUN.md").read_text()
+    assert {path.stem for path in run.find_notebooks([])} == {
+        path.stem for path in folder.glob("*.png")
+    }
+    assert (
+        "| machine |" in (folder / "RUN.md").read_text()
+        and "ground truths" in (folder / "RUN.md").read_text()
+    )
 
 
 def test_a_run_page_names_scale_machine_and_features():
@@ -94,10 +121,16 @@ def test_the_network_works_at_every_level_without_data():
 @data
 def test_the_classifier_is_as_good_as_its_card_says():
     test = load_data("cifar10", "test")
-    config = json.loads((CHECKPOINTS / "cifar10-classifier" / "config.json").read_text())["uturn"]["training"]
+    config = json.loads((CHECKPOINTS / "cifar10-classifier" / "config.json").read_text())["uturn"][
+        "training"
+    ]
     assert config["held_out_count"] == len(test)
-    right = int((load_classifier("cifar10-classifier", "cpu").predict(test.images) == test.labels).sum())
-    assert abs(right - config["held_out_correct"]) <= 5  # rounding on another processor may move a few
+    right = int(
+        (load_classifier("cifar10-classifier", "cpu").predict(test.images) == test.labels).sum()
+    )
+    assert (
+        abs(right - config["held_out_correct"]) <= 5
+    )  # rounding on another processor may move a few
 
 
 @data
@@ -107,7 +140,10 @@ def test_the_network_denoises_better_than_a_gaussian_and_knows_its_classes():
     noise = torch.randn(test.images.shape, generator=torch.Generator().manual_seed(0))
     for sigma in (0.2, 1.0, 3.0):
         x = test.images + sigma * noise
-        error, affine = ((d - test.images).square().flatten(1).mean(1) for d in (network(x, sigma), gaussian(x, sigma)))
+        error, affine = (
+            (d - test.images).square().flatten(1).mean(1)
+            for d in (network(x, sigma), gaussian(x, sigma))
+        )
         assert float((affine - error).mean() / ((affine - error).std() / 10)) > 5
     x = test.images + 4 * noise
     right, wrong = (network(x, 4.0, labels) for labels in (test.labels, (test.labels + 5) % 10))
@@ -122,6 +158,8 @@ def test_the_empirical_score_of_all_images_returns_its_own_at_small_noise():
     own = retention.nearest_index(starts.images, train.images)
     returned, kept = experiments.empirical_retention(train, starts, (0.5, 80.0), own=own)
     assert returned[0].min() > 0.999 and returned[1].max() < 0.01
-    assert abs(kept[1].mean() - 0.1) < 0.02  # at sigma = 80 nothing is left but the share of the class
+    assert (
+        abs(kept[1].mean() - 0.1) < 0.02
+    )  # at sigma = 80 nothing is left but the share of the class
     memory = EmpiricalDenoiser(train.images)
     torch.testing.assert_close(memory(starts.images + 0.01, 0.02), starts.images, atol=1e-4, rtol=0)

@@ -49,7 +49,9 @@ def test_bad_input_ends_with_one_line_and_a_status(line, message, capsys):
     assert not figure_folder("laptop").exists()  # nothing half-written
 
 
-@pytest.mark.parametrize("line", ["", "figure", "figures --profil", "convert one", "train --minutes x"])
+@pytest.mark.parametrize(
+    "line", ["", "figure", "figures --profil", "convert one", "train --minutes x"]
+)
 def test_a_malformed_command_shows_the_usage(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(line.split())
@@ -91,7 +93,9 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
 def test_options_of_training_reach_it(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(
-        training, "train_profile", lambda *arguments: seen.append((*arguments, torch.get_num_threads()))
+        training,
+        "train_profile",
+        lambda *arguments: seen.append((*arguments, torch.get_num_threads())),
     )
     before = torch.get_num_threads()
     try:

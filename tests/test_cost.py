@@ -35,7 +35,8 @@ def asked_of(fingerprint):
     reason="set UTURN_SLOW=1 to run the notebooks at the smallest scale",
 )
 def test_the_table_is_what_the_notebook_asks_for(figure, monkeypatch):
-    """The notebook runs with an empty cache; what it leaves there is what the table says, with the T_m and T_s that were measured."""
+    """The notebook runs with an empty cache; what it leaves there is what the table says, with the
+    T_m and T_s that were measured."""
     monkeypatch.setenv("UTURN_SCALE", "smoke")
     done = command("figures", figure, "--profile", "laptop", "--device", "cpu")
     assert done.returncode == 0, done.stderr
@@ -46,7 +47,9 @@ def test_the_table_is_what_the_notebook_asks_for(figure, monkeypatch):
     planned = {chunk.name: chunk for plan in plans for chunk in plan.chunks}
     expected = Counter((chunk.experiment.name, chunk.calls) for chunk in planned.values())
     if figure in ROUGH:
-        total, guess = (sum(calls * n for (_, calls), n in count.items()) for count in (asked, expected))
+        total, guess = (
+            sum(calls * n for (_, calls), n in count.items()) for count in (asked, expected)
+        )
         assert 0.7 < total / guess < 1.4
     else:
         assert asked == expected

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from uturn_lib import EmpiricalDenoiser, GaussianDenoiser, GaussianMixtureDenoiser, noise_prediction, score, velocity
+from uturn_lib import (
+    EmpiricalDenoiser,
+    GaussianDenoiser,
+    GaussianMixtureDenoiser,
+    noise_prediction,
+    score,
+    velocity,
+)
 from uturn_lib.denoisers import ClassConditional, covariance_eigenvalues, moments
 from uturn_lib.uturn import posterior_draws, u_turn
 
@@ -19,15 +26,22 @@ def gradient_of_log_prob(denoiser, x, sigma):
 def test_score_is_the_gradient_of_log_p(kind, sigma, request):
     if kind == "empirical":
         generator = torch.Generator().manual_seed(3)
-        denoiser = EmpiricalDenoiser(torch.rand(7, 2, generator=generator, dtype=torch.float64) * 2 - 1)
+        denoiser = EmpiricalDenoiser(
+            torch.rand(7, 2, generator=generator, dtype=torch.float64) * 2 - 1
+        )
     else:
         denoiser = request.getfixturevalue(kind)
     generator = torch.Generator().manual_seed(1)
-    x = sigma * torch.randn(5, *denoiser.sample_shape, generator=generator, dtype=torch.float64) + 0.3
+    x = (
+        sigma * torch.randn(5, *denoiser.sample_shape, generator=generator, dtype=torch.float64)
+        + 0.3
+    )
     expected = gradient_of_log_prob(denoiser, x, sigma)
     torch.testing.assert_close(score(denoiser, x, sigma), expected, rtol=1e-8, atol=1e-9 / sigma**2)
     # one sigma per sample gives what one sigma for all gives
-    torch.testing.assert_close(denoiser(x, torch.full((5,), sigma, dtype=torch.float64)), denoiser(x, sigma))
+    torch.testing.assert_close(
+        denoiser(x, torch.full((5,), sigma, dtype=torch.float64)), denoiser(x, sigma)
+    )
 
 
 def test_noise_levels_may_differ_within_a_batch(gaussian, mixture):
@@ -56,7 +70,9 @@ def test_labels_condition_on_a_component(mixture):
         torch.testing.assert_close(conditional[labels == k], component(x[labels == k], 1.3))
     # averaging the conditional denoisers over p(k | x) gives the unconditional one
     each = torch.stack([mixture(x, 1.3, torch.full((6,), k)) for k in range(3)], 1)
-    torch.testing.assert_close((mixture.responsibilities(x, 1.3)[..., None] * each).sum(1), mixture(x, 1.3))
+    torch.testing.assert_close(
+        (mixture.responsibilities(x, 1.3)[..., None] * each).sum(1), mixture(x, 1.3)
+    )
 
 
 def test_mixture_samples_have_its_moments(mixture):
@@ -66,7 +82,9 @@ def test_mixture_samples_have_its_moments(mixture):
     mean = (mixture.weights[:, None] * mixture.means).sum(0)
     spread = draws.std(0) / math.sqrt(len(draws))
     assert ((draws.mean(0) - mean).abs() < 4 * spread).all()
-    torch.testing.assert_close(torch.cov(draws[labels == 2].T), mixture.covariances[2], atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        torch.cov(draws[labels == 2].T), mixture.covariances[2], atol=0.02, rtol=0
+    )
 
 
 def test_gaussian_fit_and_limits():
@@ -79,7 +97,8 @@ def test_gaussian_fit_and_limits():
     torch.testing.assert_close(
         fitted(x, 1e6), fitted.mean.float().expand_as(x), atol=1e-5, rtol=0
     )  # all noise: the mean
-    # a null direction of the covariance is known without noise too, and stays at its mean with noise
+    # a null direction of the covariance is known without noise too, and stays at its mean with
+    # noise
     flat = GaussianDenoiser(torch.zeros(2), torch.diag(torch.tensor([1.0, 0.0])))
     torch.testing.assert_close(flat(torch.tensor([[1.0, 0.5]]), 1.0), torch.tensor([[0.5, 0.0]]))
     torch.testing.assert_close(flat(torch.tensor([[1.0, 0.5]]), 0.0), torch.tensor([[1.0, 0.5]]))
@@ -103,7 +122,8 @@ def direct_weights(x, data, sigma):
 
 
 def test_empirical_weights_at_small_noise_in_high_dimension():
-    # Clusters of near copies, 0.004 apart in norm: at sigma = 0.002 their weights differ by a factor of a few, which the
+    # Clusters of near copies, 0.004 apart in norm: at sigma = 0.002 their weights differ by a
+    # factor of a few, which the
     # expanded form of the distance, wrong by tens of nats in float32, cannot see.
     generator = torch.Generator().manual_seed(0)
     centres = torch.rand(20, 3072, generator=generator) * 2 - 1
@@ -116,7 +136,10 @@ def test_empirical_weights_at_small_noise_in_high_dimension():
     assert weights.dtype == torch.float32
     assert ((expected > 0.05) & (expected < 0.95)).sum() > 30  # the case is not trivial
     torch.testing.assert_close(weights.double(), expected, atol=1e-6, rtol=1e-5)
-    naive = torch.softmax(-(x.square().sum(1)[:, None] + data.square().sum(1) - 2 * x @ data.T) / (2 * sigma**2), dim=1)
+    naive = torch.softmax(
+        -(x.square().sum(1)[:, None] + data.square().sum(1) - 2 * x @ data.T) / (2 * sigma**2),
+        dim=1,
+    )
     assert (naive.double() - expected).abs().max() > 0.3  # and the expanded form does fail on it
 
 
@@ -166,14 +189,17 @@ def test_draws_do_not_depend_on_the_signs_of_eigenvectors():
 
 
 def test_exact_posterior_draw_agrees_with_the_sampler():
-    """Two roads to the U-Turn output on empirical data: one draw from the weights, or the whole reverse SDE."""
+    """Two roads to the U-Turn output on empirical data: one draw from the weights, or the whole
+    reverse SDE."""
     data = torch.tensor([[0.0, 0.0], [1.0, 0.1], [0.2, 1.3], [-1.1, -0.6]], dtype=torch.float64)
     denoiser, repeats, sigma = EmpiricalDenoiser(data), 1500, 0.8
     for start in range(2):
         x0 = data[start].expand(repeats, 2)
         turned = u_turn(denoiser, x0, sigma, steps=80, seed=start, batch_size=repeats)
         by_sampler = torch.cdist(turned.y0, data).argmin(1)
-        assert torch.cdist(turned.y0, data).min(1).values.max() < 0.02  # every output is a training point
+        assert (
+            torch.cdist(turned.y0, data).min(1).values.max() < 0.02
+        )  # every output is a training point
         drawn = denoiser.posterior_index(turned.x_u, sigma, range(10_000, 10_000 + repeats))
         a, b = by_sampler.bincount(minlength=4).double(), drawn.bincount(minlength=4).double()
         expected = denoiser.weights(turned.x_u, sigma).mean(0)
@@ -248,13 +274,17 @@ def test_eigenvalues_of_few_images_are_those_of_their_covariance():
     images = torch.randn(30, 1, 5, 5, generator=torch.Generator().manual_seed(0))
     for count in (30, 12):  # more and fewer images than coordinates
         expected = torch.linalg.eigvalsh(moments(images[:count])[1])
-        torch.testing.assert_close(covariance_eigenvalues(images[:count]), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            covariance_eigenvalues(images[:count]), expected, rtol=0, atol=1e-12
+        )
 
 
 def test_the_density_of_the_empirical_law_integrates_to_one():
     law = EmpiricalDenoiser(torch.tensor([[-1.0], [0.2], [2.0]], dtype=torch.float64))
     x = torch.linspace(-6, 7, 4001, dtype=torch.float64)[:, None]
     for sigma in (0.1, 0.7):
-        assert float(torch.trapezoid(law.log_prob(x, sigma).exp(), x[:, 0])) == pytest.approx(1, abs=1e-6)
+        assert float(torch.trapezoid(law.log_prob(x, sigma).exp(), x[:, 0])) == pytest.approx(
+            1, abs=1e-6
+        )
     with pytest.raises(ValueError, match="no density"):
         law.log_prob(x, 0.0)

@@ -1,4 +1,5 @@
-"""The rules of the house: who may import whom, read from the source (also from imports inside functions), not from what happens to be loaded."""
+"""The rules of the house: who may import whom, read from the source (also from imports inside
+functions), not from what happens to be loaded."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter
@@ -8,7 +9,8 @@ import pytest
 
 from uturn_lib.support.places import PACKAGE
 
-# From the bottom to the top: a file may import from its own entry and from the lines above it. Entries of one line know nothing of one another.
+# From the bottom to the top: a file may import from its own entry and from the lines above it.
+# Entries of one line know nothing of one another.
 # A file may have a line of its own, apart from its folder's; the most specific entry counts.
 LAYERS = (
     ("support",),
@@ -37,7 +39,8 @@ LAYERS = (
 
 
 def read(package: Path) -> dict[str, ast.Module]:
-    """The syntax tree of every file, by the module's name within the package ("" is the package itself, "measures" a folder's ``__init__``)."""
+    """The syntax tree of every file, by the module's name within the package ("" is the package
+    itself, "measures" a folder's ``__init__``)."""
     trees = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package).with_suffix("").parts
@@ -47,7 +50,9 @@ def read(package: Path) -> dict[str, ast.Module]:
     return trees
 
 
-def imports(module: str, trees: dict[str, ast.Module], package: str = "uturn_lib") -> list[tuple[str, str | None]]:
+def imports(
+    module: str, trees: dict[str, ast.Module], package: str = "uturn_lib"
+) -> list[tuple[str, str | None]]:
     """What a file imports of the package: (module, name), with None for a module as a whole."""
     found = []
     folder = module.split(".") if trees[module].is_folder else module.split(".")[:-1]
@@ -71,7 +76,8 @@ def imports(module: str, trees: dict[str, ast.Module], package: str = "uturn_lib
 
 
 def layer(module: str, layers=LAYERS) -> tuple[int, str] | None:
-    """Number of the line and entry of ``module``: the longest entry that is the module or a folder around it."""
+    """Number of the line and entry of ``module``: the longest entry that is the module or a folder
+    around it."""
     around = [
         (entry.count("."), number, entry)
         for number, line in enumerate(layers)
@@ -82,7 +88,8 @@ def layer(module: str, layers=LAYERS) -> tuple[int, str] | None:
 
 
 def arrows_up(trees: dict[str, ast.Module], layers=LAYERS) -> list[str]:
-    """Imports that do not run downwards, and files without a place. The package's own ``__init__`` stands above all."""
+    """Imports that do not run downwards, and files without a place. The package's own ``__init__``
+    stands above all."""
     wrong = []
     for module in filter(None, trees):
         if layer(module, layers) is None:
@@ -124,7 +131,8 @@ def own_names(tree: ast.Module) -> set[str]:
 
 
 def from_elsewhere(tree: ast.Module) -> set[str]:
-    """Names that stand for modules of other packages, whose private parts are not this test's business."""
+    """Names that stand for modules of other packages, whose private parts are not this test's
+    business."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     return {alias.asname or alias.name.partition(".")[0] for node in nodes for alias in node.names}
 
@@ -141,7 +149,9 @@ def private_uses(trees: dict[str, ast.Module]) -> list[str]:
     wrong = []
     for module, tree in trees.items():
         taken = [f"{target}.{name}" if name else target for target, name in imports(module, trees)]
-        wrong += [f"{module} imports {name}" for name in taken if any(map(private, name.split(".")))]
+        wrong += [
+            f"{module} imports {name}" for name in taken if any(map(private, name.split(".")))
+        ]
         own, foreign = own_names(tree), from_elsewhere(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own:
@@ -173,7 +183,8 @@ def test_every_layer_exists(library):
 
 
 def house(folder, **files):
-    """A small package: low.py, high/__init__.py, high/a.py, high/b.py, with other content where given."""
+    """A small package: low.py, high/__init__.py, high/a.py, high/b.py, with other content where
+    given."""
     sound = {
         "__init__": "from .high.a import f",
         "low": "import math\ndef g(x): return x",
@@ -216,14 +227,19 @@ def test_an_arrow_up_is_found(tmp_path, text):
 
 def test_neighbours_of_one_layer_and_homeless_files_are_found(tmp_path):
     trees = house(tmp_path, other="")
-    assert arrows_up(trees, (("low", "high"), ("other",))) == ["high.a imports low", "high.b imports low"]
+    assert arrows_up(trees, (("low", "high"), ("other",))) == [
+        "high.a imports low",
+        "high.b imports low",
+    ]
     assert arrows_up(trees, SMALL) == ["other has no layer"]
     # a file with a line of its own, below its folder's
     assert arrows_up(trees, (("low",), ("high.b",), ("high", "other"))) == []
     assert arrows_up(trees, (("low",), ("high.a",), ("high", "other"))) == ["high.a imports high.b"]
 
 
-@pytest.mark.parametrize("text", ["from .a import f", "from . import a", "def late():\n    from . import f"])
+@pytest.mark.parametrize(
+    "text", ["from .a import f", "from . import a", "def late():\n    from . import f"]
+)
 def test_a_circle_is_found(tmp_path, text):
     assert {"high.a", "high.b"} <= set(circle(house(tmp_path, **{"high/b": text})))
 

@@ -38,7 +38,8 @@ class Counted:
 
 
 class UnitNoise:
-    """Sample j feels a unit impulse at draw j, so responses of the (linear) sampler add up to its variance without Monte Carlo error."""
+    """Sample j feels a unit impulse at draw j, so responses of the (linear) sampler add up to its
+    variance without Monte Carlo error."""
 
     def __init__(self, seeds, sample_shape, device="cpu"):
         self.count, self.draw = len(seeds), 0
@@ -50,8 +51,9 @@ class UnitNoise:
 
 @pytest.mark.parametrize("name", ALL)
 def test_order_of_convergence(name, monkeypatch):
-    """One Gaussian mode of variance 1 from its exact noisy distribution at sigma_u = 3: the error of the output's variance, at the state on the level
-    ``stop`` above 0, where it should be 1 + stop^2."""
+    """One Gaussian mode of variance 1 from its exact noisy distribution at sigma_u = 3: the error
+    of the output's variance, at the state on the level ``stop`` above 0, where it should be 1 +
+    stop^2."""
     monkeypatch.setattr(sampling, "NoiseStream", UnitNoise)
     denoiser, sigma_u, stop = GaussianDenoiser(torch.zeros(1), torch.ones(1, 1)), 3.0, 0.1
     churn = Churn(s_churn=5.0, s_noise=1.0) if METHODS[name].perturb else None
@@ -59,7 +61,9 @@ def test_order_of_convergence(name, monkeypatch):
     for n in steps:
         x = torch.zeros(n + 1, 1, dtype=torch.float64)
         x[0] = math.sqrt(1 + sigma_u**2)
-        *_, last, _ = reverse(denoiser, x, karras_sigmas(n, sigma_u, stop), name, range(n + 1), churn=churn)
+        *_, last, _ = reverse(
+            denoiser, x, karras_sigmas(n, sigma_u, stop), name, range(n + 1), churn=churn
+        )
         errors.append(abs(float((last.x**2).sum()) / (1 + stop**2) - 1))
     orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
     assert orders[-1] == pytest.approx(METHODS[name].order, abs=0.3), (errors, orders)
@@ -77,7 +81,8 @@ def test_calls_are_those_announced(name, steps, mixture):
 
 @pytest.mark.parametrize("name", ALL)
 def test_u_turn_runs_with_every_method(name, gaussian):
-    """With many steps the U-Turn of Gaussian data has the right mean and variances whatever the method."""
+    """With many steps the U-Turn of Gaussian data has the right mean and variances whatever the
+    method."""
     x0 = gaussian.sample(range(4000))
     churn = Churn(s_noise=1.0) if name == "edm" else None
     y0 = u_turn(gaussian, x0, 1.5, Sampler(name, 100, 4000, churn)).y0
@@ -93,7 +98,10 @@ def test_deterministic_methods_need_no_seeds_and_end_on_the_flow(name, gaussian)
     x, sigma_u = gaussian.sample(range(20), 2.0), 2.0
     y0 = final(reverse(gaussian, x, sampling_grid(gaussian, 200, sigma_u, name), name))
     root = (gaussian.eigenvalues / (gaussian.eigenvalues + sigma_u**2)).sqrt()
-    exact = gaussian.mean + ((x - gaussian.mean) @ gaussian.eigenvectors * root) @ gaussian.eigenvectors.T
+    exact = (
+        gaussian.mean
+        + ((x - gaussian.mean) @ gaussian.eigenvectors * root) @ gaussian.eigenvectors.T
+    )
     tolerance = 0.05 if METHODS[name].order == 1 else 2e-3
     torch.testing.assert_close(y0, exact, rtol=0, atol=tolerance)
 
@@ -107,7 +115,9 @@ def test_methods_that_draw_noise_need_seeds(name, mixture):
 @pytest.mark.parametrize("name", ALL)
 def test_a_method_says_what_it_is(name):
     method = METHODS[name]
-    assert method.name == name and method.paper and method.order in (1, 2) and method.calls in (1, 2)
+    assert (
+        method.name == name and method.paper and method.order in (1, 2) and method.calls in (1, 2)
+    )
     first = method.update.__doc__.strip().splitlines()[0]
     assert first.startswith(("x_t = ", "x_hat = ")), first  # the formula comes first
 
@@ -133,7 +143,9 @@ def test_the_key_holds_what_the_result_depends_on(name):
 
 
 def test_the_key_of_edm_holds_its_churn():
-    assert Sampler("edm") == Sampler("edm", churn=Churn()) != Sampler("edm", churn=Churn(s_churn=1.0))
+    assert (
+        Sampler("edm") == Sampler("edm", churn=Churn()) != Sampler("edm", churn=Churn(s_churn=1.0))
+    )
     key = json.loads(json.dumps(Sampler("edm", churn=Churn(s_churn=1.0)).key))
     assert key["churn"]["s_churn"] == 1.0 and Sampler(**key).churn == Churn(s_churn=1.0)
 
@@ -154,16 +166,24 @@ def test_bad_settings_are_refused_at_once(settings, error, message):
         Sampler(**settings)
 
 
-@pytest.mark.parametrize("change", [dict(s_churn=-1.0), dict(s_min=2.0, s_max=1.0), dict(s_noise=math.nan)])
+@pytest.mark.parametrize(
+    "change", [dict(s_churn=-1.0), dict(s_min=2.0, s_max=1.0), dict(s_noise=math.nan)]
+)
 def test_bad_churn_is_refused(change):
     with pytest.raises(ValueError, match=f"Churn.*{next(iter(change))}"):
         Churn(**change)
 
 
 RUNS = {
-    "u_turn": lambda gaussian, *sampler, **settings: u_turn(gaussian, torch.zeros(3, 6), 1.5, *sampler, **settings),
-    "g_turn": lambda gaussian, *sampler, **settings: g_turn(gaussian, gaussian, 3, 1.5, *sampler, **settings),
-    "artificial_start": lambda gaussian, *sampler, **settings: artificial_start(gaussian, 3, 1.5, *sampler, **settings),
+    "u_turn": lambda gaussian, *sampler, **settings: u_turn(
+        gaussian, torch.zeros(3, 6), 1.5, *sampler, **settings
+    ),
+    "g_turn": lambda gaussian, *sampler, **settings: g_turn(
+        gaussian, gaussian, 3, 1.5, *sampler, **settings
+    ),
+    "artificial_start": lambda gaussian, *sampler, **settings: artificial_start(
+        gaussian, 3, 1.5, *sampler, **settings
+    ),
 }
 
 
@@ -171,7 +191,9 @@ RUNS = {
 def test_a_sampler_and_its_settings_say_the_same(run, gaussian):
     whole = run(gaussian, Sampler("dpmpp", 8, batch_size=2)).y0
     assert torch.equal(whole, run(gaussian, method="dpmpp", steps=8, batch_size=2).y0)
-    assert torch.equal(run(gaussian).y0, run(gaussian, Sampler()).y0)  # the defaults are the Sampler's
+    assert torch.equal(
+        run(gaussian).y0, run(gaussian, Sampler()).y0
+    )  # the defaults are the Sampler's
     assert not torch.equal(whole, run(gaussian, method="dpmpp", steps=9).y0)
 
 
@@ -181,14 +203,17 @@ def test_conflicts_are_refused(run, gaussian):
         with pytest.raises(ValueError, match=f"sampler and {next(iter(setting))} are given"):
             run(gaussian, Sampler(), **setting)
     for wrong in (8, "dpmpp"):
-        with pytest.raises(TypeError, match=f"sampler = {wrong!r} must be a Sampler.*steps=.*method="):
+        with pytest.raises(
+            TypeError, match=f"sampler = {wrong!r} must be a Sampler.*steps=.*method="
+        ):
             run(gaussian, wrong)
     with pytest.raises(TypeError):
         run(gaussian, Sampler(), "sde")  # nothing but the sampler goes by position
 
 
 def test_a_new_method_is_one_function(gaussian):
-    """Registered for the length of this test: known to Sampler, reverse, the grid and u_turn at once."""
+    """Registered for the length of this test: known to Sampler, reverse, the grid and u_turn at
+    once."""
 
     @register("jump", order=1, calls=1, paper="a toy: Euler's step, written once more")
     def jump(leg, now, before, t):
@@ -198,7 +223,9 @@ def test_a_new_method_is_one_function(gaussian):
     try:
         assert Sampler("jump", 5).calls == 5
         x0 = gaussian.sample(range(10))
-        jumped, known = (u_turn(gaussian, x0, 1.5, Sampler(name, 12)).y0 for name in ("jump", "euler"))
+        jumped, known = (
+            u_turn(gaussian, x0, 1.5, Sampler(name, 12)).y0 for name in ("jump", "euler")
+        )
         torch.testing.assert_close(jumped, known, rtol=0, atol=1e-6)
         with pytest.raises(ValueError, match="name = 'jump' is in use"):
             register("jump", order=1, calls=1, paper="another")(jump)

@@ -66,7 +66,9 @@ def test_with_many_steps_the_grid_of_the_sde_ends_where_the_karras_grid_does():
     few = noise.reverse_sde_sigmas(8, 4.0)
     assert few[-2].item() == pytest.approx(0.04)
     # far below sigma_drowned its spacing is that of a Karras grid with the same ends
-    np.testing.assert_allclose(few[:-1], noise.karras_sigmas(8, 4.0, sigma_min=0.04)[:-1], rtol=0.06)
+    np.testing.assert_allclose(
+        few[:-1], noise.karras_sigmas(8, 4.0, sigma_min=0.04)[:-1], rtol=0.06
+    )
     for bad in (0, -1, 2.5):
         with pytest.raises((ValueError, TypeError), match="steps"):
             noise.reverse_sde_sigmas(bad, 1.0)
@@ -82,11 +84,14 @@ def test_proportional_steps_are_as_dense_as_the_full_grid():
 
 
 def test_ddpm_steps_meet_the_table_of_the_linear_schedule():
-    # DDPM (Ho et al. 2020): beta from 1e-4 to 0.02 over 1000 steps; sigma = sqrt((1 - abar) / abar), rounded to three digits.
+    # DDPM (Ho et al. 2020): beta from 1e-4 to 0.02 over 1000 steps; sigma = sqrt((1 - abar) /
+    # abar), rounded to three digits.
     steps = [100, 150, 250, 400, 500, 600, 700, 800, 1000]
     sigmas = [0.339, 0.518, 0.953, 2.03, 3.42, 6.14, 11.9, 25.5, 157]
     np.testing.assert_allclose(noise.ddpm_step_to_sigma(steps), sigmas, rtol=5e-3)
-    np.testing.assert_allclose(noise.sigma_to_ddpm_step(noise.ddpm_step_to_sigma(steps)), steps, rtol=1e-9)
+    np.testing.assert_allclose(
+        noise.sigma_to_ddpm_step(noise.ddpm_step_to_sigma(steps)), steps, rtol=1e-9
+    )
 
 
 def test_vp_time_is_the_time_of_its_definition():

@@ -1,4 +1,5 @@
-"""The profiles of the paper's own networks: their data, their parts, what they cost; a run on stand-ins from end to end."""
+"""The profiles of the paper's own networks: their data, their parts, what they cost; a run on
+stand-ins from end to end."""
 
 import io
 import json
@@ -61,7 +62,7 @@ def write_archive(path, per_class, classes, first=0, size=64):
     return path
 
 
-# ----------------------------------------------------------------------------------------------------------- data
+# --------------------------------------------------------------------------------------------- data
 
 
 def test_an_archive_of_the_edm_tool_is_read(tmp_path, monkeypatch):
@@ -70,7 +71,9 @@ def test_an_archive_of_the_edm_tool_is_read(tmp_path, monkeypatch):
     write_archive(tmp_path / "imagenet64" / "imagenet-64x64-val.zip", 2, 5, first=100)
     train, test = load_data("imagenet64", "train"), load_data("imagenet64", "test")
     assert (len(train), len(test), train.sample_shape) == (30, 10, (3, 64, 64))
-    assert train.labels.bincount().tolist() == [6] * 5 and test.labels.bincount().tolist() == [2] * 5
+    assert (
+        train.labels.bincount().tolist() == [6] * 5 and test.labels.bincount().tolist() == [2] * 5
+    )
     assert train.labels[:5].sort().values.tolist() == [0, 1, 2, 3, 4]  # classes in turn
     listing = archives.list_split(tmp_path / "imagenet64", "imagenet-64x64", "train", "")
     first = archives.choose(listing, 30)[0]
@@ -79,7 +82,9 @@ def test_an_archive_of_the_edm_tool_is_read(tmp_path, monkeypatch):
     assert train.fingerprint != test.fingerprint and "were part" not in test.source
 
 
-def test_without_images_of_their_own_every_26th_is_held_out_and_the_set_says_so(tmp_path, monkeypatch):
+def test_without_images_of_their_own_every_26th_is_held_out_and_the_set_says_so(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("UTURN_DATA", str(tmp_path))
     write_archive(tmp_path / "ffhq64" / "ffhq-64x64.zip", 78, 1)
     train, test = load_data("ffhq64", "train"), load_data("ffhq64", "test")
@@ -97,7 +102,8 @@ def test_folders_per_class_are_read(tmp_path, monkeypatch):
             for label, name in enumerate(("n01", "n02")):
                 for number in range(count):
                     archive.writestr(
-                        f"{split}/{name}/{number}.png", png(picture(number, label).convert("L" if number else "RGB"))
+                        f"{split}/{name}/{number}.png",
+                        png(picture(number, label).convert("L" if number else "RGB")),
                     )
     (folder / "classes.json").write_text('{"n01": "goldfish", "n02": "lion"}')
     monkeypatch.setenv("UTURN_DATA", str(tmp_path))
@@ -107,7 +113,8 @@ def test_folders_per_class_are_read(tmp_path, monkeypatch):
 
 
 def test_imagenet_without_classes_is_refused(tmp_path, monkeypatch):
-    """As dataset_tool.py makes it from the validation images as they are distributed, in one flat folder."""
+    """As dataset_tool.py makes it from the validation images as they are distributed, in one flat
+    folder."""
     monkeypatch.setenv("UTURN_DATA", str(tmp_path))
     write_archive(tmp_path / "imagenet64" / "imagenet-64x64.zip", 30, 1)
     with pytest.raises(ValueError, match="says nothing about classes"):
@@ -115,10 +122,13 @@ def test_imagenet_without_classes_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_network_of_other_classes_is_refused(stand_ins, monkeypatch):
-    """A part of ImageNet whose folders are numbered anew would be given the labels of other things."""
+    """A part of ImageNet whose folders are numbered anew would be given the labels of other
+    things."""
     monkeypatch.setenv("UTURN_DATA", str(stand_ins))
     wrong = random_network(
-        "EDM", TINY_ADM | {"img_resolution": 64, "model_channels": 8, "attn_resolutions": [], "label_dim": 7}
+        "EDM",
+        TINY_ADM
+        | {"img_resolution": 64, "model_channels": 8, "attn_resolutions": [], "label_dim": 7},
     )
     path = stand_ins / "edm" / "edm-imagenet-64x64-cond-adm.pkl"
     kept = path.read_bytes()
@@ -136,7 +146,9 @@ def test_the_data_folder_may_hold_other_sets_only(stand_ins, monkeypatch):
     data._load_cifar10.cache_clear()
     asked = []
     monkeypatch.setattr(
-        data, "download_cifar10", lambda: asked.append(1) or (_ for _ in ()).throw(RuntimeError("asked"))
+        data,
+        "download_cifar10",
+        lambda: asked.append(1) or (_ for _ in ()).throw(RuntimeError("asked")),
     )
     with pytest.raises(RuntimeError, match="asked"):
         load_data("cifar10")
@@ -152,7 +164,9 @@ def test_a_large_archive_is_thinned_evenly_and_always_alike():
 
 def test_missing_and_damaged_archives_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("UTURN_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match="UTURN_DATA.*dataset_tool.py --source=ffhq/images1024x1024"):
+    with pytest.raises(
+        FileNotFoundError, match="UTURN_DATA.*dataset_tool.py --source=ffhq/images1024x1024"
+    ):
         load_data("ffhq64")
     monkeypatch.setenv("UTURN_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="imagenet-64x64.zip.*image-net.org"):
@@ -189,7 +203,7 @@ def test_missing_and_damaged_archives_say_what_to_do(tmp_path, monkeypatch):
         load_data("ffhq64")
 
 
-# ------------------------------------------------------------------------------------------------------- profiles
+# ----------------------------------------------------------------------------------------- profiles
 
 
 def test_the_paper_is_made_of_the_networks_that_the_paper_used():
@@ -204,11 +218,18 @@ def test_the_paper_is_made_of_the_networks_that_the_paper_used():
     for number in range(9, 16):
         assert paper[f"fig{number:02d}"].checkpoint == "edm-cifar10-32x32-uncond-vp.pkl"
         assert paper[f"fig{number:02d}"].dataset == "cifar10"
-    assert (paper["fig16"].second, paper["fig16"].second_checkpoint) == ("ffhq64", "edm-ffhq-64x64-uncond-vp.pkl")
-    assert paper["fig02"].ks_steps == paper["fig09"].steps == 256 and paper["fig02"].ks_samples == 256  # the authors'
+    assert (paper["fig16"].second, paper["fig16"].second_checkpoint) == (
+        "ffhq64",
+        "edm-ffhq-64x64-uncond-vp.pkl",
+    )
+    assert (
+        paper["fig02"].ks_steps == paper["fig09"].steps == 256 and paper["fig02"].ks_samples == 256
+    )  # the authors'
     assert len({figure_folder(profile.name) for profile in paper.values()}) == 1
     assert profile_of("paper", "p3a") == profile_of("paper", "p4b") == "paper/cifar10-edm"
-    with pytest.raises(ValueError, match="a single notebook needs one of paper/imagenet64, paper/cifar10-edm"):
+    with pytest.raises(
+        ValueError, match="a single notebook needs one of paper/imagenet64, paper/cifar10-edm"
+    ):
         load_profile("paper")
 
 
@@ -234,7 +255,7 @@ def test_scale_names_are_checked(monkeypatch):
     assert PROFILES["laptop"].on("cpu").ground_truths < PROFILES["laptop"].ground_truths
 
 
-# ----------------------------------------------------------------------------------------------------------- cost
+# --------------------------------------------------------------------------------------------- cost
 
 
 class Counting:
@@ -265,9 +286,13 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
     }
     profile = replace(PROFILES["laptop"], name="laptop", chunk=7, batch_size=5, **small)
     images, labels = torch.rand(60, 3, 4, 4), torch.arange(60) % 5
-    pictures = data.ImageSet("toy", "train", images, labels, tuple("abcde"), "", "", "toy-fingerprint")
+    pictures = data.ImageSet(
+        "toy", "train", images, labels, tuple("abcde"), "", "", "toy-fingerprint"
+    )
     others = replace(pictures, images=1 - images)
-    study = experiments.Study(lambda: network, "counting", batch_size=5, profile=profile, train=pictures, test=others)
+    study = experiments.Study(
+        lambda: network, "counting", batch_size=5, profile=profile, train=pictures, test=others
+    )
     plans = {
         "multi-class": experiments.multi_class.plan(study),
         "conditional": experiments.conditional.plan(study),
@@ -276,14 +301,18 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
         "artificial": experiments.start_sweep.plan(study, "artificial"),
         "gaussian": experiments.start_sweep.plan(study, "gaussian", labels=labels[:20]),
         "shortened": experiments.shortened_runs.plan(study, [5, 7]),
-        "laws": experiments.initial_laws.plan(study, [law for law in INITIAL_LAWS if law != "noise"]),
+        "laws": experiments.initial_laws.plan(
+            study, [law for law in INITIAL_LAWS if law != "noise"]
+        ),
         "laws by Heun": experiments.initial_laws.plan(study, ["noise", "data"], method="ode"),
         "generation": experiments.profile_generation.plan(study),
         "way back": experiments.return_paths.plan(study, images[:3], 2.0, 6),
         "deviation": experiments.deviation.plan(study, pictures, 6, 9),
         "optimal paths": experiments.deviation.plan(study, pictures, 6, 9, path="optimal"),
         "deterministic": experiments.deterministic.plan(study),
-        "affinity": experiments.affinity.plan(study, study.gaussian, images[:30], images[30:50], (1.0, 2.0)),
+        "affinity": experiments.affinity.plan(
+            study, study.gaussian, images[:30], images[30:50], (1.0, 2.0)
+        ),
         "shapes": geometry.shapes.plan(study, profile.paths, profile.flow_steps),
         "solvers": geometry.solver_errors.plan(study, list(solvers.ORDERS), (8, 12, 16, 24, 48), 4),
         "flows": flows.run.plan(study, 10, 6, "heun", chunk=4),
@@ -295,22 +324,33 @@ def test_the_calls_that_are_announced_are_the_calls_that_are_made():
         assert expected > 0, name
         plan.run()
         assert network.images - before == expected, name
-    before, plan = network.images, duration.flow_likelihoods.plan(study, images[:6], (1.0, 80.0), {}, steps=8)
+    before, plan = (
+        network.images,
+        duration.flow_likelihoods.plan(study, images[:6], (1.0, 80.0), {}, steps=8),
+    )
     plan.run()
-    assert 3 * (network.images - before) == plan.chunks[0].calls  # a call with its derivative costs as much as three
+    assert (
+        3 * (network.images - before) == plan.chunks[0].calls
+    )  # a call with its derivative costs as much as three
 
 
 def test_shared_sweeps_are_counted_once_and_the_table_adds_up(capsys):
     assert cli.main(["cost", "--profile", "paper", "--device", "cpu", "--rate", "10"]) == 0
-    rows = [line.split("|")[1:4] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][1:]
+    rows = [
+        line.split("|")[1:4]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| ")
+    ][1:]
     counts = {row[0].strip(): int(row[1].replace(",", "")) for row in rows}
     assert sum(value for key, value in counts.items() if key != "all") == counts["all"]
-    assert counts["fig08"] == 0 and len(counts) == 16 + 5 + 1 + 1  # B1; P2 needs another kind of network
+    assert (
+        counts["fig08"] == 0 and len(counts) == 16 + 5 + 1 + 1
+    )  # B1; P2 needs another kind of network
     assert set(cost.FIGURES) == {run.figure_of(path) for path in run.find_notebooks([])}
     assert cli.main(["cost", "--profile", "desktop"]) == 2
 
 
-# -------------------------------------------------------------------------------------------------- from end to end
+# ---------------------------------------------------------------------------------- from end to end
 
 
 @pytest.fixture(scope="module")
@@ -333,10 +373,24 @@ def stand_ins(tmp_path_factory):
     reason="set UTURN_SLOW=1 to run whole figures here as well",
 )
 def test_the_paper_profile_runs_on_stand_ins(stand_ins, tmp_path):
-    """Files, networks, labels and notebooks fit together: what is left to a GPU is time. The numbers mean nothing."""
-    environment = {"UTURN_DATA": str(stand_ins), "UTURN_SCALE": "smoke", "UTURN_FEATURES": "efficientnet-lite0"}
+    """Files, networks, labels and notebooks fit together: what is left to a GPU is time. The
+    numbers mean nothing."""
+    environment = {
+        "UTURN_DATA": str(stand_ins),
+        "UTURN_SCALE": "smoke",
+        "UTURN_FEATURES": "efficientnet-lite0",
+    }
     done = command(
-        "figures", "fig01", "fig05", "fig06", "fig16", "--profile", "paper", "--device", "cpu", **environment
+        "figures",
+        "fig01",
+        "fig05",
+        "fig06",
+        "fig16",
+        "--profile",
+        "paper",
+        "--device",
+        "cpu",
+        **environment,
     )
     assert done.returncode == 0, done.stderr
     found = {path.stem for path in figure_folder("paper").glob("*.png")}
@@ -356,7 +410,11 @@ def test_the_paper_profile_runs_on_stand_ins(stand_ins, tmp_path):
 def test_a_run_page_names_every_part():
     parts = [load_profile(f"paper/{name}").on("cpu") for name in ("imagenet64", "cifar10-edm")]
     text = run.run_page("paper", parts, torch.device("cpu"), {"fig02_ks_test": 12.0}, 34.0, 2)
-    assert "PROFILE=paper" in text and "paper/imagenet64: 160 ground truths" in text and "paper/cifar10-edm:" in text
+    assert (
+        "PROFILE=paper" in text
+        and "paper/imagenet64: 160 ground truths" in text
+        and "paper/cifar10-edm:" in text
+    )
 
 
 @pytest.mark.skipif(
@@ -367,7 +425,11 @@ def test_a_run_page_names_every_part():
 def test_a_real_part_of_imagenet_is_read():
     train, test = load_data("imagenet64", "train"), load_data("imagenet64", "test")
     assert len(train.class_names) == len(test.class_names) == 20 and "goldfish" in train.class_names
-    assert train.labels.bincount().tolist() == [500] * 20 and test.labels.bincount().tolist() == [50] * 20
+    assert (
+        train.labels.bincount().tolist() == [500] * 20
+        and test.labels.bincount().tolist() == [50] * 20
+    )
     means = (train.images.double().mean((0, 2, 3)) + 1) / 2
-    # Photographs: near the published channel means of ImageNet, .485 .456 .406 (20 classes are not all of them).
+    # Photographs: near the published channel means of ImageNet, .485 .456 .406 (20 classes are not
+    # all of them).
     assert float((means - torch.tensor([0.485, 0.456, 0.406])).abs().max()) < 0.06

@@ -1,4 +1,5 @@
-"""The other libraries' samplers as `make bench` drives them: on Gaussian data each must give the output that is known exactly."""
+"""The other libraries' samplers as `make bench` drives them: on Gaussian data each must give the
+output that is known exactly."""
 
 import math
 
@@ -10,7 +11,14 @@ from uturn_lib.noise import turn_sigmas
 from uturn_lib.support.places import ROOT
 
 COUNT, SIGMA_U = 20_000, 1.5
-NAMES = ["diffusers 2M SDE", "diffusers EulerA", "diffusers KDPM2A", "azula DDPM", "azula Ito", "azula PC"]
+NAMES = [
+    "diffusers 2M SDE",
+    "diffusers EulerA",
+    "diffusers KDPM2A",
+    "azula DDPM",
+    "azula Ito",
+    "azula PC",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +38,8 @@ def find(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_with_many_calls_a_peer_reaches_the_exact_moments(name, gaussian):
-    """From N(mu, Sigma + sigma_u^2) back to N(mu, Sigma), within 4 standard errors and the error left by its order at 600 steps."""
+    """From N(mu, Sigma + sigma_u^2) back to N(mu, Sigma), within 4 standard errors and the error
+    left by its order at 600 steps."""
     import peers
 
     peer = find(name)
@@ -40,7 +49,9 @@ def test_with_many_calls_a_peer_reaches_the_exact_moments(name, gaussian):
     modes = (y0 - gaussian.mean) @ gaussian.eigenvectors
     variances = gaussian.eigenvalues
     assert (modes.mean(0).abs() < 4 * (variances / COUNT).sqrt()).all()
-    error = (torch.outer(variances, variances) / COUNT).sqrt() * (1 + torch.eye(len(variances))).sqrt()
+    error = (torch.outer(variances, variances) / COUNT).sqrt() * (
+        1 + torch.eye(len(variances))
+    ).sqrt()
     assert ((torch.cov(modes.T) - torch.diag(variances)).abs() < 4 * error + 0.01 * variances).all()
 
 
@@ -63,7 +74,8 @@ def test_a_peer_calls_the_denoiser_as_often_as_is_counted_and_at_the_levels_give
 
 
 def test_the_ancestral_samplers_of_both_libraries_are_one(gaussian):
-    """EulerA of diffusers with alpha = 1 and azula's DDPM: same noise, same numbers (theirs in single precision)."""
+    """EulerA of diffusers with alpha = 1 and azula's DDPM: same noise, same numbers (theirs in
+    single precision)."""
     import peers
 
     x, sigmas = gaussian.sample(range(50), 4.0), turn_sigmas(12, 4.0)
@@ -81,14 +93,22 @@ def test_the_multistep_sampler_has_the_variance_of_its_formula():
 
     for sigma_u, eigenvalue in ((1.5, 1.0), (80.0, 3.0)):
         sigmas = turn_sigmas(8, sigma_u)
-        denoiser = GaussianDenoiser(torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64))
+        denoiser = GaussianDenoiser(
+            torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64)
+        )
         generator = torch.Generator().manual_seed(0)
-        x = math.sqrt(eigenvalue + sigma_u**2) * torch.randn(400_000, 1, generator=generator, dtype=torch.float64)
+        x = math.sqrt(eigenvalue + sigma_u**2) * torch.randn(
+            400_000, 1, generator=generator, dtype=torch.float64
+        )
         with peers.seeded(1):
             y0 = find("diffusers 2M SDE").run(denoiser, x, sigmas)
         grid = sigmas.tolist()
-        expected = gaussian_output_variances([eigenvalue], sigma_u, grid, multistep_weights(grid))[0]
-        assert float(y0.var()) / eigenvalue == pytest.approx(expected, abs=4 * expected * math.sqrt(2 / len(x)))
+        expected = gaussian_output_variances([eigenvalue], sigma_u, grid, multistep_weights(grid))[
+            0
+        ]
+        assert float(y0.var()) / eigenvalue == pytest.approx(
+            expected, abs=4 * expected * math.sqrt(2 / len(x))
+        )
 
 
 def test_seeding_leaves_the_global_generator_alone():
@@ -103,7 +123,8 @@ def test_seeding_leaves_the_global_generator_alone():
 
 
 def test_errors_of_the_accuracy_table_are_zero_for_exact_draws_and_seen_where_planted():
-    """The measures of `make bench`: exact posterior draws have no error beyond 4 standard errors; outputs stretched by 10 % have one."""
+    """The measures of `make bench`: exact posterior draws have no error beyond 4 standard errors;
+    outputs stretched by 10 % have one."""
     import accuracy
 
     mixture = accuracy.two_clouds()

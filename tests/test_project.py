@@ -44,7 +44,8 @@ assert u_turn is api.u_turn
     "hidden", ["jupyter jupyter_client jupyter_core jupyterlab papermill nbval nbformat ipykernel"]
 )
 def test_the_core_works_without_jupyter(hidden):
-    """A U-Turn in an environment without the extra `notebooks`; `uturn figures` says what is missing."""
+    """A U-Turn in an environment without the extra `notebooks`; `uturn figures` says what is
+    missing."""
     program = f"""
 import sys
 for name in {hidden!r}.split():
@@ -82,7 +83,9 @@ def test_names_that_stay_are_importable():
 def test_waiting_threads_sleep_and_the_users_choice_is_kept(own, found):
     """What libgomp itself says of its settings once ``uturn_lib`` has imported torch."""
     environment = {
-        name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     }
     done = subprocess.run(
         [sys.executable, "-c", "import uturn_lib.noise"],
@@ -97,7 +100,10 @@ def test_waiting_threads_sleep_and_the_users_choice_is_kept(own, found):
 
 def test_make_and_the_library_agree_about_waiting_threads():
     (number,) = re.findall(r"export GOMP_SPINCOUNT \?= (\d+)", (ROOT / "Makefile").read_text())
-    assert f'setdefault("GOMP_SPINCOUNT", "{number}")' in (ROOT / "uturn_lib" / "__init__.py").read_text()
+    assert (
+        f'setdefault("GOMP_SPINCOUNT", "{number}")'
+        in (ROOT / "uturn_lib" / "__init__.py").read_text()
+    )
 
 
 def pyproject():
@@ -109,7 +115,8 @@ def pyproject():
 
 
 def test_conda_builds_the_environment_of_pyproject():
-    """environment.yml names no package of its own: Python from conda, everything else from pyproject.toml under constraints.txt."""
+    """environment.yml names no package of its own: Python from conda, everything else from
+    pyproject.toml under constraints.txt."""
     import yaml
 
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -118,7 +125,9 @@ def test_conda_builds_the_environment_of_pyproject():
     plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     (python,) = [entry for entry in plain if entry.startswith("python=")]
     assert {entry.split("=")[0] for entry in plain} == {"python", "pip", "make"}
-    lowest = tuple(map(int, re.search(r"(\d+)\.(\d+)", pyproject()["project"]["requires-python"]).groups()))
+    lowest = tuple(
+        map(int, re.search(r"(\d+)\.(\d+)", pyproject()["project"]["requires-python"]).groups())
+    )
     assert tuple(map(int, python.split("=")[1].split("."))) >= lowest
     assert (
         "pytorch" not in environment["channels"] and "defaults" not in environment["channels"]
@@ -135,7 +144,9 @@ def test_every_direct_dependency_is_pinned():
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    names = {re.split(r"[>=<;\[ ]", entry)[0].lower().replace("_", "-") for entry in wanted} - {"uturn-lib"}
+    names = {re.split(r"[>=<;\[ ]", entry)[0].lower().replace("_", "-") for entry in wanted} - {
+        "uturn-lib"
+    }
     assert names <= pinned
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
 
@@ -166,7 +177,21 @@ def test_committed_claims_were_made_with_the_shipped_network():
 
 def test_make_help_names_the_targets():
     text = subprocess.run(
-        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
-    for target in ("env", "figures", "test", "fig08", "companions", "lab", "train", "bench", "clean"):
+    for target in (
+        "env",
+        "figures",
+        "test",
+        "fig08",
+        "companions",
+        "lab",
+        "train",
+        "bench",
+        "clean",
+    ):
         assert f"make {target}" in text

@@ -1,4 +1,5 @@
-"""The samplers against closed forms, against their stated orders, and against another implementation."""
+"""The samplers against closed forms, against their stated orders, and against another
+implementation."""
 
 import csv
 import math
@@ -22,7 +23,9 @@ LEVELS = [0.05, 0.4, 1.0, 3.0, 40.0]  # from sigma_u << sqrt(lambda) to sigma_u 
 def standard_error_of_ratio(numerator, denominator):
     """Delta method for sum(numerator) / sum(denominator)."""
     ratio = numerator.sum() / denominator.sum()
-    return float((numerator - ratio * denominator).std() / (denominator.mean() * math.sqrt(len(numerator))))
+    return float(
+        (numerator - ratio * denominator).std() / (denominator.mean() * math.sqrt(len(numerator)))
+    )
 
 
 @pytest.mark.parametrize("method", ["sde", "ode"])
@@ -79,8 +82,9 @@ def test_heun_converges_at_order_two(mixture):
 
 
 class ControlledNoise:
-    """Noise that hits one sample per step: sample j feels a unit impulse at step j. The sampler is linear on Gaussian data,
-    so the impulse responses give the output's variance exactly, without any Monte Carlo error."""
+    """Noise that hits one sample per step: sample j feels a unit impulse at step j. The sampler is
+    linear on Gaussian data, so the impulse responses give the output's variance exactly, without
+    any Monte Carlo error."""
 
     def __init__(self, seeds, sample_shape, device="cpu", dtype=torch.float64):
         self.count, self.step = len(seeds), 0
@@ -91,13 +95,18 @@ class ControlledNoise:
 
 
 def output_moments(monkeypatch, eigenvalue, sigma_u, steps, sigma_min=0.002):
-    """(response to x_u, variance of the output) of the "sde" sampler for one mode of variance ``eigenvalue``."""
+    """(response to x_u, variance of the output) of the "sde" sampler for one mode of variance
+    ``eigenvalue``."""
     monkeypatch.setattr(sampling, "NoiseStream", ControlledNoise)
     denoiser = GaussianDenoiser(torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64))
     start = torch.zeros(steps + 1, 1, dtype=torch.float64)
     start[0] = 1.0
-    response = final(reverse(denoiser, start, karras_sigmas(steps, sigma_u, sigma_min), "sde", range(steps + 1)))[:, 0]
-    return float(response[0]), float(response[0] ** 2 * (eigenvalue + sigma_u**2) + (response[1:] ** 2).sum())
+    response = final(
+        reverse(denoiser, start, karras_sigmas(steps, sigma_u, sigma_min), "sde", range(steps + 1))
+    )[:, 0]
+    return float(response[0]), float(
+        response[0] ** 2 * (eigenvalue + sigma_u**2) + (response[1:] ** 2).sum()
+    )
 
 
 @pytest.mark.parametrize("eigenvalue, sigma_u", [(1.0, 0.5), (1.0, 3.0), (0.05, 3.0), (20.0, 80.0)])
@@ -106,7 +115,8 @@ def test_sde_sampler_converges_at_weak_order_two(monkeypatch, eigenvalue, sigma_
     for n in steps:
         # a small sigma_min: the noise that the last step leaves out would otherwise hide the order
         response, variance = output_moments(monkeypatch, eigenvalue, sigma_u, n, sigma_min=1e-4)
-        # for affine D, E[y_0 | x_u] is exact at any number of steps: D is a martingale along the reverse SDE
+        # for affine D, E[y_0 | x_u] is exact at any number of steps: D is a martingale along the
+        # reverse SDE
         assert response == pytest.approx(eigenvalue / (eigenvalue + sigma_u**2), rel=1e-9)
         errors.append(abs(variance / eigenvalue - 1))
     assert errors[0] < 0.02
@@ -114,7 +124,8 @@ def test_sde_sampler_converges_at_weak_order_two(monkeypatch, eigenvalue, sigma_
 
 
 def test_sde_sampler_converges_at_weak_order_two_where_the_denoiser_is_not_affine(monkeypatch):
-    """Two unequal clouds on a line: the errors of four moments of the output, from many samples and seeded vector noise."""
+    """Two unequal clouds on a line: the errors of four moments of the output, from many samples and
+    seeded vector noise."""
     from uturn_lib import GaussianMixtureDenoiser
 
     generator = torch.Generator().manual_seed(0)
@@ -130,7 +141,11 @@ def test_sde_sampler_converges_at_weak_order_two_where_the_denoiser_is_not_affin
     deviation = torch.where(upper, 0.1**0.5, 0.3**0.5) * torch.randn(count, generator=generator)
     x0 = (torch.where(upper, 1.5, -1.0) + deviation).double()[:, None]
     x_u = x0 + sigma_u * torch.randn(count, 1, generator=generator, dtype=torch.float64)
-    means, variances, weights = torch.tensor([-1.0, 1.5]), torch.tensor([0.3, 0.1]), torch.tensor([0.7, 0.3])
+    means, variances, weights = (
+        torch.tensor([-1.0, 1.5]),
+        torch.tensor([0.3, 0.1]),
+        torch.tensor([0.7, 0.3]),
+    )
     exact = [
         float((weights * means).sum()),
         float((weights * (means**2 + variances)).sum()),
@@ -140,7 +155,8 @@ def test_sde_sampler_converges_at_weak_order_two_where_the_denoiser_is_not_affin
     errors = []
     for steps in (8, 16, 32):
         y0 = final(reverse(pair, x_u, karras_sigmas(steps, sigma_u), "sde", range(count)))
-        # x_0 has the same law: its moments as a control take away what this set of samples does to both
+        # x_0 has the same law: its moments as a control take away what this set of samples does to
+        # both
         errors.append([abs(float((y0**k).mean()) - exact[k - 1]) for k in (1, 2, 3, 4)])
     errors = np.array(errors)
     noise = np.array([float((x0**k).std()) / math.sqrt(count) for k in (1, 2, 3, 4)])
@@ -158,11 +174,14 @@ def correction_weights(grid):
 
 
 def gaussian_output_variances(eigenvalues, sigma_u, grid, weights):
-    """Variances over ``eigenvalues`` (D,) of x <- r x + (1 - r) D + c (D - D_prev) + u sqrt(1 - r) xi, from its response to each xi."""
+    """Variances over ``eigenvalues`` (D,) of x <- r x + (1 - r) D + c (D - D_prev) + u sqrt(1 - r)
+    xi, from its response to each xi."""
     values = np.asarray(eigenvalues)[:, None]
     steps, before = len(grid) - 1, 0.0
     x = np.zeros((len(values), steps))
-    x[:, 0] = np.sqrt(values[:, 0] + sigma_u**2)  # column 0: the start; column i: the noise of step i
+    x[:, 0] = np.sqrt(
+        values[:, 0] + sigma_u**2
+    )  # column 0: the start; column i: the noise of step i
     for i, (t, u, c) in enumerate(zip(grid[:-1], grid[1:], weights, strict=True)):
         denoised, r = values / (values + t**2) * x, (u / t) ** 2
         x = r * x + (1 - r) * denoised + (c * (denoised - before) if i else 0.0)
@@ -173,26 +192,38 @@ def gaussian_output_variances(eigenvalues, sigma_u, grid, weights):
 
 
 def multistep_weights(grid):
-    """SDE-DPM-Solver++ 2M (Lu et al. 2022; diffusers): (1 - r) h / (2 h_before) with h = log(t / u), Euler into 0."""
+    """SDE-DPM-Solver++ 2M (Lu et al. 2022; diffusers): (1 - r) h / (2 h_before) with h = log(t /
+    u), Euler into 0."""
     h = [math.log(t / u) for t, u in zip(grid[:-2], grid[1:-1], strict=True)]
-    return [0.0] + [-math.expm1(-2 * new) * new / (2 * old) for old, new in zip(h, h[1:], strict=False)] + [0.0]
+    return (
+        [0.0]
+        + [-math.expm1(-2 * new) * new / (2 * old) for old, new in zip(h, h[1:], strict=False)]
+        + [0.0]
+    )
 
 
 EIGENVALUES = {
     "about one": np.geomspace(0.02, 20, 25),
-    "digits": 20 * np.arange(1, 400) ** -1.3,  # power laws like those of MNIST and CIFAR-10 in [-1, 1]
+    "digits": 20
+    * np.arange(1, 400) ** -1.3,  # power laws like those of MNIST and CIFAR-10 in [-1, 1]
     "photographs": 220 * np.arange(1, 3000) ** -1.15,
 }
 
 
 @pytest.mark.parametrize("spectrum", EIGENVALUES)
 @pytest.mark.parametrize("sigma_u", [0.5, 1.5, 4.0, 80.0])
-def test_with_few_calls_the_covariance_is_better_than_that_of_other_one_call_schemes(spectrum, sigma_u):
-    """Against the ancestral step (DDPM) and the two-step solver of Lu et al. on the Karras grid. On our grid that solver is at best a little
-    better, where both are good (a spectrum around one, turned at 0.5 or 1.5)."""
+def test_with_few_calls_the_covariance_is_better_than_that_of_other_one_call_schemes(
+    spectrum, sigma_u
+):
+    """Against the ancestral step (DDPM) and the two-step solver of Lu et al. on the Karras grid. On
+    our grid that solver is at best a little better, where both are good (a spectrum around one,
+    turned at 0.5 or 1.5)."""
     values = EIGENVALUES[spectrum]
     for steps in (8, 12, 16, 24, 32, 64):
-        karras, ours = turn_sigmas(steps, sigma_u).tolist(), reverse_sde_sigmas(steps, sigma_u).tolist()
+        karras, ours = (
+            turn_sigmas(steps, sigma_u).tolist(),
+            reverse_sde_sigmas(steps, sigma_u).tolist(),
+        )
         errors = {}
         for name, grid, weights in (
             ("ours", ours, correction_weights(ours)),
@@ -204,15 +235,25 @@ def test_with_few_calls_the_covariance_is_better_than_that_of_other_one_call_sch
             variances = gaussian_output_variances(values, sigma_u, grid, weights)
             errors[name] = np.linalg.norm(values * (variances - 1)) / np.linalg.norm(values)
         assert errors["ours"] < min(errors["ddpm"], errors["2m"]) + 2e-5, (steps, errors)
-        assert errors["ours"] < min(errors["ddpm on our grid"], 1.6 * errors["2m on our grid"]), (steps, errors)
+        assert errors["ours"] < min(errors["ddpm on our grid"], 1.6 * errors["2m on our grid"]), (
+            steps,
+            errors,
+        )
 
 
 def test_the_response_to_single_noises_is_that_of_the_sampler_itself(monkeypatch):
     """So that the comparison above is about our sampler."""
     monkeypatch.setattr(sampling, "NoiseStream", ControlledNoise)
-    for sigma_u, steps, eigenvalue in ((1.5, 8, 0.3), (80.0, 12, 5.0), (0.5, 1, 1.0), (0.5, 2, 1.0)):
+    for sigma_u, steps, eigenvalue in (
+        (1.5, 8, 0.3),
+        (80.0, 12, 5.0),
+        (0.5, 1, 1.0),
+        (0.5, 2, 1.0),
+    ):
         grid = reverse_sde_sigmas(steps, sigma_u)
-        denoiser = GaussianDenoiser(torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64))
+        denoiser = GaussianDenoiser(
+            torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64)
+        )
         start = torch.zeros(steps + 1, 1, dtype=torch.float64)
         start[0] = math.sqrt(eigenvalue + sigma_u**2)
         response = final(reverse(denoiser, start, grid, "sde", range(steps + 1)))[:, 0]
@@ -248,12 +289,14 @@ def test_edm_without_churn_is_the_ode(mixture):
 def correlations_with_first(states):
     """<x_i, x_0> / <x_0, x_0> along a path, summed over samples before dividing."""
     first = states[0].double()
-    return np.array([float((state.double() * first).sum() / first.square().sum()) for state in states])
+    return np.array(
+        [float((state.double() * first).sum() / first.square().sum()) for state in states]
+    )
 
 
 def test_edm_reproduces_the_schedule_correlation_of_its_churn(monkeypatch):
-    """Where D is negligible the first state is only rescaled: exact when the fresh noise is switched off, and so the whole
-    algorithm's bookkeeping of the churn is tested to rounding."""
+    """Where D is negligible the first state is only rescaled: exact when the fresh noise is
+    switched off, and so the whole algorithm's bookkeeping of the churn is tested to rounding."""
 
     class Silence(ControlledNoise):
         def normal(self):
@@ -264,11 +307,18 @@ def test_edm_reproduces_the_schedule_correlation_of_its_churn(monkeypatch):
     states = [
         step.x
         for step in reverse(
-            lambda x, sigma, labels=None: torch.zeros_like(x), torch.ones(1, 1), sigmas, "edm", [0], churn=churn
+            lambda x, sigma, labels=None: torch.zeros_like(x),
+            torch.ones(1, 1),
+            sigmas,
+            "edm",
+            [0],
+            churn=churn,
         )
     ]
     measured = correlations_with_first(states)
-    np.testing.assert_allclose(measured, correlation.schedule_correlation(sigmas, churn.raised(sigmas)), atol=1e-12)
+    np.testing.assert_allclose(
+        measured, correlation.schedule_correlation(sigmas, churn.raised(sigmas)), atol=1e-12
+    )
 
 
 def test_edm_path_correlation_in_high_dimension_with_real_noise():
@@ -291,7 +341,8 @@ def published_curves():
 
 
 def test_schedule_correlation_is_the_published_curve():
-    """The authors' corr_first, read off their plot; it is relative to the state after the first step."""
+    """The authors' corr_first, read off their plot; it is relative to the state after the first
+    step."""
     rows = published_curves()
     sigmas, churn = karras_sigmas(256, 80.0), Churn()
     np.testing.assert_allclose([float(row["sigma"]) for row in rows], sigmas[1:], atol=6e-5)
@@ -300,7 +351,8 @@ def test_schedule_correlation_is_the_published_curve():
 
 
 def test_churned_gaussian_correlation_is_what_the_edm_sampler_does(monkeypatch):
-    """Response of a mode to its start under "edm" with the fresh noise switched off, against the product formula."""
+    """Response of a mode to its start under "edm" with the fresh noise switched off, against the
+    product formula."""
 
     class Silence(ControlledNoise):
         def normal(self):
@@ -309,13 +361,21 @@ def test_churned_gaussian_correlation_is_what_the_edm_sampler_does(monkeypatch):
     monkeypatch.setattr(sampling, "NoiseStream", Silence)
     sigmas, churn = karras_sigmas(2000, 4.0), Churn(s_churn=40.0)
     for eigenvalue in (0.1, 1.0, 9.0):
-        denoiser = GaussianDenoiser(torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64))
-        response = float(final(reverse(denoiser, torch.ones(1, 1), sigmas, "edm", [0], churn=churn)))
-        formula = correlation.churned_gaussian_correlation([eigenvalue], sigmas, churn.raised(sigmas))
+        denoiser = GaussianDenoiser(
+            torch.zeros(1), torch.tensor([[eigenvalue]], dtype=torch.float64)
+        )
+        response = float(
+            final(reverse(denoiser, torch.ones(1, 1), sigmas, "edm", [0], churn=churn))
+        )
+        formula = correlation.churned_gaussian_correlation(
+            [eigenvalue], sigmas, churn.raised(sigmas)
+        )
         assert response == pytest.approx(formula, rel=2e-3)
     # without churn it is the closed form of the ODE
     plain = correlation.churned_gaussian_correlation([0.1, 1.0, 9.0], sigmas, sigmas[:-1])
-    assert plain == pytest.approx(correlation.gaussian_correlation([0.1, 1.0, 9.0], 4.0, method="ode"), rel=1e-6)
+    assert plain == pytest.approx(
+        correlation.gaussian_correlation([0.1, 1.0, 9.0], 4.0, method="ode"), rel=1e-6
+    )
 
 
 def pairs_on(mixture, sigma_u, count=20_000, steps=64):
@@ -331,7 +391,8 @@ def test_pairs_are_exchangeable_on_a_mixture(mixture, sigma_u):
 
 @pytest.mark.parametrize("sigma_u", [0.5, 2.0])
 def test_the_exchangeability_check_sees_a_planted_error(mixture, sigma_u, monkeypatch):
-    """A sampler that injects 20 % too much noise: means are right, correlations too, but it is not reversible."""
+    """A sampler that injects 20 % too much noise: means are right, correlations too, but it is not
+    reversible."""
 
     class TooLoud(NoiseStream):
         def normal(self):
@@ -355,7 +416,8 @@ def test_exchangeability_p_values_are_uniform_on_exchangeable_pairs():
         common = torch.randn(500, 2, generator=generator)
         values.append(
             exchangeability_p_value(
-                common + torch.randn(500, 2, generator=generator), common + torch.randn(500, 2, generator=generator)
+                common + torch.randn(500, 2, generator=generator),
+                common + torch.randn(500, 2, generator=generator),
             )
         )
     assert 0.01 <= np.mean(np.array(values) < 0.1) <= 0.2
@@ -363,7 +425,8 @@ def test_exchangeability_p_values_are_uniform_on_exchangeable_pairs():
 
 
 def test_agreement_with_the_edm_scheduler_of_diffusers(tiny_network):
-    """Same network, same grid: our preconditioning and Heun steps, against theirs assembled from their Euler scheduler."""
+    """Same network, same grid: our preconditioning and Heun steps, against theirs assembled from
+    their Euler scheduler."""
     from diffusers import EDMEulerScheduler
 
     scheduler = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=0.5, rho=7.0)
@@ -373,7 +436,9 @@ def test_agreement_with_the_edm_scheduler_of_diffusers(tiny_network):
 
     def denoise(x, sigma):
         inputs = scheduler.precondition_inputs(x, sigma)
-        output = tiny_network.raw(inputs, scheduler.precondition_noise(torch.tensor(sigma)).expand(len(x)))
+        output = tiny_network.raw(
+            inputs, scheduler.precondition_noise(torch.tensor(sigma)).expand(len(x))
+        )
         return scheduler.precondition_outputs(x, output, torch.tensor(sigma))
 
     start = 80 * NoiseStream(range(3), (1, 8, 8), dtype=torch.float32).normal()
@@ -389,7 +454,8 @@ def test_agreement_with_the_edm_scheduler_of_diffusers(tiny_network):
 
 
 def test_the_euler_part_agrees_with_a_whole_run_of_the_diffusers_scheduler(tiny_network):
-    """Their scheduler's own loop (scale, call, step), at many steps, converges to our Heun solution."""
+    """Their scheduler's own loop (scale, call, step), at many steps, converges to our Heun
+    solution."""
     from diffusers import EDMEulerScheduler
 
     start = 5 * NoiseStream(range(2), (1, 8, 8), dtype=torch.float32).normal()
@@ -403,7 +469,9 @@ def test_the_euler_part_agrees_with_a_whole_run_of_the_diffusers_scheduler(tiny_
             output = tiny_network.raw(scheduler.scale_model_input(x, time), time.expand(len(x)))
             x = scheduler.step(output, time, x).prev_sample
         errors.append(float((x - exact).norm() / exact.norm()))
-    np.testing.assert_allclose(slopes([50, 100, 200], errors), 1.0, atol=0.3)  # Euler: order 1, towards our result
+    np.testing.assert_allclose(
+        slopes([50, 100, 200], errors), 1.0, atol=0.3
+    )  # Euler: order 1, towards our result
     assert errors[-1] < 0.05
 
 

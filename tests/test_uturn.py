@@ -20,14 +20,25 @@ def test_a_sample_depends_on_its_seed_and_index_only(tiny_network, method):
     x0, labels = digits(7), torch.arange(7) % 3
     whole = u_turn(tiny_network, x0, 2.0, steps=10, method=method, seed=5, labels=labels)
     tolerance = dict(atol=2e-5, rtol=0)
-    in_batches = u_turn(tiny_network, x0, 2.0, steps=10, method=method, seed=5, labels=labels, batch_size=3)
+    in_batches = u_turn(
+        tiny_network, x0, 2.0, steps=10, method=method, seed=5, labels=labels, batch_size=3
+    )
     torch.testing.assert_close(in_batches.y0, whole.y0, **tolerance)
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
     shuffled = u_turn(
-        tiny_network, x0[order], 2.0, steps=10, method=method, seed=5, labels=labels[order], indices=order.tolist()
+        tiny_network,
+        x0[order],
+        2.0,
+        steps=10,
+        method=method,
+        seed=5,
+        labels=labels[order],
+        indices=order.tolist(),
     )
     torch.testing.assert_close(shuffled.y0, whole.y0[order], **tolerance)
-    alone = u_turn(tiny_network, x0[3:4], 2.0, steps=10, method=method, seed=5, labels=labels[3:4], indices=[3])
+    alone = u_turn(
+        tiny_network, x0[3:4], 2.0, steps=10, method=method, seed=5, labels=labels[3:4], indices=[3]
+    )
     torch.testing.assert_close(alone.y0, whole.y0[3:4], **tolerance)
     torch.testing.assert_close(alone.x_u, whole.x_u[3:4])  # the same noise; only the sum is rounded
     other = u_turn(tiny_network, x0, 2.0, steps=10, method=method, seed=6, labels=labels)
@@ -36,19 +47,28 @@ def test_a_sample_depends_on_its_seed_and_index_only(tiny_network, method):
 
 def test_the_same_seed_gives_the_same_eps_at_every_level(gaussian):
     x0 = gaussian.sample(range(5))
-    noises = [(u_turn(gaussian, x0, sigma, steps=4, seed=3).x_u - x0) / sigma for sigma in (0.1, 1.0, 50.0)]
+    noises = [
+        (u_turn(gaussian, x0, sigma, steps=4, seed=3).x_u - x0) / sigma
+        for sigma in (0.1, 1.0, 50.0)
+    ]
     torch.testing.assert_close(noises[0], noises[1])
     torch.testing.assert_close(noises[0], noises[2])
 
 
 def test_noise_streams_are_standard_normal_and_independent():
     draws = NoiseStream(sample_seeds(0, range(4000)), (8,)).normal()
-    assert draws.mean().abs() < 4 / math.sqrt(32_000) and abs(float(draws.var()) - 1) < 4 * math.sqrt(2 / 32_000)
+    assert draws.mean().abs() < 4 / math.sqrt(32_000) and abs(
+        float(draws.var()) - 1
+    ) < 4 * math.sqrt(2 / 32_000)
     covariance = torch.cov(draws.T) - torch.eye(8)
     assert covariance.abs().max() < 5 / math.sqrt(4000)
     stream = NoiseStream(sample_seeds(0, range(4000), "forward"), (8,))
     first, second = stream.normal(), stream.normal()
-    for a, b in ((first, second), (first, draws), (first[1:], first[:-1])):  # over time, over purposes, over neighbours
+    for a, b in (
+        (first, second),
+        (first, draws),
+        (first[1:], first[:-1]),
+    ):  # over time, over purposes, over neighbours
         assert abs(float((a * b).mean())) < 4 / math.sqrt(a.numel())
 
 
@@ -91,7 +111,8 @@ def test_outputs_can_be_turned_again(tiny_network):
 
 def test_labels_may_be_a_list(tiny_network):
     as_list, as_tensor = (
-        u_turn(tiny_network, digits(2), 1.0, steps=3, labels=labels) for labels in ([0, 1], torch.tensor([0, 1]))
+        u_turn(tiny_network, digits(2), 1.0, steps=3, labels=labels)
+        for labels in ([0, 1], torch.tensor([0, 1]))
     )
     assert torch.equal(as_list.y0, as_tensor.y0)
 
@@ -99,7 +120,10 @@ def test_labels_may_be_a_list(tiny_network):
 def test_g_turn_starts_from_the_noisy_gaussian_and_returns_its_law(gaussian):
     count, sigma_u = 20_000, 2.0
     result = g_turn(gaussian, gaussian, count, sigma_u, steps=64, batch_size=count)
-    for values, variance in ((result.x_u, gaussian.eigenvalues + sigma_u**2), (result.y0, gaussian.eigenvalues)):
+    for values, variance in (
+        (result.x_u, gaussian.eigenvalues + sigma_u**2),
+        (result.y0, gaussian.eigenvalues),
+    ):
         modes = values.double() @ gaussian.eigenvectors
         mean = gaussian.mean @ gaussian.eigenvectors
         assert ((modes.mean(0) - mean).abs() < 4 * (variance / count).sqrt() + 1e-3).all()
@@ -107,12 +131,15 @@ def test_g_turn_starts_from_the_noisy_gaussian_and_returns_its_law(gaussian):
 
 
 def test_the_uturn_keeps_the_data_law(mixture):
-    """The U-Turn is a Markov kernel with the data law stationary: component shares and means do not move."""
+    """The U-Turn is a Markov kernel with the data law stationary: component shares and means do not
+    move."""
     count = 10_000
     x0, before = mixture.sample(range(count))
     y0 = u_turn(mixture, x0, 2.5, steps=64, batch_size=count).y0
     after = mixture.responsibilities(y0, 1e-3).argmax(1)
-    shares = torch.stack([labels.bincount(minlength=3).double() / count for labels in (before, after)])
+    shares = torch.stack(
+        [labels.bincount(minlength=3).double() / count for labels in (before, after)]
+    )
     assert (shares[0] - shares[1]).abs().max() < 4 * math.sqrt(0.5 / count)
     assert (before == after).double().mean() < 0.9  # while many samples did change their component
 
@@ -196,6 +223,8 @@ def test_the_forward_path_is_brownian_motion_on_the_clock_of_the_variance():
     steps = path.diff(dim=0)
     for step, (a, b) in zip(steps, zip(sigmas, sigmas[1:], strict=False), strict=True):
         assert abs(float(step.var()) / (b**2 - a**2) - 1) < 4 * math.sqrt(2 / (3 * count))
-    assert abs(float((steps[0] * steps[1]).mean()) / float(steps[0].std() * steps[1].std())) < 4 / math.sqrt(3 * count)
+    assert abs(
+        float((steps[0] * steps[1]).mean()) / float(steps[0].std() * steps[1].std())
+    ) < 4 / math.sqrt(3 * count)
     with pytest.raises(ValueError, match="increase"):
         forward_path(start, [1.0, 0.5])

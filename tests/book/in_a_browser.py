@@ -1,7 +1,8 @@
-"""The book in a real browser: `make test-book`. Not part of `make test`: pytest does not collect this name by itself.
+"""The book in a real browser: `make test-book`. Not part of `make test`: pytest does not collect
+this name by itself.
 
-Every page is opened once from the disk, as a reader does who has no network. What is seen on it is noted, and the tests look at the notes.
-"""
+Every page is opened once from the disk, as a reader does who has no network. What is seen on it is
+noted, and the tests look at the notes."""
 
 import gzip
 import os
@@ -16,13 +17,13 @@ from uturn_lib.support.places import ROOT
 
 HTML = Path(os.environ.get("BOOK_HTML") or ROOT / "book" / "_build" / "html")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",  # noqa: E501
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 TELEPHONE = {"width": 360, "height": 740}
 DESK = {"width": 1280, "height": 900}
 HEAVIEST = 1.5e6  # bytes of a page with all that it loads, text compressed as web servers do
 COMPRESSED = (".html", ".js", ".css", ".svg")
-TEX = r"\$[^$\n]{1,200}\$|\\\(|\\\[|\\(?:frac|sigma|mathbb|begin|varepsilon|sum|hat|sqrt|lambda|mathrm)\b"
+TEX = r"\$[^$\n]{1,200}\$|\\\(|\\\[|\\(?:frac|sigma|mathbb|begin|varepsilon|sum|hat|sqrt|lambda|mathrm)\b"  # noqa: E501
 
 # What is noted on a page. Text of code and of set equations is left out of the search for raw TeX.
 LOOK = """async (tex) => {
@@ -32,7 +33,8 @@ LOOK = """async (tex) => {
   const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
   const raw = [];
   for (let node; (node = walker.nextNode());)
-    if (!node.parentElement.closest("pre, code, script, style, mjx-container, svg, .sig") && RegExp(tex).test(node.data))
+    if (!node.parentElement.closest("pre, code, script, style, mjx-container, svg, .sig") &&
+        RegExp(tex).test(node.data))
       raw.push(node.data.trim().slice(0, 80));
   const pictures = all("article img");
   for (const picture of pictures) picture.loading = "eager";
@@ -54,7 +56,9 @@ LOOK = """async (tex) => {
 
 
 def html_pages():
-    return sorted(path for path in HTML.rglob("*.html") if not path.relative_to(HTML).parts[0].startswith("_"))
+    return sorted(
+        path for path in HTML.rglob("*.html") if not path.relative_to(HTML).parts[0].startswith("_")
+    )
 
 
 def name(path):
@@ -63,10 +67,14 @@ def name(path):
 
 @pytest.fixture(scope="session")
 def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="no Playwright here: make test-book installs it")
+    sync = pytest.importorskip(
+        "playwright.sync_api", reason="no Playwright here: make test-book installs it"
+    )
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        pytest.skip(f"no Chromium on this machine (looked for {', '.join(BROWSERS)}): the book is not opened")
+        pytest.skip(
+            f"no Chromium on this machine (looked for {', '.join(BROWSERS)}): the book is not opened"  # noqa: E501
+        )
     if not html_pages():
         pytest.skip("the book is not built: make book")
     with sync.sync_playwright() as playwright:
@@ -77,13 +85,16 @@ def browser():
 
 @pytest.fixture(scope="session")
 def notes(browser):
-    """What is seen on every page, by its name; ``requests`` and ``errors`` are what the browser reports meanwhile."""
+    """What is seen on every page, by its name; ``requests`` and ``errors`` are what the browser
+    reports meanwhile."""
     seen = {}
     page = browser.new_page(viewport=TELEPHONE)
     page.set_default_timeout(120_000)
     requests, errors = [], []
     page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
     page.on("pageerror", lambda error: errors.append(str(error)))
     for path in html_pages():
         requests.clear(), errors.clear()
@@ -97,7 +108,9 @@ def notes(browser):
 
 def test_nothing_is_asked_of_another_host(notes):
     for page, seen in notes.items():
-        assert [url for url in seen["requests"] if not url.startswith(("file:", "data:", "blob:"))] == [], page
+        assert [
+            url for url in seen["requests"] if not url.startswith(("file:", "data:", "blob:"))
+        ] == [], page
 
 
 def test_no_error_in_the_console(notes):
@@ -106,8 +119,15 @@ def test_no_error_in_the_console(notes):
 
 def test_every_equation_is_set(notes):
     assert {page: seen["raw"] for page, seen in notes.items() if seen["raw"]} == {}
-    assert {page: seen["wrong"] for page, seen in notes.items() if seen["wrong"] or seen["unset"]} == {}
-    for page in ("index", "docs/glossary", "notebooks/fig09_multiclass_uturns", "api/uturn_lib.methods"):
+    assert {
+        page: seen["wrong"] for page, seen in notes.items() if seen["wrong"] or seen["unset"]
+    } == {}
+    for page in (
+        "index",
+        "docs/glossary",
+        "notebooks/fig09_multiclass_uturns",
+        "api/uturn_lib.methods",
+    ):
         assert notes[f"{page}.html"]["equations"] > 0, page
 
 
@@ -127,18 +147,28 @@ def test_every_link_leads_somewhere(notes):
             path = Path(unquote(urlparse(address).path))
             if not path.is_file():
                 lost.append((page, link))
-            elif anchor and path.suffix == ".html" and unquote(anchor) not in notes[name(path)]["ids"]:
+            elif (
+                anchor
+                and path.suffix == ".html"
+                and unquote(anchor) not in notes[name(path)]["ids"]
+            ):
                 lost.append((page, link))
     assert lost == []
 
 
 def test_no_page_is_wider_than_a_telephone(notes):
-    assert {page: seen["width"] for page, seen in notes.items() if seen["width"] > TELEPHONE["width"]} == {}
+    assert {
+        page: seen["width"] for page, seen in notes.items() if seen["width"] > TELEPHONE["width"]
+    } == {}
 
 
 def weight(page, seen, compressed=True):
     """Bytes of a page and of all that it loads, each file once."""
-    files = {unquote(urlparse(url).path) for url in [*seen["requests"], *seen["pictures"]] if url.startswith("file:")}
+    files = {
+        unquote(urlparse(url).path)
+        for url in [*seen["requests"], *seen["pictures"]]
+        if url.startswith("file:")
+    }
     total = 0
     for path in map(Path, files):
         data = path.read_bytes()
@@ -150,7 +180,9 @@ def test_pages_are_light(notes):
     weights = {page: weight(page, seen) for page, seen in notes.items()}
     heaviest = max(weights, key=weights.get)
     plain = {page: weight(page, seen, compressed=False) for page, seen in notes.items()}
-    print(f"\nheaviest page: {heaviest}, {weights[heaviest] / 1e6:.2f} MB ({max(plain.values()) / 1e6:.2f} MB uncompressed)")
+    print(
+        f"\nheaviest page: {heaviest}, {weights[heaviest] / 1e6:.2f} MB ({max(plain.values()) / 1e6:.2f} MB uncompressed)"  # noqa: E501
+    )
     assert weights[heaviest] <= HEAVIEST
 
 
@@ -159,7 +191,9 @@ def test_search_finds_speciation(browser):
     page.goto(f"{(HTML / 'search.html').as_uri()}?q=speciation")
     page.wait_for_selector(".search-summary:has-text('found')", timeout=60_000)
     page.wait_for_timeout(1000)  # results are listed one by one
-    found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    found = page.eval_on_selector_all(
+        "#search-results li a", "links => links.map(link => link.href)"
+    )
     page.close()
     assert any("glossary" in link for link in found) and any("fig09" in link for link in found)
 
@@ -173,12 +207,15 @@ def lightness(colour):
 def test_the_pages_follow_the_readers_colours(browser, scheme):
     page = browser.new_page(viewport=DESK, color_scheme=scheme)
     page.goto((HTML / "index.html").as_uri())
-    ground, text = (page.evaluate(f"getComputedStyle(document.body).{key}") for key in ("backgroundColor", "color"))
+    ground, text = (
+        page.evaluate(f"getComputedStyle(document.body).{key}")
+        for key in ("backgroundColor", "color")
+    )
     page.close()
     assert (lightness(ground) < lightness(text)) == (scheme == "dark")
 
 
-SAMPLED = ("index", "README", "notebooks/fig09_multiclass_uturns", "notebooks/companions/p3b_solvers", "docs/glossary", "docs/results",
+SAMPLED = ("index", "README", "notebooks/fig09_multiclass_uturns", "notebooks/companions/p3b_solvers", "docs/glossary", "docs/results",  # noqa: E501
            "side_by_side", "api/index", "api/uturn_lib.methods", "search")  # fmt: skip
 
 
@@ -207,12 +244,20 @@ def test_no_serious_finding_of_axe(browser, scheme):
 
 def sliders(page):
     """All sliders of a page, those in frames included."""
-    return [slider for frame in page.frames for slider in frame.query_selector_all("input[type=range]")]
+    return [
+        slider for frame in page.frames for slider in frame.query_selector_all("input[type=range]")
+    ]
 
 
 def picture_of(slider):
     """A screenshot of what stands around a slider."""
-    return slider.evaluate_handle("s => s.closest('figure, form, .knob') ?? s.parentElement.parentElement").as_element().screenshot()
+    return (
+        slider.evaluate_handle(
+            "s => s.closest('figure, form, .knob') ?? s.parentElement.parentElement"
+        )
+        .as_element()
+        .screenshot()
+    )
 
 
 def test_sliders_move_by_key_and_by_mouse_and_change_the_picture(browser, notes):
@@ -223,7 +268,9 @@ def test_sliders_move_by_key_and_by_mouse_and_change_the_picture(browser, notes)
     for shown in pages:
         page.goto((HTML / shown).as_uri())
         for slider in sliders(page):
-            assert slider.evaluate("s => s.ariaLabel || s.labels.length > 0 || s.getAttribute('aria-labelledby')"), shown
+            assert slider.evaluate(
+                "s => s.ariaLabel || s.labels.length > 0 || s.getAttribute('aria-labelledby')"
+            ), shown
             slider.scroll_into_view_if_needed()
             slider.focus()
             slider.press("Home")

@@ -1,4 +1,5 @@
-"""Verdicts can fail: four answers, fixed margins, gates; for every claim a case in which it is true and cases in which it is false."""
+"""Verdicts can fail: four answers, fixed margins, gates; for every claim a case in which it is true
+and cases in which it is false."""
 
 import ast
 import json
@@ -47,17 +48,30 @@ def at(value, half=0.004):
 NAN = Estimate(math.nan, math.nan, math.nan)
 
 
-# ---------------------------------------------------------------------------------------------------- the four answers
+# --------------------------------------------------------------------------------- the four answers
 
 
 def test_an_interval_is_read_against_a_margin():
-    assert verdicts.below(at(0.9, 0.05), 1.0) == HOLDS and verdicts.above(at(0.9, 0.05), 1.0) == FAILS
-    assert verdicts.below(at(1.1, 0.05), 1.0) == FAILS and verdicts.above(at(1.1, 0.05), 1.0) == HOLDS
+    assert (
+        verdicts.below(at(0.9, 0.05), 1.0) == HOLDS and verdicts.above(at(0.9, 0.05), 1.0) == FAILS
+    )
+    assert (
+        verdicts.below(at(1.1, 0.05), 1.0) == FAILS and verdicts.above(at(1.1, 0.05), 1.0) == HOLDS
+    )
     assert verdicts.below(at(1.0, 0.05), 1.0) == verdicts.above(at(1.0, 0.05), 1.0) == WEAK
-    assert verdicts.within(at(0.0, 0.5), 1.0) == HOLDS and verdicts.within(at(0.0, 1.5), 1.0) == WEAK
+    assert (
+        verdicts.within(at(0.0, 0.5), 1.0) == HOLDS and verdicts.within(at(0.0, 1.5), 1.0) == WEAK
+    )
     assert verdicts.within(at(-2.0, 0.5), 1.0) == verdicts.within(at(2.0, 0.5), 1.0) == FAILS
-    assert verdicts.inside(at(2.0, 0.5), (1.0, 3.0)) == HOLDS and verdicts.inside(at(2.0, 1.0), (1.0, 3.0)) == WEAK
-    assert verdicts.inside(at(3.0, 0.0), (1.0, 3.0)) == verdicts.inside(at(1.0, 0.0), (1.0, 3.0)) == FAILS
+    assert (
+        verdicts.inside(at(2.0, 0.5), (1.0, 3.0)) == HOLDS
+        and verdicts.inside(at(2.0, 1.0), (1.0, 3.0)) == WEAK
+    )
+    assert (
+        verdicts.inside(at(3.0, 0.0), (1.0, 3.0))
+        == verdicts.inside(at(1.0, 0.0), (1.0, 3.0))
+        == FAILS
+    )
     for rule in (verdicts.below, verdicts.above, verdicts.within):
         assert rule(NAN, 1.0) == WEAK
     assert verdicts.inside(NAN, (1.0, 3.0)) == WEAK
@@ -73,10 +87,23 @@ def test_a_wider_interval_never_turns_an_answer_into_holds():
 
 
 def test_conditions_and_chances_are_combined():
-    assert verdicts.all_of([HOLDS, WEAK, UNSEEN, FAILS]) == FAILS and verdicts.all_of([HOLDS, WEAK, UNSEEN]) == UNSEEN
-    assert verdicts.all_of([HOLDS, WEAK]) == WEAK and verdicts.all_of([HOLDS]) == HOLDS and verdicts.all_of([]) == WEAK
-    assert verdicts.any_of([FAILS, HOLDS, WEAK]) == HOLDS and verdicts.any_of([FAILS, UNSEEN, WEAK]) == WEAK
-    assert verdicts.any_of([FAILS, UNSEEN]) == UNSEEN and verdicts.any_of([FAILS]) == verdicts.any_of([]) == FAILS
+    assert (
+        verdicts.all_of([HOLDS, WEAK, UNSEEN, FAILS]) == FAILS
+        and verdicts.all_of([HOLDS, WEAK, UNSEEN]) == UNSEEN
+    )
+    assert (
+        verdicts.all_of([HOLDS, WEAK]) == WEAK
+        and verdicts.all_of([HOLDS]) == HOLDS
+        and verdicts.all_of([]) == WEAK
+    )
+    assert (
+        verdicts.any_of([FAILS, HOLDS, WEAK]) == HOLDS
+        and verdicts.any_of([FAILS, UNSEEN, WEAK]) == WEAK
+    )
+    assert (
+        verdicts.any_of([FAILS, UNSEEN]) == UNSEEN
+        and verdicts.any_of([FAILS]) == verdicts.any_of([]) == FAILS
+    )
 
 
 def test_the_difference_of_independent_estimates():
@@ -84,22 +111,38 @@ def test_the_difference_of_independent_estimates():
     a, b = rng.normal(1.0, 0.3, 400_000), rng.normal(0.4, 0.4, 400_000)
     known = Estimate(0.6, *np.quantile(a - b, [0.025, 0.975]))
     found = difference(at(1.0, 1.96 * 0.3), at(0.4, 1.96 * 0.4))
-    assert abs(found.low - known.low) < 0.01 and abs(found.high - known.high) < 0.01 and abs(found.value - 0.6) < 1e-12
-    skew = difference(Estimate(1, 0.9, 2), Estimate(0, -1, 0.1))  # what points down is small, what points up is large
-    assert skew.low == pytest.approx(1 - math.hypot(0.1, 0.1)) and skew.high == pytest.approx(1 + math.hypot(1, 1))
+    assert (
+        abs(found.low - known.low) < 0.01
+        and abs(found.high - known.high) < 0.01
+        and abs(found.value - 0.6) < 1e-12
+    )
+    skew = difference(
+        Estimate(1, 0.9, 2), Estimate(0, -1, 0.1)
+    )  # what points down is small, what points up is large
+    assert skew.low == pytest.approx(1 - math.hypot(0.1, 0.1)) and skew.high == pytest.approx(
+        1 + math.hypot(1, 1)
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- gates
+# -------------------------------------------------------------------------------------------- gates
 
 
 def test_t_s_is_read_only_where_a_network_keeps_the_class_it_is_told():
     midpoint = retention.chance_level(10)
     assert verdicts.class_gate_of((2.0, 4.0), [at(0.95, 0.03), at(0.9, 0.04)], midpoint) == OPEN
     # 160 ground truths of which 56 % are kept, and none of the digits' kind
-    curve = retention.retention_curve(torch.rand(2, 160, generator=torch.Generator().manual_seed(0)) < 0.56)
+    curve = retention.retention_curve(
+        torch.rand(2, 160, generator=torch.Generator().manual_seed(0)) < 0.56
+    )
     gate = verdicts.class_gate_of((0.7, 1.0), curve, midpoint)
-    assert gate.closed and "class retention with the label given" in gate.closed and "does not paint" in gate.closed
-    assert verdicts.class_gate_of((2.0,), [at(0.57, 0.03)], midpoint).closed  # contains the midpoint
+    assert (
+        gate.closed
+        and "class retention with the label given" in gate.closed
+        and "does not paint" in gate.closed
+    )
+    assert verdicts.class_gate_of(
+        (2.0,), [at(0.57, 0.03)], midpoint
+    ).closed  # contains the midpoint
     with pytest.raises(ValueError, match="told has 1 values for 2 sigmas"):
         verdicts.class_gate_of((1.0, 2.0), [at(0.9)], midpoint)
 
@@ -107,13 +150,16 @@ def test_t_s_is_read_only_where_a_network_keeps_the_class_it_is_told():
 def test_quality_is_judged_only_around_good_samples():
     assert verdicts.quality_gate(at(5.0, 1.0), at(3.0, 0.5), unit=100.0) == OPEN
     assert verdicts.quality_gate(at(25.0, 2.0), at(3.0, 0.5), unit=100.0).closed
-    assert verdicts.quality_gate(at(9.0, 8.0), at(3.0, 0.5), unit=100.0).closed  # not shown to be good
+    assert verdicts.quality_gate(
+        at(9.0, 8.0), at(3.0, 0.5), unit=100.0
+    ).closed  # not shown to be good
     with pytest.raises(ValueError, match="unit"):
         verdicts.quality_gate(at(5.0), at(3.0), unit=0.0)
 
 
 def test_the_quality_gate_on_images_whose_distance_is_known():
-    """Features of four classes; free samples that are real, and free samples a good half of which are something else."""
+    """Features of four classes; free samples that are real, and free samples a good half of which
+    are something else."""
     rng = torch.Generator().manual_seed(0)
     means = 4 * torch.randn(4, 6, generator=rng)
 
@@ -122,12 +168,17 @@ def test_the_quality_gate_on_images_whose_distance_is_known():
         return means[labels] + torch.randn(count, 6, generator=rng) + shift, labels
 
     train, labels = real(4000)
-    floor, unit = quality.frechet_estimate(real(200)[0], train), quality.class_distance(train, labels)
+    floor, unit = (
+        quality.frechet_estimate(real(200)[0], train),
+        quality.class_distance(train, labels),
+    )
     expected = torch.pdist(means.double()).square().mean()
     assert abs(unit / float(expected) - 1) < 0.05
     assert verdicts.quality_gate(quality.frechet_estimate(real(200)[0], train), floor, unit) == OPEN
     half_way = 0.5 * (unit / 6) ** 0.5  # every image half way to another kind
-    assert verdicts.quality_gate(quality.frechet_estimate(real(200, half_way)[0], train), floor, unit).closed
+    assert verdicts.quality_gate(
+        quality.frechet_estimate(real(200, half_way)[0], train), floor, unit
+    ).closed
     with pytest.raises(ValueError, match="at least 2"):
         quality.class_distance(train, torch.zeros(4000, dtype=torch.long))
 
@@ -136,17 +187,20 @@ def test_behind_a_closed_gate_there_is_no_number():
     assert CLOSED.judged(HOLDS) == UNSEEN and OPEN.judged(HOLDS) == HOLDS
     assert math.isnan(CLOSED.seen(at(2.0)).value) and OPEN.seen(at(2.0)) == at(2.0)
     assert (
-        CLOSED.text(at(2.0)) == "not testable here (it cannot see)" and OPEN.text(at(2.0, 0.5)) == "2.00 [1.50, 2.50]"
+        CLOSED.text(at(2.0)) == "not testable here (it cannot see)"
+        and OPEN.text(at(2.0, 0.5)) == "2.00 [1.50, 2.50]"
     )
 
 
-# ------------------------------------------------------------------------------- power: every claim can hold and can fail
+# --------------------------------------------------------- power: every claim can hold and can fail
 
 GRID = (0.1, 1.0, 80.0)
 
 
 def spread(high=0.5, p=0.001):
-    return Heterogeneity(np.ones(2), Estimate(high - 0.1, high - 0.2, high), 0.05, np.full(3, 0.05), p, p, 0.28)
+    return Heterogeneity(
+        np.ones(2), Estimate(high - 0.1, high - 0.2, high), 0.05, np.full(3, 0.05), p, p, 0.28
+    )
 
 
 def c1(first=0.99, last=0.01, t_m=1.0):
@@ -173,12 +227,16 @@ def c5(moved=0.01, changed=0.0):
 
 def start(loss=0.0, gain=-0.3, nearness=1.0, plain=None, calls=24):
     near = None if nearness is None else at(nearness)
-    return claims.LateStart(4.0, calls, at(2.0), at(loss), at(gain), near, None if plain is None else at(plain))
+    return claims.LateStart(
+        4.0, calls, at(2.0), at(loss), at(gain), near, None if plain is None else at(plain)
+    )
 
 
 def c6(loss=0.0, gain=-0.3, nearness=1.0, artificial=9.0, gate=OPEN):
     copies = start(nearness=0.3)  # another level, at which the outputs are copies
-    return judged("C6", [copies, start(loss, gain, nearness)], at(2.0), 48, at(artificial), 2.0, gate)
+    return judged(
+        "C6", [copies, start(loss, gain, nearness)], at(2.0), 48, at(artificial), 2.0, gate
+    )
 
 
 def c7c(kept=0.9, gate=OPEN):
@@ -281,7 +339,9 @@ def test_a_true_case_holds_and_a_false_one_does_not(id):
     assert (true.id, true.verdict) == (id, HOLDS), true
     for changes in FALSE[id]:
         claim = TRUE[id](**changes)
-        assert claim.verdict == (WEAK if changes.get("low") == 0.1 and changes.get("high") != 0.1 else claim.verdict)
+        assert claim.verdict == (
+            WEAK if changes.get("low") == 0.1 and changes.get("high") != 0.1 else claim.verdict
+        )
         assert claim.verdict != HOLDS, changes
         assert claim.meaning and claim.meaning != true.meaning
 
@@ -295,9 +355,14 @@ def test_what_misses_its_margin_clearly_does_not_hold():
                 continue
             assert TRUE[id](**change).verdict == FAILS, (id, change)
     assert judged("C7a", False).verdict == FAILS
-    small = Heterogeneity(np.ones(2), Estimate(0.05, 0.04, 0.06), 0.05, np.full(3, 0.05), 0.5, 0.5, 0.0)
+    small = Heterogeneity(
+        np.ones(2), Estimate(0.05, 0.04, 0.06), 0.05, np.full(3, 0.05), 0.5, 0.5, 0.0
+    )
     assert c3(memory=small).verdict == FAILS and c3(memory=spread(p=0.5)).verdict == WEAK
-    assert TRUE["C8"](low=0.1, high=0.1).verdict == FAILS and TRUE["P4.1"](low=80.0, high=80.0).verdict == FAILS
+    assert (
+        TRUE["C8"](low=0.1, high=0.1).verdict == FAILS
+        and TRUE["P4.1"](low=80.0, high=80.0).verdict == FAILS
+    )
 
 
 @pytest.mark.parametrize("id", ["C2", "C4", "C6", "C7c", "C8", "P3.5", "P4.3"])
@@ -308,7 +373,10 @@ def test_behind_a_closed_gate_nothing_is_judged(id):
 
 
 def test_half_a_claim_behind_a_gate():
-    assert c3(gate=CLOSED).verdict == UNSEEN and c3(memory=spread(0.05, 0.5), gate=CLOSED).verdict == FAILS
+    assert (
+        c3(gate=CLOSED).verdict == UNSEEN
+        and c3(memory=spread(0.05, 0.5), gate=CLOSED).verdict == FAILS
+    )
     assert "T_s" not in c3(gate=CLOSED).measured.split("T_s not testable here")[0]
     assert p22(gate=CLOSED).verdict == UNSEEN and p22(saved=0.1, gate=CLOSED).verdict == FAILS
     assert p44(gates=(OPEN, CLOSED)).verdict == p44(gates=(CLOSED, OPEN)).verdict == UNSEEN
@@ -345,7 +413,7 @@ def test_many_levels_do_not_make_a_late_start_good():
         claims.late_starts([], 48, ALLOWED)
 
 
-# --------------------------------------------------------------------------------- power with samples, not with intervals
+# ----------------------------------------------------------- power with samples, not with intervals
 
 
 def posterior_pairs(count, error, seed, sigma=1.0):
@@ -369,7 +437,9 @@ def test_the_steady_gap_is_the_gap_with_less_noise():
             for f in (correlation.identity_gap_estimate, correlation.steady_identity_gap)
         ]
         assert abs(both[0].value - both[1].value) < (both[0].high - both[0].low)
-    few = posterior_pairs(240, 0.0, 1, sigma=5.0)  # at large noise: there most of it is in the control variate
+    few = posterior_pairs(
+        240, 0.0, 1, sigma=5.0
+    )  # at large noise: there most of it is in the control variate
     width = lambda e: e.high - e.low  # noqa: E731
     plain, steady = correlation.identity_gap_estimate(*few), correlation.steady_identity_gap(*few)
     assert width(steady) < 0.6 * width(plain) and steady.contains(0.0)
@@ -383,11 +453,14 @@ def test_o1_with_samples():
         return judged("O1", (1.0,), [gap]).verdict
 
     assert verdict(0.0, 4000) == HOLDS and verdict(0.125, 4000) == FAILS
-    assert verdict(0.125, 240) != HOLDS and verdict(0.125, 30) != HOLDS  # few samples do not help a false claim
+    assert (
+        verdict(0.125, 240) != HOLDS and verdict(0.125, 30) != HOLDS
+    )  # few samples do not help a false claim
 
 
 def test_no_loss_of_quality_with_samples():
-    """A paired change of the Frechet distance, small and large, at the sample size of the laptop."""
+    """A paired change of the Frechet distance, small and large, at the sample size of the
+    laptop."""
     rng = torch.Generator().manual_seed(0)
     real = torch.randn(5000, 16, generator=rng)
     held, made = torch.randn(240, 16, generator=rng), torch.randn(240, 16, generator=rng)
@@ -418,7 +491,7 @@ def test_several_levels_together_have_wider_intervals():
         assert corrected.low < usual.low and usual.high < corrected.high
 
 
-# ------------------------------------------------------------------------------------------------------------- ledger
+# ------------------------------------------------------------------------------------------- ledger
 
 
 def test_bad_input_is_refused():
@@ -438,13 +511,18 @@ def test_bad_input_is_refused():
 
 def test_nan_never_holds():
     unseen = Estimate(np.inf, np.inf, np.inf)
-    assert judged("C4", (1.0, 5.0), [at(0.5)] * 2, [0.5] * 2, at(1), unseen, OPEN, [at(0)] * 2).verdict == UNSEEN
+    assert (
+        judged("C4", (1.0, 5.0), [at(0.5)] * 2, [0.5] * 2, at(1), unseen, OPEN, [at(0)] * 2).verdict
+        == UNSEEN
+    )
     assert judged("C5", {"a": at(0.01), "b": NAN}, {"a": at(0), "b": NAN}, 1.0).verdict == WEAK
     assert judged("O5", (1, 2), [at(0.1), NAN], [at(0.1)] * 2).verdict == WEAK
 
 
 def test_a_speciation_before_the_memorization_leaves_no_level_between():
-    early = judged("C4", (0.5, 1.0, 3.0), [at(0.5)] * 3, [0.5] * 3, at(2), at(0.4), OPEN, [at(0.01)] * 3)
+    early = judged(
+        "C4", (0.5, 1.0, 3.0), [at(0.5)] * 3, [0.5] * 3, at(2), at(0.4), OPEN, [at(0.01)] * 3
+    )
     assert "no level lies on [T_m, T_s]" in early.measured and "nan" not in early.measured
 
 
@@ -459,9 +537,16 @@ def test_a_figure_replaces_its_own_claims_and_writes_the_page():
     path = claims.record(infinite, claim("C2", "fig09", "withdrawn", HOLDS))
     claims.record(claim("C2", "fig13", "other", HOLDS))
     claims.record(claim("C1", "fig09", "a | b", FAILS))
-    entries = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert [(entry["id"], entry["measured"]) for entry in entries] == [("C1", "a | b"), ("C2", "other")]
-    assert all(entry["rule"] and entry["meaning"] and entry["source"] == "paper" for entry in entries)
+    entries = json.loads(
+        path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON")
+    )
+    assert [(entry["id"], entry["measured"]) for entry in entries] == [
+        ("C1", "a | b"),
+        ("C2", "other"),
+    ]
+    assert all(
+        entry["rule"] and entry["meaning"] and entry["source"] == "paper" for entry in entries
+    )
     page = (figure_folder("laptop") / "CLAIMS.md").read_text()
     assert page == claims.page("laptop") and "a \\| b" in page and "withdrawn" not in page
     assert "Not judged yet: C3, C4, C5, C6, C7a, C7b, C7c, C8" in page
@@ -474,9 +559,15 @@ def test_a_claim_has_one_row_with_all_its_figures_the_worst_first():
         claims.record(claim("C1", figure, measured, verdict))
     (row,) = [line for line in claims.page("laptop").splitlines() if line.startswith("| C1 |")]
     assert row.index("bad") < row.index("wide") < row.index("good") and f"**{FAILS}**" in row
-    assert row.index(claims.STATEMENTS["C1"].fails) < row.index("bad") < row.index("<details><summary>rule</summary>")
+    assert (
+        row.index(claims.STATEMENTS["C1"].fails)
+        < row.index("bad")
+        < row.index("<details><summary>rule</summary>")
+    )
     assert claims.overall_verdicts("laptop") == {"C1": FAILS}
-    assert "2026-11-24" in claims.page("laptop") and claims.page("laptop").count(claims.CHANGES) == 1
+    assert (
+        "2026-11-24" in claims.page("laptop") and claims.page("laptop").count(claims.CHANGES) == 1
+    )
     assert all(f"| {name} |" in claims.page("laptop") for name in verdicts.MARGINS)
 
 
@@ -494,7 +585,7 @@ def test_the_readme_says_what_could_not_be_tested():
     assert "| times fewer calls at the full run's quality | fig10 | none |" in text
 
 
-# ------------------------------------------------------------------------------------------------------ C2 in its senses
+# --------------------------------------------------------------------------------- C2 in its senses
 
 
 def pairs(features=0.5, told=0.5, data=0.5):
@@ -507,34 +598,53 @@ def pairs(features=0.5, told=0.5, data=0.5):
 
 
 def test_a_bound_from_below_can_hold_and_never_fails():
-    found = {gap: Pair(at(1.0), at(2.0), at(gap, 0.1), from_below=True).judged(10, CLOSED) for gap in (0.3, 0.0, -0.3)}
+    found = {
+        gap: Pair(at(1.0), at(2.0), at(gap, 0.1), from_below=True).judged(10, CLOSED)
+        for gap in (0.3, 0.0, -0.3)
+    }
     assert found == {0.3: HOLDS, 0.0: WEAK, -0.3: WEAK}  # no U-Turn, hence no gate
     assert Pair(at(1.0), at(2.0), at(-0.3, 0.1)).judged(10, OPEN) == FAILS
 
 
 def test_the_primary_pair_decides_and_the_others_are_named():
-    for features, told, data, verdict in ((0.5, -0.3, -0.3, HOLDS), (-0.3, 0.5, 0.5, FAILS), (0.0, 0.5, 0.5, WEAK)):
+    for features, told, data, verdict in (
+        (0.5, -0.3, -0.3, HOLDS),
+        (-0.3, 0.5, 0.5, FAILS),
+        (0.0, 0.5, 0.5, WEAK),
+    ):
         one = judged("C2", 10, pairs(features, told, data), OPEN)
         assert one.verdict == verdict and next(iter(one.finding.senses)) == PRIMARY_PAIR
         assert one.entry()["senses"] == one.finding.senses
         for sense in one.finding.senses:
-            assert f"({claims.STATEMENTS['C2'].senses[sense]}) {one.finding.senses[sense]}: " in one.measured
+            assert (
+                f"({claims.STATEMENTS['C2'].senses[sense]}) {one.finding.senses[sense]}: "
+                in one.measured
+            )
     closed = judged("C2", 10, pairs(), CLOSED)
     assert closed.finding.senses == {"features": UNSEEN, "told": UNSEEN, "data": HOLDS}
     assert "T_s" not in closed.finding.values and closed.finding.values["T_s data"] == at(2.0)
     assert closed.verdict == UNSEEN and "it cannot see" in closed.measured
-    without = judged("C2", 10, {name: pair for name, pair in pairs(told=-0.3).items() if name != "features"}, OPEN)
+    without = judged(
+        "C2",
+        10,
+        {name: pair for name, pair in pairs(told=-0.3).items() if name != "features"},
+        OPEN,
+    )
     assert without.verdict == FAILS  # no primary pair: the worst
 
 
 def test_over_figures_the_deciding_one_counts_and_the_senses_are_said():
-    other = claims.Claim("C2", "fig09", "laptop", judged("C2", 10, {"pixels": pairs(-0.3)["features"]}, OPEN).finding)
+    other = claims.Claim(
+        "C2", "fig09", "laptop", judged("C2", 10, {"pixels": pairs(-0.3)["features"]}, OPEN).finding
+    )
     claims.record(other)
     assert claims.overall_verdicts("laptop") == {"C2": FAILS}
-    claims.record(claims.Claim("C2", "b1", "laptop", judged("C2", 10, pairs(data=0.0), OPEN).finding))
+    claims.record(
+        claims.Claim("C2", "b1", "laptop", judged("C2", 10, pairs(data=0.0), OPEN).finding)
+    )
     assert claims.overall_verdicts("laptop") == {"C2": HOLDS}
     words = claims.STATEMENTS["C2"].senses
-    said = f"{FAILS}: {words['pixels']}; {WEAK}: {words['data']}; {HOLDS}: {words['features']} / {words['told']}"
+    said = f"{FAILS}: {words['pixels']}; {WEAK}: {words['data']}; {HOLDS}: {words['features']} / {words['told']}"  # noqa: E501
     assert said in claims.summary("laptop") and said in claims.page("laptop")
 
 
@@ -543,11 +653,15 @@ def test_c2_in_its_primary_pair_follows_samples(ratio, verdict):
     """200 ground truths of which image and class are lost at known levels, T_s / T_m = ratio."""
     sigmas, draw = np.geomspace(0.1, 80, 14), np.random.default_rng(0)
     kept = {
-        name: draw.random((14, 200)) < retention.logistic_curve(np.log(sigmas), np.log(t), 0.3, floor)[:, None]
+        name: draw.random((14, 200))
+        < retention.logistic_curve(np.log(sigmas), np.log(t), 0.3, floor)[:, None]
         for name, t, floor in (("image", 1.0, 0.0), ("class", ratio, 0.1))
     }
     gap = retention.log_gap(sigmas, kept["image"], kept["class"], 0.55)
-    t_m, t_s = retention.transition(sigmas, kept["image"]), retention.transition(sigmas, kept["class"], 0.55)
+    t_m, t_s = (
+        retention.transition(sigmas, kept["image"]),
+        retention.transition(sigmas, kept["class"], 0.55),
+    )
     last = retention.retention_curve(kept["class"])[-1]
     assert judged("C2", 10, {"features": Pair(t_m, t_s, gap, last)}, OPEN).verdict == verdict
 
@@ -569,23 +683,49 @@ def test_withdrawn_claims_leave_the_page():
 def test_the_committed_ledger_judges_every_claim_of_the_paper():
     entries = claims.read_ledger("laptop", reference_folder)
     assert {entry["id"] for entry in entries} == set(claims.STATEMENTS)
-    assert set(claims.PAPER_CLAIMS) >= {"C1", "C2", "C3", "C4", "C5", "C6", "C7a", "C7b", "C7c", "C8"}
+    assert set(claims.PAPER_CLAIMS) >= {
+        "C1",
+        "C2",
+        "C3",
+        "C4",
+        "C5",
+        "C6",
+        "C7a",
+        "C7b",
+        "C7c",
+        "C8",
+    }
     for entry in entries:
         known = claims.STATEMENTS[entry["id"]]
-        assert (entry["statement"], entry["source"], entry["rule"]) == (known.text, known.source, known.rule)
-        assert entry["meaning"] == known.meaning(entry["verdict"]) and entry["figure"] in known.figures
+        assert (entry["statement"], entry["source"], entry["rule"]) == (
+            known.text,
+            known.source,
+            known.rule,
+        )
+        assert (
+            entry["meaning"] == known.meaning(entry["verdict"]) and entry["figure"] in known.figures
+        )
         assert list(reference_folder("laptop").glob(f"{entry['figure']}_*.png"))
-    assert (reference_folder("laptop") / "CLAIMS.md").read_text() == claims.page("laptop", reference_folder)
+    assert (reference_folder("laptop") / "CLAIMS.md").read_text() == claims.page(
+        "laptop", reference_folder
+    )
 
 
 def test_data_without_a_published_speciation_scale_say_so():
-    """Of ImageNet none is published: the table of numbers says so, and Figures 9 and 13 ask before they show one."""
+    """Of ImageNet none is published: the table of numbers says so, and Figures 9 and 13 ask before
+    they show one."""
     row = claims.numbers("laptop", "imagenet64").splitlines()[-1]
     assert row.endswith("| 5.2 predicted, 5 measured (MNIST) | none published |")
     for name in ("fig09_multiclass_uturns", "fig13_averaged"):
         document = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-        tree = ast.parse("\n".join(cell.source for cell in document.cells if cell.cell_type == "code"))
-        asked = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "landmark"]
+        tree = ast.parse(
+            "\n".join(cell.source for cell in document.cells if cell.cell_type == "code")
+        )
+        asked = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "landmark"
+        ]
 
         def reads(node):
             names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]

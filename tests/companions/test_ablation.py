@@ -1,4 +1,5 @@
-"""Parts of a U-Net that are switched off: what is left is what was said, and nothing remains of it."""
+"""Parts of a U-Net that are switched off: what is left is what was said, and nothing remains of
+it."""
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ def test_every_part_is_found(network):
     assert len({part.name for part in parts}) == len(parts)
     resnets = [module for module in unet.modules() if type(module).__name__ == "ResnetBlock2D"]
     attentions = [module for module in unet.modules() if type(module).__name__ == "Attention"]
-    count = {kind: sum(part.kind == kind for part in parts) for kind in ("block", "attention", "skip")}
+    count = {
+        kind: sum(part.kind == kind for part in parts) for kind in ("block", "attention", "skip")
+    }
     readers = sum(len(block.resnets) for block in unet.up_blocks)
     assert count == {"block": len(resnets), "attention": len(attentions), "skip": readers}
     saved = [unet.conv_in.out_channels]  # channels of what the encoder leaves for the decoder
@@ -37,8 +40,12 @@ def test_a_block_that_is_off_is_its_shortcut_and_an_attention_its_input(network)
         with switched_off(
             unet, [part]
         ):  # hooks run in the order of their registration: these see what the network sees
-            before = module.register_forward_pre_hook(lambda m, a, name=part.name: seen.update({f"{name} in": a[0]}))
-            after = module.register_forward_hook(lambda m, a, out, name=part.name: seen.update({f"{name} out": out}))
+            before = module.register_forward_pre_hook(
+                lambda m, a, name=part.name: seen.update({f"{name} in": a[0]})
+            )
+            after = module.register_forward_hook(
+                lambda m, a, out, name=part.name: seen.update({f"{name} out": out})
+            )
             network(x, 1.0)
             before.remove(), after.remove()
         given, found = seen[f"{part.name} in"], seen[f"{part.name} out"]
@@ -55,7 +62,8 @@ def test_a_block_that_is_off_is_its_shortcut_and_an_attention_its_input(network)
 
 
 def test_removing_the_branch_by_hand_is_the_same(network):
-    """Another way to the same network: with the last convolution of a block zeroed nothing but the shortcut is left."""
+    """Another way to the same network: with the last convolution of a block zeroed nothing but the
+    shortcut is left."""
     x = torch.randn(2, *network.sample_shape)
     part = next(part for part in components(network.unet) if part.name == "decoder 1 block 0")
     with switched_off(network.unet, [part]):
@@ -76,11 +84,16 @@ def test_nothing_remains_even_after_an_error(network):
     for part in components(network.unet):
         with switched_off(network.unet, [part]):
             assert not torch.equal(network(x, 1.0), before), part.name  # every part matters
-    with pytest.raises(RuntimeError, match="on purpose"), switched_off(network.unet, components(network.unet)):
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        switched_off(network.unet, components(network.unet)),
+    ):
         raise RuntimeError("on purpose")
     assert torch.equal(network(x, 1.0), before)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.unet.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in network.unet.modules()
+    )
 
 
 def test_the_window_decides():

@@ -1,4 +1,5 @@
-"""The companion studies on cases whose answers are known: resumed ablations, schedules and their cost, modes of mean shift, auxiliary laws, the KL divergence as an integral."""
+"""The companion studies on cases whose answers are known: resumed ablations, schedules and their
+cost, modes of mean shift, auxiliary laws, the KL divergence as an integral."""
 
 import math
 from functools import partial
@@ -24,7 +25,7 @@ from uturn_lib.measures.estimate import Estimate, bootstrap_mean
 from uturn_lib.sampling import final, sampling_grid
 from uturn_lib.seeding import NoiseStream, sample_seeds, starting_noise
 
-# ------------------------------------------------------------------------------------------------ P2
+# ----------------------------------------------------------------------------------------------- P2
 
 
 WINDOWS = 8 // dynamics.WINDOW  # of the eight steps below
@@ -52,11 +53,14 @@ def test_every_step_lies_in_one_window():
 
 
 def test_resumed_runs_are_whole_runs(study):
-    """The map is computed from the states of the untouched run; here each cell again, from the start."""
+    """The map is computed from the states of the untouched run; here each cell again, from the
+    start."""
     found = dynamics.effect_map(study)
     grid = sampling_grid(study.denoiser, 8, 80.0)
     start = starting_noise((1, 8, 8), range(8), 80.0, dynamics.MAP_SEEDS)
-    torch.testing.assert_close(found.base, final(solvers.solve(study.denoiser, start, grid)).float())
+    torch.testing.assert_close(
+        found.base, final(solvers.solve(study.denoiser, start, grid)).float()
+    )
     parts = components(study.denoiser.unet)
     assert found.parts == parts and found.outputs.shape[:3] == (len(parts), WINDOWS, 8)
     for c in (0, len(parts) // 2, len(parts) - 1):
@@ -72,13 +76,18 @@ def test_a_share_f_of_the_cost_in_a_fraction_w_of_the_steps_saves_f_w(study):
     costs = np.linspace(0.0, 0.2, len(found.parts))
     effect = np.random.default_rng(0).random((len(found.parts), WINDOWS))
     ranked = dynamics.ranked_cuts(found, effect, costs)
-    assert sum(saved for _, saved in ranked) == pytest.approx(costs.sum())  # everything off everywhere: all of it
+    assert sum(saved for _, saved in ranked) == pytest.approx(
+        costs.sum()
+    )  # everything off everywhere: all of it
     assert len(ranked) == (len(costs) - 1) * WINDOWS  # what costs nothing saves nothing
     cut, saved = ranked[0]
     c = found.parts.index(cut.part)
     assert saved == pytest.approx(costs[c] / WINDOWS)
     prices = [
-        effect[found.parts.index(cut.part), [found.window(k) for k in range(WINDOWS)].index((cut.low, cut.high))]
+        effect[
+            found.parts.index(cut.part),
+            [found.window(k) for k in range(WINDOWS)].index((cut.low, cut.high)),
+        ]
         / saved
         for cut, saved in ranked
     ]
@@ -87,13 +96,18 @@ def test_a_share_f_of_the_cost_in_a_fraction_w_of_the_steps_saves_f_w(study):
 
 def test_a_schedule_of_nothing_moves_nothing(study):
     found = dynamics.effect_map(study)
-    ranked = dynamics.ranked_cuts(found, np.ones((len(found.parts), WINDOWS)), [0.1] * len(found.parts))
+    ranked = dynamics.ranked_cuts(
+        found, np.ones((len(found.parts), WINDOWS)), [0.1] * len(found.parts)
+    )
     (none, still), (some, moved) = dynamics.schedule_curve(study, found, ranked, [0, 5])
     assert none == 0 and float(still.max()) == 0 and some > 0 and float(moved.max()) > 0
 
 
 def test_schedules_keep_their_budget_and_their_saving(study):
-    judge = {"classifier_features": lambda x: x.flatten(-3), "predict": lambda x: x.flatten(-3).argmax(-1)}
+    judge = {
+        "classifier_features": lambda x: x.flatten(-3),
+        "predict": lambda x: x.flatten(-3).argmax(-1),
+    }
     found = dynamics.effect_map(study)
     made = dynamics.schedules(SimpleNamespace(**vars(study), **judge), found)
     assert made.largest(0.0) == 0 and made.largest(float("inf")) == max(made.moved)
@@ -119,7 +133,9 @@ def test_wall_times_are_interleaved_and_paired(study):
 
     runs = {name: (counted(name), "euler", steps) for name, steps in (("long", 12), ("short", 3))}
     times = dynamics.wall_times(study, runs, rounds=5, batch=2)
-    assert asked == (["long"] * 12 + ["short"] * 3) * 6  # every round runs each; the first does not count
+    assert (
+        asked == (["long"] * 12 + ["short"] * 3) * 6
+    )  # every round runs each; the first does not count
     median, low, high = dynamics.time_ratio(times, "short", "long")
     assert low <= median <= high and median < 1 and len(times["long"]) == 5
     with pytest.raises(ValueError, match="rounds"):
@@ -144,20 +160,25 @@ def test_the_class_counts_as_kept_only_where_it_is(study):
     changed = images.repeat(2, 3, 1, 1, 1, 1).reshape(2, 3, 8, 1, 8, 8).clone()
     changed[1, 2, 5] += 100
     seen = SimpleNamespace(
-        classifier_features=lambda x: x.flatten(-3).float(), predict=lambda x: (x.flatten(-3).amax(-1) > 50).long()
+        classifier_features=lambda x: x.flatten(-3).float(),
+        predict=lambda x: (x.flatten(-3).amax(-1) > 50).long(),
     )
     found = dynamics.effects(seen, dynamics.EffectMap([], (4.0, 3.0, 2.0, 1.0), images, changed))
     assert not found.kept[1, 2, 5] and found.kept.sum() == found.kept.size - 1
-    assert found.image[1, 2, 5] > 10 and np.delete(found.image.ravel(), 1 * 24 + 2 * 8 + 5).max() == 0
+    assert (
+        found.image[1, 2, 5] > 10 and np.delete(found.image.ravel(), 1 * 24 + 2 * 8 + 5).max() == 0
+    )
 
 
-# ------------------------------------------------------------------------------------------------ P3
+# ----------------------------------------------------------------------------------------------- P3
 
 
 def test_flows_do_not_depend_on_how_they_are_cut(gaussian):
     bench = Workbench.around(gaussian)
     whole, pieces = (flows.run(bench, 7, 6, path=True, chunk=size) for size in (7, 3))
-    torch.testing.assert_close(whole.y0, pieces.y0)  # batches of other sizes may sum in another order
+    torch.testing.assert_close(
+        whole.y0, pieces.y0
+    )  # batches of other sizes may sum in another order
     torch.testing.assert_close(whole.denoised, pieces.denoised)
     assert whole.denoised.shape == (6, 7, 6) and torch.equal(whole.denoised[-1], whole.y0)
     assert flows.run(bench, 7, 6, path=False).denoised is None
@@ -173,10 +194,14 @@ def test_shapes_of_gaussian_trajectories(gaussian):
     modes = (start - gaussian.mean) @ gaussian.eigenvectors
     scale = ((gaussian.eigenvalues + sigmas[:, None] ** 2) / (gaussian.eigenvalues + 6400)).sqrt()
     x = gaussian.mean + torch.einsum("bk,sk,dk->sbd", modes, scale, gaussian.eigenvectors)
-    r = torch.stack([gaussian(state, float(s)) for state, s in zip(x[:-1], sigmas[:-1], strict=True)])
+    r = torch.stack(
+        [gaussian(state, float(s)) for state, s in zip(x[:-1], sigmas[:-1], strict=True)]
+    )
     expected = geometry.measured(found.sigmas.tolist(), x, r)
     for name in ("deviation_x", "deviation_r", "distance_r", "norm_r", "length_r", "explained_r"):
-        np.testing.assert_allclose(getattr(found, name), expected[name], rtol=0.03, atol=0.03, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(found, name), expected[name], rtol=0.03, atol=0.03, err_msg=name
+        )
     # dr/dsigma = -sigma d2x/dsigma2, by finite differences of the closed form
     s, h = 1.3, 1e-3
 
@@ -215,7 +240,8 @@ def test_convergence_has_the_announced_order(method, mixture):
 
 
 def test_the_deviation_on_optimal_paths_is_that_of_the_two_denoisers_there():
-    """A Gaussian "network" beside the memorising score of its own draws, on the path of the latter, by hand."""
+    """A Gaussian "network" beside the memorising score of its own draws, on the path of the latter,
+    by hand."""
     from uturn_lib.data import ImageSet
     from uturn_lib.empirical import EmpiricalDenoiser
     from uturn_lib.experiments import deviation
@@ -223,12 +249,16 @@ def test_the_deviation_on_optimal_paths_is_that_of_the_two_denoisers_there():
 
     believed = GaussianDenoiser(torch.zeros(4), torch.diag(torch.tensor([0.5, 1.0, 2.0, 3.0])))
     images = believed.sample(range(50)).float()
-    stored = ImageSet("toy", "train", images, torch.zeros(50, dtype=torch.long), ("a",), "", "", "toy")
+    stored = ImageSet(
+        "toy", "train", images, torch.zeros(50, dtype=torch.long), ("a",), "", "", "toy"
+    )
     found = deviation(Workbench.around(believed), stored, 6, 10, 80.0, path="optimal")
     memory = EmpiricalDenoiser(images)
     walk = [
         step
-        for step in reverse(memory, starting_noise((4,), range(6), 80.0, 0), karras_sigmas(10, 80.0), "ode")
+        for step in reverse(
+            memory, starting_noise((4,), range(6), 80.0, 0), karras_sigmas(10, 80.0), "ode"
+        )
         if step.sigma
     ]
     assert found.sigmas == pytest.approx([step.sigma for step in walk])
@@ -249,7 +279,7 @@ def test_two_points_merge_at_half_their_distance():
     assert geometry.fixed_points(points, starts, (0.1, 0.9, 1.15, 5.0), rounds=500) == [2, 2, 1, 1]
 
 
-# ------------------------------------------------------------------------------------------------ P4
+# ----------------------------------------------------------------------------------------------- P4
 
 
 @pytest.fixture(scope="module")
@@ -262,12 +292,20 @@ def subspace():
         torch.tensor([[-1.5, 0.3], [2.0, -0.5]]),
         torch.tensor([[[0.5, 0.2], [0.2, 0.4]], [[0.2, 0.0], [0.0, 0.7]]]),
     )
-    mean, rest = torch.tensor(rng.standard_normal(5)), torch.tensor([0.9, 0.3, 0.05], dtype=torch.float64)
+    mean, rest = (
+        torch.tensor(rng.standard_normal(5)),
+        torch.tensor([0.9, 0.3, 0.05], dtype=torch.float64),
+    )
     means = mean + leading.means @ vectors[:, :2].T
     covariances = torch.stack(
-        [vectors @ torch.block_diag(component.covariance, rest.diag()) @ vectors.T for component in leading.components]
+        [
+            vectors @ torch.block_diag(component.covariance, rest.diag()) @ vectors.T
+            for component in leading.components
+        ]
     )
-    return SubspaceMixture(mean, vectors, leading, rest), GaussianMixtureDenoiser(leading.weights, means, covariances)
+    return SubspaceMixture(mean, vectors, leading, rest), GaussianMixtureDenoiser(
+        leading.weights, means, covariances
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.7, 6.0])
@@ -290,7 +328,9 @@ def test_its_draws_have_its_moments(subspace):
     error = (second.diagonal() + 0.25).sqrt() / 20_000**0.5
     assert float(((draws.mean(0) - mean).abs() / error).max()) < 4
     scale = float(second.diagonal().max())
-    torch.testing.assert_close(draws.T.cov(), second + 0.25 * torch.eye(5), rtol=0, atol=0.05 * scale)
+    torch.testing.assert_close(
+        draws.T.cov(), second + 0.25 * torch.eye(5), rtol=0, atol=0.05 * scale
+    )
     # A draw depends on its own seed, to rounding: a batch of another size may sum in another order.
     torch.testing.assert_close(small.sample([3, 4], 0.5)[1], small.sample([4], 0.5)[0])
 
@@ -309,7 +349,9 @@ def test_a_basis_does_not_depend_on_the_signs_of_eigenvectors(gaussian):
 def test_neighbouring_seeds_share_no_noise(subspace):
     small, _ = subspace
     draws = small.sample(range(4000), 3.0)
-    pairs = [(draws[k::2][:1999] * draws[k + 1 :: 2][:1999]).mean(0) - draws.mean(0) ** 2 for k in (0, 1)]
+    pairs = [
+        (draws[k::2][:1999] * draws[k + 1 :: 2][:1999]).mean(0) - draws.mean(0) ** 2 for k in (0, 1)
+    ]
     assert float((torch.stack(pairs).abs() / draws.var(0)).max()) < 4.5 / 1999**0.5
 
 
@@ -325,12 +367,17 @@ def test_a_fitted_mixture_is_better_than_a_gaussian_on_data_that_are_one(subspac
 
 
 def test_the_divergence_is_an_integral_of_squared_distances(gaussian):
-    """d KL / d sigma = -E|D_p - D_q|^2 / sigma^3: against the closed form for Gaussians with different means and variances."""
+    """d KL / d sigma = -E|D_p - D_q|^2 / sigma^3: against the closed form for Gaussians with
+    different means and variances."""
     other = GaussianDenoiser(gaussian.mean + 0.5, 1.7 * gaussian.covariance)
     levels = duration.levels(60, 0.3, 300.0)
     images = gaussian.sample(range(4000))
     found = duration.squared_distances(
-        Workbench.around(gaussian, batch_size=4000), {"other": other}, images.float(), levels, target=gaussian
+        Workbench.around(gaussian, batch_size=4000),
+        {"other": other},
+        images.float(),
+        levels,
+        target=gaussian,
     )
     assert float(found.of["network"].max()) == 0
     kl = diffusion_time.kl_by_integral(levels, found.of["other"])
@@ -348,7 +395,9 @@ def test_the_divergence_is_an_integral_of_squared_distances(gaussian):
 
 def test_losses_tell_what_the_optimal_denoiser_would(gaussian):
     """Pythagoras: E|D - x_0|^2 - E|D' - x_0|^2 = E|D - D*|^2 - E|D' - D*|^2."""
-    one, other = (GaussianDenoiser(gaussian.mean, factor * gaussian.covariance) for factor in (1.3, 0.5))
+    one, other = (
+        GaussianDenoiser(gaussian.mean, factor * gaussian.covariance) for factor in (1.3, 0.5)
+    )
     images, levels = gaussian.sample(range(20_000)).float(), (0.5, 1.0, 2.0)
     bench = Workbench.around(one, batch_size=20_000)
     by_loss = duration.squared_distances(bench, {"other": other}, images, levels)
@@ -360,10 +409,14 @@ def test_losses_tell_what_the_optimal_denoiser_would(gaussian):
 
 
 def test_the_best_time_is_where_the_auxiliary_is_as_good():
-    """A network that is right below sigma = 2 and wrong above, an auxiliary that is the other way round."""
+    """A network that is right below sigma = 2 and wrong above, an auxiliary that is the other way
+    round."""
     levels = duration.levels(41, 0.1, 40.0)
     s = np.array(levels)[:, None]
-    network, law = np.where(s < 2, 0.01, 1.0) * s**2 + np.zeros(50), np.where(s < 2, 1.0, 0.01) * s**2 + np.zeros(50)
+    network, law = (
+        np.where(s < 2, 0.01, 1.0) * s**2 + np.zeros(50),
+        np.where(s < 2, 1.0, 0.01) * s**2 + np.zeros(50),
+    )
     gap = diffusion_time.cumulative_gap(levels, network)
     best = diffusion_time.optimal_time(levels, gap, diffusion_time.kl_by_integral(levels, law))
     assert 1.7 < best.value < 2.3
@@ -380,7 +433,11 @@ def test_what_cannot_be_told_apart_is_refused(gaussian):
         duration.squared_distances(bench, {"law": lambda x, sigma: x}, images, (1.0,))
     with pytest.raises(ValueError, match="target"):
         duration.squared_distances(bench, {}, images, (1.0,), target=lambda x, sigma: x)
-    for times, message in (((80.0, 2.0), "must increase"), ((), "must increase"), ((-1.0, 2.0), "times")):
+    for times, message in (
+        ((80.0, 2.0), "must increase"),
+        ((), "must increase"),
+        ((-1.0, 2.0), "times"),
+    ):
         with pytest.raises(ValueError, match=message):
             duration.flow_likelihoods(bench, images, times, {})
     with pytest.raises(ValueError, match="'noise' is taken"):
@@ -389,26 +446,37 @@ def test_what_cannot_be_told_apart_is_refused(gaussian):
 
 def test_the_likelihood_through_the_flow_is_the_density(gaussian):
     images = gaussian.sample(range(32))
-    pieces = duration.flow_likelihoods(Workbench.around(gaussian, batch_size=5), images, (2.0, 80.0), {}, steps=20)
-    whole = duration.flow_likelihoods(Workbench.around(gaussian, batch_size=32), images, (2.0, 80.0), {}, steps=20)
-    np.testing.assert_allclose(pieces["noise"], whole["noise"])  # probes belong to samples, not to batches
+    pieces = duration.flow_likelihoods(
+        Workbench.around(gaussian, batch_size=5), images, (2.0, 80.0), {}, steps=20
+    )
+    whole = duration.flow_likelihoods(
+        Workbench.around(gaussian, batch_size=32), images, (2.0, 80.0), {}, steps=20
+    )
+    np.testing.assert_allclose(
+        pieces["noise"], whole["noise"]
+    )  # probes belong to samples, not to batches
     found = duration.flow_likelihoods(
         Workbench.around(gaussian), images, (2.0, 80.0), {"gaussian": gaussian}, steps=200
     )
     noise = NoiseStream(sample_seeds(0, range(32), "forward"), (6,)).normal()
     exact = gaussian.log_prob(images + 0.002 * noise, 0.002).numpy()
     assert np.abs(found["latent"].mean(1) - 1).max() < 0.2
-    # Hutchinson's estimate is unbiased per image: the mean over images meets the exact one within its standard error
+    # Hutchinson's estimate is unbiased per image: the mean over images meets the exact one within
+    # its standard error
     for row in found["gaussian"]:
         gap = bootstrap_mean(row - exact)
         assert gap.low - 0.02 < 0 < gap.high + 0.02
-    assert abs(float((found["noise"][1] - found["gaussian"][1]).mean())) < 0.01  # at sigma = 80 noise is as good
+    assert (
+        abs(float((found["noise"][1] - found["gaussian"][1]).mean())) < 0.01
+    )  # at sigma = 80 noise is as good
     assert float((found["gaussian"][0] - found["noise"][0]).mean()) > 0.2  # at 2 it is not
 
 
 def test_the_perfect_auxiliary_gives_the_data_at_every_time(subspace):
     small, full = subspace
-    profile = SimpleNamespace(ground_truths=4000, chunk=4000, quality_sigmas=(0.7, 3.0), steps=60, sigma_max=80.0)
+    profile = SimpleNamespace(
+        ground_truths=4000, chunk=4000, quality_sigmas=(0.7, 3.0), steps=60, sigma_max=80.0
+    )
     study = Study(partial(same, small), "small", profile=profile)
     outputs = duration.auxiliary_starts(study, small).double()
     mean = (full.weights[:, None] * full.means).sum(0)
@@ -419,7 +487,7 @@ def test_the_perfect_auxiliary_gives_the_data_at_every_time(subspace):
         torch.testing.assert_close(rows.T.cov(), reference.T.cov(), rtol=0, atol=0.12)
 
 
-# -------------------------------------------------------------------------------------------- verdicts
+# ----------------------------------------------------------------------------------------- verdicts
 
 
 def near(value, half=0.01):

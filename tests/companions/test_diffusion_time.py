@@ -1,4 +1,5 @@
-"""Likelihood through the flow and the terms of the bound, against closed forms for Gaussian data."""
+"""Likelihood through the flow and the terms of the bound, against closed forms for Gaussian
+data."""
 
 import math
 
@@ -21,7 +22,9 @@ def test_the_likelihood_of_gaussian_data_is_the_exact_one(gaussian, trace):
     if trace == "exact":
         assert float(errors.abs().max()) < 5e-3
     else:  # single values scatter; their mean is unbiased
-        assert abs(float(errors.mean())) < 4 * float(errors.std()) / 20 and float(errors.std()) > 0.01
+        assert (
+            abs(float(errors.mean())) < 4 * float(errors.std()) / 20 and float(errors.std()) > 0.01
+        )
 
 
 def test_the_error_falls_with_the_square_of_the_steps(gaussian):
@@ -29,7 +32,9 @@ def test_the_error_falls_with_the_square_of_the_steps(gaussian):
     errors = [
         float(
             (
-                flow_log_prob(gaussian, x, steps, 0.05, 30.0, prior=gaussian, trace="exact").log_prob
+                flow_log_prob(
+                    gaussian, x, steps, 0.05, 30.0, prior=gaussian, trace="exact"
+                ).log_prob
                 - gaussian.log_prob(x, 0.05)
             )
             .abs()
@@ -45,7 +50,9 @@ def test_the_likelihood_of_a_mixture_is_the_exact_one(mixture):
     x = x + 0.1 * NoiseStream(sample_seeds(0, range(100), "forward"), (2,)).normal()
     weights, means = mixture.weights[:, None], mixture.means
     mean = (weights * means).sum(0)
-    spread = (weights[..., None] * (mixture.covariances + means[:, :, None] * means[:, None])).sum(0)
+    spread = (weights[..., None] * (mixture.covariances + means[:, :, None] * means[:, None])).sum(
+        0
+    )
     prior = GaussianDenoiser(
         mean, spread - mean[:, None] * mean
     )  # at sigma_max nothing of the mixture is left but its moments
@@ -55,7 +62,9 @@ def test_the_likelihood_of_a_mixture_is_the_exact_one(mixture):
 
 def test_bits_per_dimension_of_a_uniform_image_are_those_of_its_levels():
     dimension = 12
-    assert float(bits_per_dimension(torch.tensor(-dimension * math.log(2.0)), dimension)) == pytest.approx(8)
+    assert float(
+        bits_per_dimension(torch.tensor(-dimension * math.log(2.0)), dimension)
+    ) == pytest.approx(8)
 
 
 def test_the_gap_of_two_gaussians_is_its_closed_form():
@@ -74,7 +83,9 @@ def test_the_gap_of_two_gaussians_is_its_closed_form():
 def test_the_gap_by_monte_carlo_reaches_the_closed_form():
     """The measured G of a wrong Gaussian score, within its standard error, at every level."""
     true, believed = torch.tensor([0.5, 1.0, 3.0]), torch.tensor([0.8, 0.7, 2.0])
-    data, model = (GaussianDenoiser(torch.zeros(3), torch.diag(values)) for values in (true, believed))
+    data, model = (
+        GaussianDenoiser(torch.zeros(3), torch.diag(values)) for values in (true, believed)
+    )
     sigmas = np.geomspace(0.05, 40, 60)
     squares = []
     for level, sigma in enumerate(sigmas):
@@ -91,7 +102,10 @@ def test_the_gap_by_monte_carlo_reaches_the_closed_form():
 
 def test_the_distance_to_noise_is_its_closed_form_and_falls(gaussian):
     norm2 = float(gaussian.mean.square().sum())
-    values = [diffusion_time.gaussian_kl_to_noise(gaussian.eigenvalues, s, norm2) for s in (1.0, 3.0, 10.0, 30.0)]
+    values = [
+        diffusion_time.gaussian_kl_to_noise(gaussian.eigenvalues, s, norm2)
+        for s in (1.0, 3.0, 10.0, 30.0)
+    ]
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(
         float((gaussian.eigenvalues**2).sum()) / (4 * 30.0**4) + norm2 / (2 * 900), rel=0.01
@@ -123,11 +137,16 @@ def test_bad_input_is_named(gaussian):
 
 
 def test_steep_integrands_are_integrated():
-    """A power law is met exactly, however steep: errors fall tenfold from level to level, where a trapezium or a parabola is wrong by a third."""
+    """A power law is met exactly, however steep: errors fall tenfold from level to level, where a
+    trapezium or a parabola is wrong by a third."""
     levels = np.geomspace(0.02, 80, 25)
     for power in (-5.0, -1.0, 0.0, 0.4, 4.0):
         squares = 3.0 * levels[:, None] ** (power + 2) * np.array([0.5, 1.0, 1.5])
-        exact = 3.0 * (levels**power - levels[0] ** power) / power if power else 3.0 * np.log(levels / levels[0])
+        exact = (
+            3.0 * (levels**power - levels[0] ** power) / power
+            if power
+            else 3.0 * np.log(levels / levels[0])
+        )
         found = diffusion_time.cumulative_gap(levels, squares)
         np.testing.assert_allclose(found.mean(1)[1:], exact[1:], rtol=1e-9)
         np.testing.assert_allclose(found[:, 2], 3 * found[:, 0])

@@ -26,7 +26,10 @@ def test_change_points_are_found(borders):
 def test_an_uncertain_change_has_a_wide_interval():
     widths = [
         np.log(found.high / found.low)
-        for found in (phases.change_points(EDGES, made_map((5,), noise=noise), count=1)[0] for noise in (0.1, 8.0))
+        for found in (
+            phases.change_points(EDGES, made_map((5,), noise=noise), count=1)[0]
+            for noise in (0.1, 8.0)
+        )
     ]
     assert widths[0] == 0 and widths[1] > 1
 

@@ -1,4 +1,5 @@
-"""Parts that are not computed give the numbers of parts that are switched off; cached features are exact where nothing changes; nothing remains."""
+"""Parts that are not computed give the numbers of parts that are switched off; cached features are
+exact where nothing changes; nothing remains."""
 
 import math
 
@@ -29,7 +30,8 @@ def network():
 
 def untouched(unet: nn.Module) -> bool:
     return not any(
-        "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks for module in unet.modules()
+        "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
+        for module in unet.modules()
     )
 
 
@@ -53,7 +55,10 @@ def test_leaving_out_is_switching_off(network):
 def test_nothing_remains_after_an_error(network):
     x = torch.randn(2, *network.sample_shape)
     before = network(x, 1.0)
-    with pytest.raises(RuntimeError, match="on purpose"), left_out(network.unet, components(network.unet)):
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        left_out(network.unet, components(network.unet)),
+    ):
         raise RuntimeError("on purpose")
     with pytest.raises(ValueError, match="x has shape"):
         CachedDenoiser(network, 2)(x[:, :, :5], 1.0)
@@ -94,27 +99,38 @@ def test_the_schedule_decides(network):
 
 
 def test_operations_saved_add_up(network):
-    """Counted operations of a block are those of its two convolutions and its embedding; parts that do not overlap add up."""
+    """Counted operations of a block are those of its two convolutions and its embedding; parts that
+    do not overlap add up."""
     parts = [part for part in components(network.unet) if part.kind != "skip"]
     costs = part_costs(network, parts)
     full = operations(network)
     index = next(k for k, part in enumerate(parts) if part.name == "encoder 0 block 1")
-    block, side = network.unet.get_submodule(parts[index].module), network.sample_shape[1] // network.unshuffle
+    block, side = (
+        network.unet.get_submodule(parts[index].module),
+        network.sample_shape[1] // network.unshuffle,
+    )
     channels, embedding = block.conv1.out_channels, block.time_emb_proj.in_features
-    by_hand = 2 * side**2 * 9 * channels * (block.conv1.in_channels + channels) + 2 * embedding * channels
+    by_hand = (
+        2 * side**2 * 9 * channels * (block.conv1.in_channels + channels) + 2 * embedding * channels
+    )
     assert costs[index] * full == pytest.approx(by_hand, rel=1e-9)
     attention = next(k for k, part in enumerate(parts) if part.kind == "attention")
     module, at = network.unet.get_submodule(parts[attention].module), side >> parts[attention].depth
     channels, tokens = module.to_q.in_features, at**2
-    by_hand = 2 * tokens * 4 * channels**2 + 2 * 2 * tokens**2 * channels  # four projections; scores and their use
+    by_hand = (
+        2 * tokens * 4 * channels**2 + 2 * 2 * tokens**2 * channels
+    )  # four projections; scores and their use
     assert costs[attention] * full == pytest.approx(by_hand, rel=1e-9)
     everything = ShortcutDenoiser(network, [Cut(part, 0.0, math.inf) for part in parts])
     assert 1 - operations(everything) / full == pytest.approx(sum(costs), rel=1e-9)
-    assert part_costs(network, [part for part in components(network.unet) if part.kind == "skip"])[:1] == [0.0]
+    assert part_costs(network, [part for part in components(network.unet) if part.kind == "skip"])[
+        :1
+    ] == [0.0]
 
 
 def test_cached_features_are_exact_where_nothing_changes(network):
-    """Asked twice for (nearly) the same the second answer needs only the outermost stage, and is the same; asked for something else it is not."""
+    """Asked twice for (nearly) the same the second answer needs only the outermost stage, and is
+    the same; asked for something else it is not."""
     cached = CachedDenoiser(network, 2)
     x = torch.randn(3, *network.sample_shape)
     assert torch.equal(cached(x, 1.0), network(x, 1.0))

@@ -1,4 +1,5 @@
-"""Solvers of the probability flow: two forms of each, orders of convergence, the exact answer for Gaussian data."""
+"""Solvers of the probability flow: two forms of each, orders of convergence, the exact answer for
+Gaussian data."""
 
 import math
 
@@ -23,20 +24,29 @@ def end(denoiser, x, steps, method, form="slopes", **grid):
 def test_both_forms_are_the_same_numbers(method, rho, mixture):
     x = 5 * torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     grid = karras_sigmas(12, 5.0, 0.05, rho)
-    one, other = (list(solvers.solve(mixture, x, grid, method, form=form)) for form in solvers.FORMS)
+    one, other = (
+        list(solvers.solve(mixture, x, grid, method, form=form)) for form in solvers.FORMS
+    )
     for a, b in zip(one, other, strict=True):
-        assert float((a.x - b.x).abs().max()) < 1e-10 and float((a.denoised - b.denoised).abs().max()) < 1e-10
+        assert (
+            float((a.x - b.x).abs().max()) < 1e-10
+            and float((a.denoised - b.denoised).abs().max()) < 1e-10
+        )
     if method != "euler":  # and they are not Euler's
         assert float((one[-1].x - end(mixture, x, 12, "euler")).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_order_of_convergence_on_gaussian_data(method, gaussian):
-    """Closed form: x(sigma) = mu + sqrt((lambda + sigma^2) / (lambda + sigma_0^2)) (x_0 - mu) in each mode."""
+    """Closed form: x(sigma) = mu + sqrt((lambda + sigma^2) / (lambda + sigma_0^2)) (x_0 - mu) in
+    each mode."""
     x = gaussian.sample(range(200), 5.0)
     stop = 0.05
     scale = ((gaussian.eigenvalues + stop**2) / (gaussian.eigenvalues + 25.0)).sqrt()
-    exact = gaussian.mean + ((x - gaussian.mean) @ gaussian.eigenvectors * scale) @ gaussian.eigenvectors.T
+    exact = (
+        gaussian.mean
+        + ((x - gaussian.mean) @ gaussian.eigenvectors * scale) @ gaussian.eigenvectors.T
+    )
     errors = []
     for steps in (20, 40, 80):
         states = list(solvers.solve(gaussian, x, karras_sigmas(steps, 5.0, stop), method))
@@ -46,10 +56,14 @@ def test_order_of_convergence_on_gaussian_data(method, gaussian):
 
 
 def test_pndm_needs_steps_that_change_slowly(gaussian):
-    """With steps that alternate between long and short ones its fixed weights are wrong by a constant factor: order 1; those of DEIS are right."""
+    """With steps that alternate between long and short ones its fixed weights are wrong by a
+    constant factor: order 1; those of DEIS are right."""
     x = gaussian.sample(range(100), 5.0)
     scale = ((gaussian.eigenvalues + 0.25) / (gaussian.eigenvalues + 25.0)).sqrt()
-    exact = gaussian.mean + ((x - gaussian.mean) @ gaussian.eigenvectors * scale) @ gaussian.eigenvectors.T
+    exact = (
+        gaussian.mean
+        + ((x - gaussian.mean) @ gaussian.eigenvectors * scale) @ gaussian.eigenvectors.T
+    )
     orders = {}
     for method in ("pndm", "deis"):
         errors = []
@@ -66,11 +80,14 @@ def test_pndm_needs_steps_that_change_slowly(gaussian):
 def test_heun_is_the_sampler_of_the_u_turns(mixture):
     x = 5 * torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     grid = karras_sigmas(15, 5.0)
-    torch.testing.assert_close(final(solvers.solve(mixture, x, grid, "heun")), final(reverse(mixture, x, grid, "ode")))
+    torch.testing.assert_close(
+        final(solvers.solve(mixture, x, grid, "heun")), final(reverse(mixture, x, grid, "ode"))
+    )
 
 
 def test_dpmpp_agrees_with_diffusers(mixture):
-    """Another implementation: the multistep solver of diffusers, data prediction, second order, on the same levels."""
+    """Another implementation: the multistep solver of diffusers, data prediction, second order, on
+    the same levels."""
     from diffusers import DPMSolverMultistepScheduler
 
     class Flow(DPMSolverMultistepScheduler):
@@ -90,7 +107,9 @@ def test_dpmpp_agrees_with_diffusers(mixture):
     scheduler.set_timesteps(10)
     scheduler.sigmas, scheduler.timesteps = grid.clone(), torch.arange(10).flip(0)
     scheduler._step_index = None
-    x = state = 5 * torch.randn(30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x = state = 5 * torch.randn(
+        30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     states = list(solvers.solve(mixture, x, grid, "dpmpp"))
     for index, step in enumerate(scheduler.timesteps[:-1]):
         torch.testing.assert_close(state, states[index].x, rtol=0, atol=1e-6)
@@ -103,7 +122,9 @@ def test_an_euler_step_is_a_convex_combination_and_the_last_step_is_the_denoiser
     *_, last_but_one, last = solvers.solve(mixture, x, karras_sigmas(6, 3.0), method)
     assert torch.equal(last.x, last_but_one.denoised)
     moved = solvers.euler_step(x, mixture(x, 3.0), 3.0, 1.0)
-    assert bool(((moved - x) * (moved - mixture(x, 3.0)) <= 1e-12).all())  # between the two, coordinate by coordinate
+    assert bool(
+        ((moved - x) * (moved - mixture(x, 3.0)) <= 1e-12).all()
+    )  # between the two, coordinate by coordinate
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,4 +1,5 @@
-"""The lessons: generated versions are current, every solution passes, every stub and every typical wrong answer fails with its hint."""
+"""The lessons: generated versions are current, every solution passes, every stub and every typical
+wrong answer fails with its hint."""
 
 import ast
 import importlib
@@ -34,11 +35,16 @@ def called(source):
 
 
 def names_of(source):
-    return {name for cell in code(nbformat.read(source, as_version=4), "check") for name in [called(cell)[0]]}
+    return {
+        name
+        for cell in code(nbformat.read(source, as_version=4), "check")
+        for name in [called(cell)[0]]
+    }
 
 
 def outcomes(source, solved):
-    """check -> what it says about the answer in the student version or the solutions. Runs only set-up and exercises."""
+    """check -> what it says about the answer in the student version or the solutions. Runs only
+    set-up and exercises."""
     scope, said = {}, {}
     notebook = derived(source, solved)
     for cell in notebook.cells:
@@ -56,7 +62,7 @@ def wrong_answers(source):
     return importlib.import_module(f"wrong_answers.{source.stem.split('_')[0]}").WRONG
 
 
-# ------------------------------------------------------------------------------------------------------- versions
+# ----------------------------------------------------------------------------------------- versions
 
 
 @every_lesson
@@ -76,7 +82,10 @@ def test_no_version_without_its_source():
 def test_the_student_version_holds_no_solution(source):
     instructor, student = nbformat.read(source, as_version=4), derived(source, False)
     everything = "\n".join(cell.source for cell in student.cells)
-    assert "###" not in re.sub(r"^####? .*$", "", everything, flags=re.MULTILINE) and "For the lecturer" not in everything
+    assert (
+        "###" not in re.sub(r"^####? .*$", "", everything, flags=re.MULTILINE)
+        and "For the lecturer" not in everything
+    )
     for cell in instructor.cells:
         for found in write.MARKED.finditer(cell.source):
             solution = found[2].partition("### STUB")[0].strip()
@@ -100,7 +109,7 @@ def test_the_student_version_holds_no_solution(source):
             "a = 1\nb = 2\nc = 3",
         ),
         (
-            "def f(x):\n    ### BEGIN SOLUTION\n    return x\n    ### STUB\n    # y = 2\n    # return -x  # why?\n    ### END SOLUTION\n",
+            "def f(x):\n    ### BEGIN SOLUTION\n    return x\n    ### STUB\n    # y = 2\n    # return -x  # why?\n    ### END SOLUTION\n",  # noqa: E501
             "def f(x):\n    y = 2\n    return -x  # why?\n",
             "def f(x):\n    return x\n",
         ),
@@ -110,10 +119,22 @@ def test_a_solution_becomes_a_stub(text, stub, solution):
     assert write.with_stub(text) == stub and write.with_solution(text) == solution
 
 
-# -------------------------------------------------------------------------------------------------------- standard
+# ----------------------------------------------------------------------------------------- standard
 
 PARTS = ("**You will learn**", "**Before you start**", "## Quiz", "## Further reading")
-KNOWN = {"setup", "exercise", "check", "nbval-check-output", "hide-input", "instructor", "slide", "more", "knob", "slider", "colab"}
+KNOWN = {
+    "setup",
+    "exercise",
+    "check",
+    "nbval-check-output",
+    "hide-input",
+    "instructor",
+    "slide",
+    "more",
+    "knob",
+    "slider",
+    "colab",
+}
 MOST_CODE, LONGEST, LARGEST = 150, 100, 90_000  # lines, characters, bytes of a picture
 FOLDED = r"<details><summary>{}.*?</summary>\n\n.*?\n\n</details>"
 
@@ -123,7 +144,9 @@ def text_of(notebook):
 
 
 def names_bound(source):
-    return {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)} | {
+    return {
+        node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
+    } | {
         node.id
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
@@ -142,7 +165,9 @@ def names_used(source):
 def test_a_lesson_has_its_parts(source):
     notebook = nbformat.read(source, as_version=4)
     nbformat.validate(notebook)
-    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), "run: uturn course --execute"
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), (
+        "run: uturn course --execute"
+    )
     text, number = text_of(notebook), source.stem.split("_")[0].removeprefix("lesson")
     assert notebook.cells[0].source.startswith(f"# Lesson {number}: ")
     places = [text.index(part) for part in PARTS]
@@ -210,16 +235,23 @@ def test_links_of_the_versions_lead_somewhere(source, solved):
 
 
 def test_a_lesson_opens_in_colab_once_its_address_is_known():
-    badge, install = write.colab_cells("notebooks/course/lesson1.ipynb", "https://github.com/someone/u-turn.git")
-    assert "colab.research.google.com/github/someone/u-turn/blob/main/notebooks/course/lesson1.ipynb" in badge.source
+    badge, install = write.colab_cells(
+        "notebooks/course/lesson1.ipynb", "https://github.com/someone/u-turn.git"
+    )
+    assert (
+        "colab.research.google.com/github/someone/u-turn/blob/main/notebooks/course/lesson1.ipynb"
+        in badge.source
+    )
     assert '"uturn-lib @ git+https://github.com/someone/u-turn.git"'.strip('"') in install.source
     badge, install = write.colab_cells("notebooks/course/lesson1.ipynb", None)
     assert "does not know" in badge.source and ".whl'" in install.source
-    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[
+        1
+    ]
     assert f"uturn_lib-{version}-py3-none-any.whl" in install.source
 
 
-# -------------------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------------ answers
 
 
 @every_lesson

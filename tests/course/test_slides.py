@@ -31,7 +31,7 @@ def test_slides_hold_marked_cells_outputs_and_notes():
             cell("# Title\n\n$a_1 < b_2$", "slide"),
             cell("only in the lesson"),
             cell("draw()", "more", "hide-input", code=True, outputs=[picture]),
-            cell("**Picture.** Two \"clouds\"\nof points.\n\nMore text."),
+            cell('**Picture.** Two "clouds"\nof points.\n\nMore text.'),
             cell("**For the lecturer.** Ask.", "instructor"),
             cell("## Second", "slide"),
         ]
@@ -56,5 +56,7 @@ def test_a_file_of_slides_asks_for_nothing_else(packages, tmp_path):
 
 
 def test_missing_packages_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no reveal.js/dist/reveal.js: make slides fetches"):
+    with pytest.raises(
+        FileNotFoundError, match="has no reveal.js/dist/reveal.js: make slides fetches"
+    ):
         slides.slides(tmp_path / "out", tmp_path)

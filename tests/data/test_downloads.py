@@ -1,4 +1,5 @@
-"""Downloads against a server on loopback: continued after a break, verified, kept, and an altered file noticed."""
+"""Downloads against a server on loopback: continued after a break, verified, kept, and an altered
+file noticed."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -24,20 +25,29 @@ def server():
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_broken_download_is_continued(server, tmp_path, ranges):
     server.files["net.bin"], server.breaks_after, server.ranges = CONTENT, 300_000, ranges
-    with pytest.raises(RuntimeError, match="MB are kept; the next try goes on from there. Put it elsewhere"):
+    with pytest.raises(
+        RuntimeError, match="MB are kept; the next try goes on from there. Put it elsewhere"
+    ):
         fetch(server.url("net.bin"), folder=tmp_path, remedy="Put it elsewhere")
     kept = (tmp_path / "net.bin.part").stat().st_size
     assert 0 < kept <= 300_000 and not (tmp_path / "net.bin").exists()
     path = fetch(server.url("net.bin"), folder=tmp_path)
     assert path.read_bytes() == CONTENT and not (tmp_path / "net.bin.part").exists()
-    assert server.asked == [None, f"bytes={kept}-"]  # a server without ranges sends all of it again: nothing is doubled
+    assert server.asked == [
+        None,
+        f"bytes={kept}-",
+    ]  # a server without ranges sends all of it again: nothing is doubled
     assert fetch(server.url("net.bin"), folder=tmp_path) == path and len(server.asked) == 2  # kept
     assert not list(tmp_path.glob("*.part*"))
 
 
 @pytest.mark.parametrize("change", ["content", "no tags", "another place"])
 def test_two_versions_of_a_file_are_never_joined(server, tmp_path, change):
-    server.files["net.bin"], server.breaks_after, server.tags = CONTENT, 300_000, change != "no tags"
+    server.files["net.bin"], server.breaks_after, server.tags = (
+        CONTENT,
+        300_000,
+        change != "no tags",
+    )
     with pytest.raises(RuntimeError):
         fetch(server.url("net.bin"), folder=tmp_path)
     if change == "another place":
@@ -67,7 +77,10 @@ def test_hashes_are_verified_and_a_wrong_file_is_not_kept(server, tmp_path):
 def test_without_a_published_hash_the_first_download_is_the_reference(server, tmp_path):
     server.files["net.bin"] = CONTENT
     path = fetch(server.url("net.bin"), folder=tmp_path)
-    assert (tmp_path / "net.bin.sha256").read_text().split() == [hashlib.sha256(CONTENT).hexdigest(), "net.bin"]
+    assert (tmp_path / "net.bin.sha256").read_text().split() == [
+        hashlib.sha256(CONTENT).hexdigest(),
+        "net.bin",
+    ]
     path.write_bytes(CONTENT[:-1] + b"!")  # altered on disk: fetched again
     assert fetch(server.url("net.bin"), folder=tmp_path).read_bytes() == CONTENT
     path.unlink()
@@ -111,7 +124,10 @@ def test_an_edm_file_is_downloaded_by_its_published_name(server, tmp_path, monke
     (tmp_path / "data" / "edm").mkdir(parents=True)
     write_edm_pickle(tmp_path / "data" / "edm" / name, random_network("EDM", TINY_SONG, seed=1))
     monkeypatch.setenv("UTURN_DATA", str(tmp_path / "data"))
-    assert offline_file("edm", name) is not None and load_denoiser(name, "cpu").fingerprint != found.fingerprint
+    assert (
+        offline_file("edm", name) is not None
+        and load_denoiser(name, "cpu").fingerprint != found.fingerprint
+    )
 
 
 def test_offline_the_error_names_file_size_and_place(tmp_path, monkeypatch, capsys):
@@ -119,7 +135,8 @@ def test_offline_the_error_names_file_size_and_place(tmp_path, monkeypatch, caps
     monkeypatch.setattr(pretrained, "EDM_HOME", "http://127.0.0.1:9/")
     monkeypatch.setattr("uturn_lib.data.downloads.kept_folder", lambda: tmp_path)
     with pytest.raises(
-        RuntimeError, match=r"edm-imagenet-64x64-cond-adm.pkl \(1184 MB, CC BY-NC-SA 4.0\).*UTURN_DATA/edm/"
+        RuntimeError,
+        match=r"edm-imagenet-64x64-cond-adm.pkl \(1184 MB, CC BY-NC-SA 4.0\).*UTURN_DATA/edm/",
     ):
         load_denoiser("edm-imagenet-64x64-cond-adm.pkl", "cpu")
     assert cli.main(["fetch", "edm-ffhq-64x64-uncond-vp.pkl"]) == 2

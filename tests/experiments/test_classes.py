@@ -1,4 +1,5 @@
-"""Class retention from a classifier, where the ideal retention is known: a Gaussian mixture of small images."""
+"""Class retention from a classifier, where the ideal retention is known: a Gaussian mixture of
+small images."""
 
 import math
 from dataclasses import replace
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from uturn_lib import experiments
-from uturn_lib.data.halves import held_out_halves
 from uturn_lib.data import ImageSet
+from uturn_lib.data.halves import held_out_halves
 from uturn_lib.denoisers import GaussianMixtureDenoiser
 from uturn_lib.experiments.study import Judge
 from uturn_lib.measures.class_bound import bound_crossing
@@ -26,18 +27,32 @@ SHAPE = (1, 8, 8)
 def images_mixture():
     """Four equally likely classes: smooth patterns in some pixel noise."""
     generator = torch.Generator().manual_seed(0)
-    means = torch.nn.functional.interpolate(torch.randn(4, 1, 2, 2, generator=generator), (8, 8), mode="bilinear")
+    means = torch.nn.functional.interpolate(
+        torch.randn(4, 1, 2, 2, generator=generator), (8, 8), mode="bilinear"
+    )
     return GaussianMixtureDenoiser(torch.full((4,), 0.25), 0.5 * means, torch.full((4,), 0.05))
 
 
 def drawn(mixture, count, seed):
     images, labels = mixture.sample(sample_seeds(seed, range(count), "start"))
-    return ImageSet("mixture", "test", images.float(), labels, tuple("abcd"), "made here", "none", f"mixture:{count}:{seed}")
+    return ImageSet(
+        "mixture",
+        "test",
+        images.float(),
+        labels,
+        tuple("abcd"),
+        "made here",
+        "none",
+        f"mixture:{count}:{seed}",
+    )
 
 
 @pytest.fixture(scope="module")
 def exact(images_mixture):
-    return Judge(lambda: lambda x, sigma: images_mixture.responsibilities(x, sigma), images_mixture.fingerprint)
+    return Judge(
+        lambda: lambda x, sigma: images_mixture.responsibilities(x, sigma),
+        images_mixture.fingerprint,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +60,9 @@ def integral(images_mixture):
     """E sum_k p_k^2 by 20,000 other draws, (values, standard errors) at each level."""
     images, _ = images_mixture.sample(sample_seeds(5, range(20_000), "start"))
     noise = NoiseStream(sample_seeds(6, range(20_000), "forward"), SHAPE).normal()
-    kept = torch.stack([agreement(images_mixture.responsibilities(images + s * noise, s)) for s in SIGMAS])
+    kept = torch.stack(
+        [agreement(images_mixture.responsibilities(images + s * noise, s)) for s in SIGMAS]
+    )
     return kept.mean(1).numpy(), (kept.std(1) / 20_000**0.5).numpy()
 
 
@@ -87,7 +104,8 @@ def trained(mixture, steps=250):
 
 
 def test_a_trained_classifier_gives_the_integral_from_below(images_mixture, exact, integral):
-    """At most 4 standard errors above it at every level, and at most 0.05 (plus those) below: what 250 steps leave."""
+    """At most 4 standard errors above it at every level, and at most 0.05 (plus those) below: what
+    250 steps leave."""
     learnt = trained(images_mixture)
     judge, data = Judge(lambda: learnt, "learnt"), drawn(images_mixture, 3000, 1)
     found = experiments.class_bound(judge, data, SIGMAS, draws=1)
@@ -120,8 +138,14 @@ def test_a_profile_asks_on_images_that_calibrated_nothing(monkeypatch, exact):
     test = load_data("digits", "test")
     asked = {}
     monkeypatch.setattr(classes, "noise_judge", lambda study: exact)
-    monkeypatch.setattr(classes, "class_bound", lambda judge, data, sigmas, seed: asked.update(data=data, sigmas=sigmas))
-    experiments.profile_class_bound(SimpleNamespace(test=test, profile=SimpleNamespace(sigmas=(1.0, 2.0))))
+    monkeypatch.setattr(
+        classes,
+        "class_bound",
+        lambda judge, data, sigmas, seed: asked.update(data=data, sigmas=sigmas),
+    )
+    experiments.profile_class_bound(
+        SimpleNamespace(test=test, profile=SimpleNamespace(sigmas=(1.0, 2.0)))
+    )
     first, second = held_out_halves(test)
     assert asked["data"].fingerprint == first.fingerprint and asked["sigmas"] == (1.0, 2.0)
     assert len(first) + len(second) == len(test) and len(first) == 149

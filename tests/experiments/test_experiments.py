@@ -80,7 +80,9 @@ def test_a_sweep_is_the_turns_one_by_one_and_is_computed_once(gaussian):
 def test_every_input_is_in_the_key(gaussian, mixture, change):
     counted = Counted(gaussian)
     settings = dict(sigmas=(0.5,), steps=20, seed=0, method="sde")
-    experiments.u_turn_sweep(experiments.Workbench.around(counted), starts_from(gaussian), **settings)
+    experiments.u_turn_sweep(
+        experiments.Workbench.around(counted), starts_from(gaussian), **settings
+    )
     calls = counted.calls
     starts = starts_from(gaussian)
     if change.pop("starts", None):
@@ -110,7 +112,9 @@ def test_a_damaged_result_is_computed_again(gaussian, kind):
 
 
 def test_results_are_readable_without_us(gaussian):
-    experiments.u_turn_sweep(experiments.Workbench.around(gaussian), starts_from(gaussian, 3), (0.5,), steps=10)
+    experiments.u_turn_sweep(
+        experiments.Workbench.around(gaussian), starts_from(gaussian, 3), (0.5,), steps=10
+    )
     (file,) = cache_folder().rglob("*.npz")
     with np.load(file, allow_pickle=False) as stored:
         parameters = json.loads(str(stored["parameters"]))
@@ -121,12 +125,20 @@ def test_results_are_readable_without_us(gaussian):
 def test_nothing_is_left_when_a_chunk_fails(gaussian):
     class Broken(Counted):
         def __call__(self, x, sigma, labels=None):
-            return torch.full_like(x, float("nan")) if self.calls > 20 else super().__call__(x, sigma, labels)
+            return (
+                torch.full_like(x, float("nan"))
+                if self.calls > 20
+                else super().__call__(x, sigma, labels)
+            )
 
     broken = Broken(gaussian)
     with pytest.raises(FloatingPointError):
         experiments.u_turn_sweep(
-            experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6
+            experiments.Workbench.around(broken),
+            starts_from(gaussian),
+            (0.5, 2.0),
+            steps=20,
+            chunk=6,
         )
     kept = list(cache_folder().rglob("*"))
     done = [path for path in kept if path.suffix == ".npz"]
@@ -134,11 +146,14 @@ def test_nothing_is_left_when_a_chunk_fails(gaussian):
         not path.name.startswith(".") for path in kept if path.is_file()
     )  # the whole first level, no scraps
     broken.calls = -10_000  # mended: it continues, computing only what is missing
-    experiments.u_turn_sweep(experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6)
+    experiments.u_turn_sweep(
+        experiments.Workbench.around(broken), starts_from(gaussian), (0.5, 2.0), steps=20, chunk=6
+    )
 
 
 def test_a_killed_sweep_continues(gaussian, tmp_path):
-    """kill -9 in the middle: the chunks that were finished are there, whole, and the rest is computed by the next run."""
+    """kill -9 in the middle: the chunks that were finished are there, whole, and the rest is
+    computed by the next run."""
     script = tmp_path / "sweep.py"
     script.write_text(f"""
 import sys, time, torch
@@ -156,13 +171,22 @@ experiments.u_turn_sweep(bench, starts, (1.0,), steps=20, chunk=2)
     environment = os.environ | {"UTURN_PROGRESS": "off"}
     process = subprocess.Popen([sys.executable, str(script)], env=environment, cwd=ROOT)
     deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline and len(list(cache_folder().rglob("[!.]*.npz"))) < 3:
+    while (
+        process.poll() is None
+        and time.monotonic() < deadline
+        and len(list(cache_folder().rglob("[!.]*.npz"))) < 3
+    ):
         time.sleep(0.02)
     process.kill()
     process.wait()
     finished = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("[!.]*.npz")}
     assert 3 <= len(finished) < 20
-    assert subprocess.run([sys.executable, str(script)], env=environment, cwd=ROOT, timeout=120).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, str(script)], env=environment, cwd=ROOT, timeout=120
+        ).returncode
+        == 0
+    )
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
     assert len(list(cache_folder().rglob("[!.]*.npz"))) == 20
 
@@ -172,7 +196,9 @@ def test_an_executor_changes_nothing(gaussian, monkeypatch, tmp_path):
     serial = experiments.u_turn_sweep(bench, starts, (0.5, 3.0), steps=12, chunk=4)
     monkeypatch.setenv("UTURN_CACHE", str(tmp_path / "second"))
     with ThreadPoolExecutor(3) as executor:
-        spread = experiments.u_turn_sweep(bench, starts, (0.5, 3.0), steps=12, chunk=4, executor=executor)
+        spread = experiments.u_turn_sweep(
+            bench, starts, (0.5, 3.0), steps=12, chunk=4, executor=executor
+        )
     torch.testing.assert_close(serial.y0, spread.y0, atol=1e-6, rtol=0)
 
 
@@ -187,12 +213,16 @@ def test_chunks_travel_to_other_processes(monkeypatch, tmp_path):
     plan = experiments.u_turn_sweep.plan(study, starts, (0.5, 2.0), **settings)
     assert len(pickle.dumps(plan.chunks)) < 200_000 and "denoiser" not in vars(study)
     serial = plan.run()
-    assert len(pickle.dumps(plan.chunks)) < 200_000  # the network that was loaded stays at home as well
+    assert (
+        len(pickle.dumps(plan.chunks)) < 200_000
+    )  # the network that was loaded stays at home as well
     monkeypatch.setenv("UTURN_CACHE", str(tmp_path / "second"))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         spread = experiments.u_turn_sweep(study, starts, (0.5, 2.0), executor=executor, **settings)
     torch.testing.assert_close(serial.y0, spread.y0, atol=1e-5, rtol=0)
-    assert {chunk.path for chunk in plan.chunks} == set(cache_folder().rglob("*.npz"))  # the same keys there
+    assert {chunk.path for chunk in plan.chunks} == set(
+        cache_folder().rglob("*.npz")
+    )  # the same keys there
 
 
 def test_two_processes_share_a_sweep(tmp_path):
@@ -213,7 +243,13 @@ print(slow.calls, float(sweep.y0.sum()))
 """
     environment = os.environ | {"UTURN_CACHE": str(tmp_path / "shared"), "UTURN_PROGRESS": "off"}
     both = [
-        subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=120)[0].split() for process in both]
@@ -270,7 +306,10 @@ def test_what_cannot_be_told_apart_is_refused():
     with pytest.raises(TypeError, match="colour"):
         numbered.chunks([{"number": 1, "colour": 2}])
     with pytest.raises(ValueError, match="two experiments are called u_turns"):
-        exec("def u_turns(): pass\nexperiment()(u_turns)", {"experiment": engine.experiment, "__name__": "elsewhere"})
+        exec(
+            "def u_turns(): pass\nexperiment()(u_turns)",
+            {"experiment": engine.experiment, "__name__": "elsewhere"},
+        )
 
 
 def test_arrays_other_than_the_declared_ones_are_refused(monkeypatch):
@@ -281,7 +320,10 @@ def test_arrays_other_than_the_declared_ones_are_refused(monkeypatch):
 
 def test_tensors_of_other_shape_or_type_have_other_keys():
     x = torch.zeros(2, 3)
-    keys = {numbered.chunks([{"number": y}])[0].name for y in (x, x.T, x.flatten(), x.long(), x.double(), x + 1)}
+    keys = {
+        numbered.chunks([{"number": y}])[0].name
+        for y in (x, x.T, x.flatten(), x.long(), x.double(), x + 1)
+    }
     assert len(keys) == 6
 
 
@@ -292,15 +334,21 @@ def test_a_plan_computes_nothing_and_its_chunks_are_those_of_the_run(gaussian):
     assert counted.calls == 0 and not any(cache_folder().rglob("*.npz")) and len(plan.chunks) == 6
     made = experiments.u_turn_sweep(bench, starts, (0.5, 2.0), steps=20, chunk=5)
     assert {chunk.path for chunk in plan.chunks} == set(cache_folder().rglob("*.npz"))
-    assert sum(chunk.calls for chunk in plan.chunks) == 12 * sum(proportional_steps(s, 20) for s in (0.5, 2.0))
+    assert sum(chunk.calls for chunk in plan.chunks) == 12 * sum(
+        proportional_steps(s, 20) for s in (0.5, 2.0)
+    )
     assert torch.equal(plan.run().y0, made.y0)
 
 
 def test_independent_levels_have_their_own_noise(gaussian):
     bench, starts = experiments.Workbench.around(gaussian), starts_from(gaussian, 400)
     for independent, expected in ((False, 1.0), (True, 0.0)):
-        sweep = experiments.u_turn_sweep(bench, starts, (50.0, 60.0), 12, chunk=400, independent=independent)
-        a, b = (y0 - y0.mean(0) for y0 in sweep.y0)  # far beyond the data: the output knows the noise only
+        sweep = experiments.u_turn_sweep(
+            bench, starts, (50.0, 60.0), 12, chunk=400, independent=independent
+        )
+        a, b = (
+            y0 - y0.mean(0) for y0 in sweep.y0
+        )  # far beyond the data: the output knows the noise only
         found = float((a * b).sum() / (a.norm() * b.norm()))
         assert abs(found - expected) < (0.1 if independent else 0.05)
 
@@ -309,13 +357,19 @@ def test_the_pipeline_reproduces_the_closed_form_on_gaussian_data(gaussian):
     starts = starts_from(gaussian, 3000)
     sigmas = (0.3, 1.0, 4.0)
     sweep = experiments.u_turn_sweep(
-        experiments.Workbench.around(gaussian, batch_size=3000), starts, sigmas, steps=96, chunk=3000
+        experiments.Workbench.around(gaussian, batch_size=3000),
+        starts,
+        sigmas,
+        steps=96,
+        chunk=3000,
     )
     for sigma, y0, denoised in zip(sigmas, sweep.y0, sweep.denoised, strict=True):
         exact = correlation.gaussian_correlation(gaussian.eigenvalues, sigma)
         whole = correlation.uturn_correlation_estimate(sweep.x0, y0, gaussian.mean)
         assert abs(whole.value - exact) < 3 * (whole.high - whole.low) / 3.92
-        gap = correlation.identity_gap_estimate(sweep.x0, denoised, y0, gaussian.mean, confidence=0.99)
+        gap = correlation.identity_gap_estimate(
+            sweep.x0, denoised, y0, gaussian.mean, confidence=0.99
+        )
         assert gap.contains(0)
 
 
@@ -325,13 +379,20 @@ def test_a_conditional_sweep_gives_each_image_its_own_label(mixture):
     from uturn_lib.noise import proportional_steps
 
     x0, labels = mixture.sample(range(11))
-    starts = ImageSet("toy", "test", x0.float(), labels, ("a", "b", "c"), "made here", "none", "toy")
+    starts = ImageSet(
+        "toy", "test", x0.float(), labels, ("a", "b", "c"), "made here", "none", "toy"
+    )
     bench = experiments.Workbench.around(mixture)
     sweep = experiments.u_turn_sweep(bench, starts, (3.0,), steps=20, conditional=True, chunk=4)
     for index in range(11):
         one = slice(index, index + 1)
         alone = u_turn(
-            mixture, starts.images[one], 3.0, steps=proportional_steps(3.0, 20), labels=labels[one], indices=[index]
+            mixture,
+            starts.images[one],
+            3.0,
+            steps=proportional_steps(3.0, 20),
+            labels=labels[one],
+            indices=[index],
         )
         torch.testing.assert_close(sweep.y0[0, one], alone.y0)
     free = experiments.u_turn_sweep(bench, starts, (3.0,), steps=20, chunk=4)
@@ -348,7 +409,8 @@ def test_a_longer_list_reuses_the_blocks_of_a_shorter_one(gaussian):
 
 
 def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
-    """T_s of two clouds on a line, by quadrature of E sum_k p(k | x_u)^2; the classifier is the sign of the coordinate."""
+    """T_s of two clouds on a line, by quadrature of E sum_k p(k | x_u)^2; the classifier is the
+    sign of the coordinate."""
     from scipy.optimize import brentq
 
     from uturn_lib import GaussianMixtureDenoiser
@@ -367,7 +429,12 @@ def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
     sigmas = tuple(np.geomspace(0.02, 40, 16))
     profile = replace(PROFILES["laptop"], sigmas=sigmas, ground_truths=300, steps=64, chunk=300)
     study = experiments.Study(
-        lambda: pair, pair.fingerprint, profile=profile, train=replace(toy, images=x0[:0]), test=toy, batch_size=300
+        lambda: pair,
+        pair.fingerprint,
+        profile=profile,
+        train=replace(toy, images=x0[:0]),
+        test=toy,
+        batch_size=300,
     )
     study.classifier = Sign()
     found = experiments.transitions(study)
@@ -379,14 +446,23 @@ def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
         return float((pair.log_prob(grid, sigma).exp() * share).sum() * (grid[1] - grid[0]))
 
     crossing = np.exp(brentq(lambda s: kept(s) - 0.75, -1, 3))
-    # the fitted logistic is not the true curve: its own bias at the crossing, from the noiseless curve, is part of the answer
-    fitted = np.exp(retention.fit_centres(np.log(sigmas), np.array([[kept(np.log(s)) for s in sigmas]]), floor=0.5)[0])
+    # the fitted logistic is not the true curve: its own bias at the crossing, from the noiseless
+    # curve, is part of the answer
+    fitted = np.exp(
+        retention.fit_centres(
+            np.log(sigmas), np.array([[kept(np.log(s)) for s in sigmas]]), floor=0.5
+        )[0]
+    )
     assert found.t_s.contains(fitted) and abs(np.log(fitted / crossing)) < 0.1
     assert found.identity.shape == found.same_class.shape == (16, 300)
-    assert found.identity[0].double().mean() > found.identity[-1].double().mean() and found.t_m.high < found.t_s.low
+    assert (
+        found.identity[0].double().mean() > found.identity[-1].double().mean()
+        and found.t_m.high < found.t_s.low
+    )
     assert found.log_gap.low > 0
 
-    # T_s may be read where a network that is told the class keeps it, and not where it paints another one
+    # T_s may be read where a network that is told the class keeps it, and not where it paints
+    # another one
     assert experiments.class_gate(study) == OPEN
 
     class Contrary:
@@ -401,19 +477,29 @@ def test_transitions_on_two_clouds_with_a_known_answer(monkeypatch):
     contrary = replace(study, make_denoiser=Contrary, fingerprint=Contrary.fingerprint)
     contrary.classifier = Sign()
     gate = experiments.class_gate(contrary)
-    assert "class retention with the label given is 0." in gate.closed and np.isnan(gate.seen(found.t_s).value)
+    assert "class retention with the label given is 0." in gate.closed and np.isnan(
+        gate.seen(found.t_s).value
+    )
     unlabelled = replace(study, profile=replace(profile, labels="never"))
     assert "takes no labels" in experiments.class_gate(unlabelled).closed
 
 
 def test_late_starts_are_judged_beyond_t_m_and_where_they_save_calls():
-    study = SimpleNamespace(profile=replace(PROFILES["laptop"], quality_sigmas=QUALITY_LEVELS, steps=48))
+    study = SimpleNamespace(
+        profile=replace(PROFILES["laptop"], quality_sigmas=QUALITY_LEVELS, steps=48)
+    )
     found = experiments.late_levels(study, 1.8)
-    assert list(found) == [4.0, 8.0, 14.0] and all(n * 1.2 <= study.profile.steps for n in found.values())
+    assert list(found) == [4.0, 8.0, 14.0] and all(
+        n * 1.2 <= study.profile.steps for n in found.values()
+    )
     assert found == {s: proportional_steps(s, study.profile.steps, 80.0) for s in found}
-    assert list(experiments.late_levels(study, 50.0)) == [30.0]  # none is so high: the highest that saves enough
+    assert list(experiments.late_levels(study, 50.0)) == [
+        30.0
+    ]  # none is so high: the highest that saves enough
     with pytest.raises(ValueError, match="no quality level"):
-        experiments.late_levels(SimpleNamespace(profile=replace(PROFILES["laptop"], quality_sigmas=(80.0,))), 1.8)
+        experiments.late_levels(
+            SimpleNamespace(profile=replace(PROFILES["laptop"], quality_sigmas=(80.0,))), 1.8
+        )
 
 
 def gaussian_bench():
@@ -426,13 +512,18 @@ def test_generation_ks_is_at_the_null_rate_for_gaussian_data():
     path = experiments.generation_path(gaussian_bench(), 256, steps=12, sets=3, sigma_max=20.0)
     assert path.sigmas[0] == 20.0 and path.sigmas[-1] == 0 and path.ks.shape == (3, 13, 300)
     rate = (path.ks > 0.06).mean(axis=(0, 2))
-    assert np.abs(rate - 0.026).max() < 4 * (0.026 * 0.974 / 900) ** 0.5  # Gaussian at every step, from noise to data
-    assert np.abs(np.corrcoef(path.ks[:, 0])[np.triu_indices(3, 1)]).max() < 4 / 300**0.5  # the sets are independent
+    assert (
+        np.abs(rate - 0.026).max() < 4 * (0.026 * 0.974 / 900) ** 0.5
+    )  # Gaussian at every step, from noise to data
+    assert (
+        np.abs(np.corrcoef(path.ks[:, 0])[np.triu_indices(3, 1)]).max() < 4 / 300**0.5
+    )  # the sets are independent
 
 
 def test_norms_and_correlations_along_a_generation_follow_their_formulas():
-    """Isotropic Gaussian data: |sigma s| and |D| concentrate on the root of their mean square, and the schedule alone gives the
-    correlation with the first state as long as the noise is longer than the data."""
+    """Isotropic Gaussian data: |sigma s| and |D| concentrate on the root of their mean square, and
+    the schedule alone gives the correlation with the first state as long as the noise is longer
+    than the data."""
     from uturn_lib import GaussianDenoiser
     from uturn_lib.measures import norms
 
@@ -489,7 +580,7 @@ def test_unknown_profile_and_device():
         experiments.prepare("laptop", "gpu")
 
 
-# --------------------------------------------------------------------------------------------- files, figures
+# ----------------------------------------------------------------------------------- files, figures
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path):
@@ -523,7 +614,10 @@ def test_the_time_axis_on_top_stands_over_the_right_noise_levels():
     figure.canvas.draw()
     (top,) = axes.child_axes
     for t in (0.1, 0.5, 1.0, 2.0, 4.0):
-        above, below = top.transData.transform((t, 0))[0], axes.transData.transform((vp_time_to_sigma(t), 0))[0]
+        above, below = (
+            top.transData.transform((t, 0))[0],
+            axes.transData.transform((vp_time_to_sigma(t), 0))[0],
+        )
         assert abs(above - below) < 1.0, t  # pixels
     plotting.plt.close(figure)
 
@@ -532,15 +626,22 @@ def test_a_memorising_score_does_not_deviate_from_itself():
     stored = load_data("digits", "train").take(50)
     memory = EmpiricalDenoiser(stored.images)
     found = experiments.deviation(experiments.Workbench.around(memory), stored, count=6, steps=10)
-    assert found.sigmas[0] == pytest.approx(80) and (np.diff(found.sigmas) < 0).all() and found.sigmas[-1] > 0
+    assert (
+        found.sigmas[0] == pytest.approx(80)
+        and (np.diff(found.sigmas) < 0).all()
+        and found.sigmas[-1] > 0
+    )
     assert found.apart.shape == (10, 6) and np.abs(found.apart).max() < 1e-4
     assert found.network == pytest.approx(found.memorising, abs=1e-4)
     lengths = stored.images.flatten(1).norm(dim=1).numpy()
-    assert all(np.abs(lengths - end).min() < 1e-3 for end in found.network[-1])  # it ends on a stored image
+    assert all(
+        np.abs(lengths - end).min() < 1e-3 for end in found.network[-1]
+    )  # it ends on a stored image
 
 
 def test_the_deviation_of_a_mean_is_the_distance_from_the_nearest_image():
-    """A denoiser that always answers 0 moves x towards 0 and stays |y| away from the memorising one, whose answer is a stored image y."""
+    """A denoiser that always answers 0 moves x towards 0 and stays |y| away from the memorising
+    one, whose answer is a stored image y."""
 
     class Nothing:
         sample_shape, num_classes, fingerprint = (1, 8, 8), 0, "nothing"
@@ -549,8 +650,12 @@ def test_the_deviation_of_a_mean_is_the_distance_from_the_nearest_image():
             return torch.zeros_like(x)
 
     stored = load_data("digits", "train").take(50)
-    found = experiments.deviation(experiments.Workbench.around(Nothing()), stored, count=4, steps=10)
-    assert np.abs(found.network).max() == 0 and found.apart == pytest.approx(found.memorising, rel=1e-6)
+    found = experiments.deviation(
+        experiments.Workbench.around(Nothing()), stored, count=4, steps=10
+    )
+    assert np.abs(found.network).max() == 0 and found.apart == pytest.approx(
+        found.memorising, rel=1e-6
+    )
 
 
 def test_leading_components_keep_most_of_the_variance_of_real_features():
@@ -560,7 +665,11 @@ def test_leading_components_keep_most_of_the_variance_of_real_features():
     whole = study.real_features
     few = changed(study, profile=changed(study.profile, feature_components=8))
     part = few.real_features
-    assert part.shape == (len(whole), 8) and few.features(study.test.images[:3][None]).shape == (1, 3, 8)
+    assert part.shape == (len(whole), 8) and few.features(study.test.images[:3][None]).shape == (
+        1,
+        3,
+        8,
+    )
     best = torch.linalg.eigvalsh(torch.cov(whole.double().T))[-8:].sum()
     assert float(torch.cov(part.double().T).trace()) == pytest.approx(float(best), rel=1e-4)
     covariance = torch.cov(part.double().T)

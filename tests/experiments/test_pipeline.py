@@ -1,4 +1,5 @@
-"""The whole way from starts to T_m, T_s, affinity and G-Turns on Gaussian data, where every answer is known."""
+"""The whole way from starts to T_m, T_s, affinity and G-Turns on Gaussian data, where every answer
+is known."""
 
 from dataclasses import replace
 
@@ -35,7 +36,16 @@ def study():
 
     def split(name, first, count):
         x = data.sample(range(first, first + count)).float()
-        return ImageSet("gauss", name, x, Sign().predict(x), ("minus", "plus"), "made here", "none", f"gauss:{name}")
+        return ImageSet(
+            "gauss",
+            name,
+            x,
+            Sign().predict(x),
+            ("minus", "plus"),
+            "made here",
+            "none",
+            f"gauss:{name}",
+        )
 
     profile = replace(
         PROFILES["laptop"],
@@ -61,8 +71,9 @@ def study():
 
 
 def test_t_m_and_t_s_are_the_closed_forms(study):
-    """Class retention of the sign: 1/2 + arcsin(K) / pi with K the correlation of the pair (Sheppard). Identity retention has no formula in
-    four dimensions, but y_0 given x_0 is Gaussian: draws from that law, many for each start, give it as exactly as one likes."""
+    """Class retention of the sign: 1/2 + arcsin(K) / pi with K the correlation of the pair
+    (Sheppard). Identity retention has no formula in four dimensions, but y_0 given x_0 is Gaussian:
+    draws from that law, many for each start, give it as exactly as one likes."""
     found = experiments.transitions(study)
     kept = [0.5 + np.arcsin(4.0 / (4.0 + s**2)) / np.pi for s in SIGMAS]
     truth = np.exp(retention.fit_centres(np.log(SIGMAS), np.array([kept]), floor=0.5)[0])
@@ -88,12 +99,15 @@ def test_t_m_and_t_s_are_the_closed_forms(study):
 
 
 def test_identity_retention_on_a_line_is_a_sum_of_gaussian_intervals():
-    """In one dimension the images nearest to x_0 are an interval between midpoints, and its probability is in closed form."""
+    """In one dimension the images nearest to x_0 are an interval between midpoints, and its
+    probability is in closed form."""
     data = GaussianDenoiser(torch.zeros(1), torch.ones(1, 1))
     points = data.sample(range(50)).float()
     for sigma in (0.01, 0.05, 0.3):
         order = points[:, 0].sort().values.double()
-        middle = torch.cat([torch.tensor([-np.inf]), (order[1:] + order[:-1]) / 2, torch.tensor([np.inf])]).numpy()
+        middle = torch.cat(
+            [torch.tensor([-np.inf]), (order[1:] + order[:-1]) / 2, torch.tensor([np.inf])]
+        ).numpy()
         shrink = 1 / (1 + sigma**2)
         spread = (1 - shrink**2) ** 0.5
         x = shrink * order.numpy()
@@ -108,7 +122,9 @@ def test_identity_retention_on_a_line_is_a_sum_of_gaussian_intervals():
 def test_affinity_and_correlation_are_those_of_a_gaussian(study):
     fit, held_out = study.train.take(400).images, study.test.take(200).images
     found = experiments.affinity(study, study.gaussian, fit, held_out, SIGMAS[::5])
-    assert all(left.high < 1e-5 for left in found.unexplained("gaussian"))  # an affine score leaves nothing
+    assert all(
+        left.high < 1e-5 for left in found.unexplained("gaussian")
+    )  # an affine score leaves nothing
     with pytest.raises(ValueError, match="basis = 'pixels'"):
         found.unexplained("pixels")
     shrink = VARIANCES.numpy() / (VARIANCES.numpy() + np.array(SIGMAS[::5])[:, None] ** 2)
@@ -116,15 +132,21 @@ def test_affinity_and_correlation_are_those_of_a_gaussian(study):
     sweep, misses = experiments.multi_class(study), 0
     for sigma, y0, denoised in zip(sweep.sigmas, sweep.y0, sweep.denoised, strict=True):
         exact = correlation.gaussian_correlation(VARIANCES, sigma)
-        # sampling of the ground truths is shared by numerator and denominator: the ratio's own interval is the measure
+        # sampling of the ground truths is shared by numerator and denominator: the ratio's own
+        # interval is the measure
         misses += not correlation.uturn_correlation_estimate(sweep.x0, y0).contains(exact)
         misses += not correlation.identity_correlation_estimate(sweep.x0, denoised).contains(exact)
     assert misses <= 6  # of 32, at 5 % each and strongly dependent along the curve
 
 
 def test_starts_without_ground_truth_have_their_laws(study):
-    shrink = VARIANCES / (VARIANCES + torch.tensor(study.profile.quality_sigmas, dtype=torch.float64)[:, None] ** 2)
-    for kind, variances in (("gaussian", VARIANCES.expand(3, 4)), ("artificial", VARIANCES * (1 - shrink**2))):
+    shrink = VARIANCES / (
+        VARIANCES + torch.tensor(study.profile.quality_sigmas, dtype=torch.float64)[:, None] ** 2
+    )
+    for kind, variances in (
+        ("gaussian", VARIANCES.expand(3, 4)),
+        ("artificial", VARIANCES * (1 - shrink**2)),
+    ):
         outputs = experiments.start_sweep(study, kind, count=4000)
         for y0, expected in zip(outputs.flatten(2).double(), variances, strict=True):
             assert ((y0.mean(0)).abs() < 4 * (expected / 4000).sqrt()).all()
@@ -144,7 +166,9 @@ def test_initial_laws_shift_the_output_as_linear_response_says(study):
     shifted.__dict__["gaussian"] = moved
     pair = experiments.initial_laws(shifted, ["noise", "mean"]).double()
     expected = VARIANCES / (VARIANCES + 6400) * 0.7
-    torch.testing.assert_close((pair[1] - pair[0]).flatten(1), expected.expand(400, 4), atol=2e-6, rtol=1e-3)
+    torch.testing.assert_close(
+        (pair[1] - pair[0]).flatten(1), expected.expand(400, 4), atol=2e-6, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("law", INITIAL_LAWS)
@@ -153,14 +177,19 @@ def test_initial_states_have_their_law(gaussian, law):
     x0 = gaussian.sample(range(40_000))
     state = initial_state(law, eps, 3.0, gaussian, x0)
     mean = torch.zeros(6).double() if law in ("noise", "uniform") else gaussian.mean
-    covariance = 9 * torch.eye(6).double() + (gaussian.covariance if law in ("gaussian", "data") else 0)
+    covariance = 9 * torch.eye(6).double() + (
+        gaussian.covariance if law in ("gaussian", "data") else 0
+    )
     error = covariance.diagonal().max().sqrt() / 200
     assert ((state.mean(0) - mean).abs() < 5 * error).all()
     assert ((torch.cov(state.T) - covariance).abs() < 6 * covariance.max() / 200).all()
     if law == "uniform":
         assert float(state.abs().max()) <= 3.0 * 3**0.5
     # paired: as near to the usual start as the laws allow
-    assert float((state - 3 * eps).norm(dim=1).mean()) < float((state - 3 * eps.roll(1, 0)).norm(dim=1).mean()) / 1.5
+    assert (
+        float((state - 3 * eps).norm(dim=1).mean())
+        < float((state - 3 * eps.roll(1, 0)).norm(dim=1).mean()) / 1.5
+    )
 
 
 def test_bad_initial_laws_are_refused(gaussian):
@@ -175,7 +204,10 @@ def test_posterior_draws_of_gaussian_data_have_the_law_of_the_sampler(gaussian):
     from uturn_lib import u_turn
 
     x0 = gaussian.sample([7]).expand(20_000, 6)
-    exact, sampled = posterior_draws(gaussian, x0, 1.2), u_turn(gaussian, x0, 1.2, steps=64, batch_size=20_000).y0
+    exact, sampled = (
+        posterior_draws(gaussian, x0, 1.2),
+        u_turn(gaussian, x0, 1.2, steps=64, batch_size=20_000).y0,
+    )
     modes = [(y - gaussian.mean) @ gaussian.eigenvectors for y in (exact, sampled)]
     shrink = gaussian.eigenvalues / (gaussian.eigenvalues + 1.44)
     start = (x0[0] - gaussian.mean) @ gaussian.eigenvectors
@@ -186,8 +218,9 @@ def test_posterior_draws_of_gaussian_data_have_the_law_of_the_sampler(gaussian):
 
 
 def test_intervals_of_t_m_and_t_s_are_honest(monkeypatch):
-    """100 repetitions of the experiment with a known answer: ground truths drawn from two clouds, turned exactly. The 95 % interval has to
-    cover the value that the same fit gives to the exact curve at least 90 times, for the class and for the identity."""
+    """100 repetitions of the experiment with a known answer: ground truths drawn from two clouds,
+    turned exactly. The 95 % interval has to cover the value that the same fit gives to the exact
+    curve at least 90 times, for the class and for the identity."""
     data = GaussianDenoiser(torch.zeros(2), torch.diag(torch.tensor([0.3, 3.0])))
     sigmas = np.geomspace(0.05, 20, 12)
     variances = torch.tensor([0.3, 3.0], dtype=torch.float64)
@@ -196,7 +229,8 @@ def test_intervals_of_t_m_and_t_s_are_honest(monkeypatch):
     generator = torch.Generator().manual_seed(0)
 
     def turns(count):
-        """Starts (N, 2) and exact outputs (S, N, 2), the same noise at every level as in the sweeps."""
+        """Starts (N, 2) and exact outputs (S, N, 2), the same noise at every level as in the
+        sweeps."""
         x0 = torch.randn(count, 2, generator=generator, dtype=torch.float64) * variances.sqrt()
         xi = torch.randn(count, 2, generator=generator, dtype=torch.float64)
         return x0, shrink * x0 + (variances * (1 - shrink**2)).sqrt() * xi
@@ -213,15 +247,26 @@ def test_intervals_of_t_m_and_t_s_are_honest(monkeypatch):
         for curve, floor in zip(exact, (0.5, 0.0), strict=True)
     ]
     covered = np.zeros(2, dtype=int)
-    monkeypatch.setattr(estimate, "RESAMPLES", 200)  # enough for two ends; a hundred intervals are made
+    monkeypatch.setattr(
+        estimate, "RESAMPLES", 200
+    )  # enough for two ends; a hundred intervals are made
     for repetition in range(100):
-        for number, (kept, level) in enumerate(zip(retained(*turns(150)), (0.75, 0.5), strict=True)):
-            covered[number] += retention.transition(sigmas, kept, level, seed=repetition).contains(truths[number])
+        for number, (kept, level) in enumerate(
+            zip(retained(*turns(150)), (0.75, 0.5), strict=True)
+        ):
+            covered[number] += retention.transition(sigmas, kept, level, seed=repetition).contains(
+                truths[number]
+            )
     assert (covered >= 90).all(), covered
 
 
 def test_balanced_sets_hold_every_class_alike(study):
-    x = torch.cat([study.test.images[study.test.labels == 1][:30], study.test.images[study.test.labels == 0][:12]])
+    x = torch.cat(
+        [
+            study.test.images[study.test.labels == 1][:30],
+            study.test.images[study.test.labels == 0][:12],
+        ]
+    )
     chosen = study.balanced(x, 10)
     assert len(chosen.unique()) == 20 and study.predict(x[chosen]).tolist() == [0, 1] * 10
     short = study.balanced(x, 15)  # the second class has 12 only: three of the first fill the gap
@@ -231,7 +276,8 @@ def test_balanced_sets_hold_every_class_alike(study):
 
 
 def test_shortened_runs_converge_to_the_full_run(study):
-    """With more steps the artificial start at sigma_max has the variances of the data, to second order."""
+    """With more steps the artificial start at sigma_max has the variances of the data, to second
+    order."""
     runs = experiments.shortened_runs(study, [8, 32])
     assert runs.shape == (2, 400, 1, 1, 4)
     error = [float((run.flatten(1).double().var(0) / VARIANCES - 1).abs().max()) for run in runs]
@@ -251,7 +297,10 @@ def test_exact_u_turns_of_the_empirical_score_are_its_weights(study):
         np.testing.assert_allclose(returned[level], weights[torch.arange(40), own], atol=1e-5)
         same = (stored.labels == starts.labels[:, None]).double()
         np.testing.assert_allclose(kept[level], (weights * same).sum(1), atol=1e-5)
-    assert returned[0].mean() > returned[1].mean() > returned[2].mean() and abs(kept[2].mean() - 0.5) < 0.05
+    assert (
+        returned[0].mean() > returned[1].mean() > returned[2].mean()
+        and abs(kept[2].mean() - 0.5) < 0.05
+    )
     held_out = experiments.empirical_retention(stored, study.test.take(30), (0.1,))
     assert (held_out[0] == 0).all() and held_out[1].mean() > 0.9
 
@@ -260,7 +309,12 @@ def test_the_local_score_is_turned_as_the_network_is(study):
     from uturn_lib import LocalDenoiser, u_turn
     from uturn_lib.noise import proportional_steps
 
-    few = {"local_ground_truths": 7, "local_sigmas": SIGMAS[5:8], "repeat_sigmas": SIGMAS, "ground_truths": 40}
+    few = {
+        "local_ground_truths": 7,
+        "local_sigmas": SIGMAS[5:8],
+        "repeat_sigmas": SIGMAS,
+        "ground_truths": 40,
+    }
     small = replace(study, profile=replace(study.profile, steps=16, **few))
     found = experiments.identity_by_score(small)
     scores = ("network", "empirical", "gaussian", "local")
@@ -269,7 +323,10 @@ def test_the_local_score_is_turned_as_the_network_is(study):
     for starts, data in (("training", study.train), ("held out", study.test)):
         x0 = data.take(7).images
         own = retention.nearest_index(x0, study.reference)
-        assert found["network", starts].kept.shape == (16, 40) and found["local", starts].sigmas == SIGMAS[5:8]
+        assert (
+            found["network", starts].kept.shape == (16, 40)
+            and found["local", starts].sigmas == SIGMAS[5:8]
+        )
         for sigma, kept in zip(SIGMAS[5:8], found["local", starts].kept, strict=True):
             y0 = u_turn(local, x0, sigma, steps=proportional_steps(sigma, 16)).y0
             assert torch.equal(retention.identity_retained(y0, study.reference, own), kept)
@@ -294,12 +351,20 @@ def test_bad_sweeps_are_refused_before_the_first_call(study):
     for call, message in (
         (lambda: experiments.shortened_runs(bench, []), "at least one"),
         (lambda: experiments.shortened_runs(bench, [4, -1]), "steps = -1"),
-        (lambda: experiments.start_sweep(bench, "artificial", [1.0], steps=[5, 6]), "2 numbers for 1"),
+        (
+            lambda: experiments.start_sweep(bench, "artificial", [1.0], steps=[5, 6]),
+            "2 numbers for 1",
+        ),
         (lambda: experiments.start_sweep(bench, "artificial", count=0), "count = 0"),
-        (lambda: experiments.start_sweep(bench, "artificial", labels=torch.zeros(3, dtype=int)), "labels have shape"),
+        (
+            lambda: experiments.start_sweep(bench, "artificial", labels=torch.zeros(3, dtype=int)),
+            "labels have shape",
+        ),
         (lambda: experiments.initial_laws(bench, ["noise", "unifrom"]), "law = 'unifrom'"),
         (
-            lambda: experiments.empirical_retention(study.train, study.test, (1.0,), own=torch.zeros(3, dtype=int)),
+            lambda: experiments.empirical_retention(
+                study.train, study.test, (1.0,), own=torch.zeros(3, dtype=int)
+            ),
             "labels",
         ),
     ):

@@ -1,4 +1,5 @@
-"""The bound of class retention: what holds for every classifier, what only for the exact one, and what calibration adds."""
+"""The bound of class retention: what holds for every classifier, what only for the exact one, and
+what calibration adds."""
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def standard_error(values):
 
 
 def wrong_classifiers(p):
-    """None of them is p: too sure, too unsure, knows nothing, knows one class only, errs always, random."""
+    """None of them is p: too sure, too unsure, knows nothing, knows one class only, errs always,
+    random."""
     generator = torch.Generator().manual_seed(0)
     shift = torch.nn.functional.one_hot(torch.full((len(p),), 1), 3).double()
     return {
@@ -39,7 +41,8 @@ def wrong_classifiers(p):
 
 
 def test_the_exact_posterior_attains_its_agreement(noisy):
-    """E[2 p_y - sum p^2] = E sum p^2; and p is calibrated: E[sum p^2 - p_y] = 0. Within 4 standard errors."""
+    """E[2 p_y - sum p^2] = E sum p^2; and p is calibrated: E[sum p^2 - p_y] = 0. Within 4 standard
+    errors."""
     _, labels, p = noisy
     gap = classes.calibration_gap(p, labels)
     assert abs(float(gap.mean())) < 4 * standard_error(gap)
@@ -47,9 +50,12 @@ def test_the_exact_posterior_attains_its_agreement(noisy):
     assert abs(float(difference.mean())) < 4 * standard_error(difference)
 
 
-@pytest.mark.parametrize("name", ["too sure", "decision", "too unsure", "knows nothing", "one class", "errs", "random"])
+@pytest.mark.parametrize(
+    "name", ["too sure", "decision", "too unsure", "knows nothing", "one class", "errs", "random"]
+)
 def test_any_other_classifier_stays_below_by_its_squared_error(noisy, name):
-    """c* - E[2 q_y - sum q^2] = E sum (p - q)^2, within 4 standard errors of the paired difference."""
+    """c* - E[2 q_y - sum q^2] = E sum (p - q)^2, within 4 standard errors of the paired
+    difference."""
     _, labels, p = noisy
     q = wrong_classifiers(p)[name]
     gap, error = agreement(p) - classes.retention_bound(q, labels), (p - q).square().sum(1)
@@ -63,11 +69,14 @@ def test_the_agreement_of_a_classifier_that_is_too_sure_is_no_bound(noisy):
     _, labels, p = noisy
     q = wrong_classifiers(p)["too sure"]
     above, gap = agreement(q) - agreement(p), classes.calibration_gap(q, labels)
-    assert float(above.mean()) > 4 * standard_error(above) and float(gap.mean()) > 4 * standard_error(gap)
+    assert float(above.mean()) > 4 * standard_error(above) and float(
+        gap.mean()
+    ) > 4 * standard_error(gap)
 
 
 def test_a_calibrated_classifier_that_sees_less_stays_below(mixture, noisy):
-    """q = E[p | first coordinate's sign and class pair merged]: calibrated in full, so that both readings agree and lie below c* (Jensen)."""
+    """q = E[p | first coordinate's sign and class pair merged]: calibrated in full, so that both
+    readings agree and lie below c* (Jensen)."""
     x, labels, p = noisy
     cell = (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
     q = torch.stack([p[cell == k].mean(0) for k in range(4)])[cell]
@@ -88,7 +97,8 @@ def test_identities_of_the_readings():
 
 
 def test_calibration_error_is_the_excess_of_confidence():
-    """Confidence 0.8 everywhere, right in half of the cases: 0.3 in every bin. Calibrated: chance only."""
+    """Confidence 0.8 everywhere, right in half of the cases: 0.3 in every bin. Calibrated: chance
+    only."""
     q = torch.tensor([[0.8, 0.2]]).repeat(3000, 1)
     half = torch.arange(3000) % 2
     assert abs(classes.calibration_error(q, half) - 0.3) < 0.01

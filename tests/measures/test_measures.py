@@ -8,13 +8,14 @@ from scipy import linalg, stats
 from uturn_lib.measures import correlation, gaussianity, quality, retention
 from uturn_lib.measures.estimate import bootstrap_mean, bootstrap_ratio, replicate_mean
 
-# ---------------------------------------------------------------------------------------------- gaussianity
+# -------------------------------------------------------------------------------------- gaussianity
 
 
 def test_ks_statistic_is_scipys():
     generator = torch.Generator().manual_seed(0)
     samples = torch.cat(
-        [torch.randn(97, 6, generator=generator) * 3 - 1, torch.rand(97, 6, generator=generator)], dim=1
+        [torch.randn(97, 6, generator=generator) * 3 - 1, torch.rand(97, 6, generator=generator)],
+        dim=1,
     )
     ours = gaussianity.ks_statistic(samples.reshape(97, 3, 4))
     assert ours.shape == (3, 4)
@@ -26,13 +27,19 @@ def test_ks_statistic_is_scipys():
 def test_ks_statistic_ignores_location_and_scale():
     samples = torch.randn(256, 50, dtype=torch.float64)
     torch.testing.assert_close(
-        gaussianity.ks_statistic(samples), gaussianity.ks_statistic(7 - 0.01 * samples), atol=1 / 256, rtol=0
+        gaussianity.ks_statistic(samples),
+        gaussianity.ks_statistic(7 - 0.01 * samples),
+        atol=1 / 256,
+        rtol=0,
     )
-    torch.testing.assert_close(gaussianity.ks_statistic(samples), gaussianity.ks_statistic(7 + 0.01 * samples))
+    torch.testing.assert_close(
+        gaussianity.ks_statistic(samples), gaussianity.ks_statistic(7 + 0.01 * samples)
+    )
 
 
 def test_authors_rule_meets_the_lilliefors_null_rate_at_256():
-    """Dallal & Wilkinson (1986) approximate the upper tail of the Lilliefors distribution in closed form: 2.6 % at 0.06, n = 256."""
+    """Dallal & Wilkinson (1986) approximate the upper tail of the Lilliefors distribution in closed
+    form: 2.6 % at 0.06, n = 256."""
     scaled, n = 0.06 * (256 / 100) ** 0.49, 100  # their rule for more than 100 samples
     root = math.sqrt(n + 2.78019)
     tail = math.exp(
@@ -56,14 +63,17 @@ def test_calibrated_threshold_has_its_level(count, level):
     threshold = gaussianity.lilliefors_threshold(count, level)
     generator = torch.Generator().manual_seed(9)
     rate = gaussianity.ks_fraction(torch.randn(count, 40_000, generator=generator), threshold)
-    assert abs(rate - level) < 4 * math.sqrt(2 * level * (1 - level) / 40_000)  # both sides are simulated
+    assert abs(rate - level) < 4 * math.sqrt(
+        2 * level * (1 - level) / 40_000
+    )  # both sides are simulated
 
 
 def test_ks_sees_what_is_not_gaussian():
     generator = torch.Generator().manual_seed(1)
     assert (
         gaussianity.ks_fraction(
-            torch.rand(256, 500, generator=generator).sign() * torch.randn(256, 500, generator=generator).abs()
+            torch.rand(256, 500, generator=generator).sign()
+            * torch.randn(256, 500, generator=generator).abs()
         )
         > 0.99
     )
@@ -85,14 +95,16 @@ def test_bad_samples_are_refused(samples, message):
         gaussianity.ks_statistic(samples)
 
 
-# ---------------------------------------------------------------------------------------------- correlation
+# -------------------------------------------------------------------------------------- correlation
 
 
 def test_correlation_of_known_pairs():
     x0 = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     assert correlation.uturn_correlation(x0, x0) == 1.0
     assert correlation.uturn_correlation(x0, -x0) == -1.0
-    assert correlation.uturn_correlation(x0, torch.tensor([[0.5, 9.0], [9.0, 0.0]])) == pytest.approx(0.5 / 5)
+    assert correlation.uturn_correlation(
+        x0, torch.tensor([[0.5, 9.0], [9.0, 0.0]])
+    ) == pytest.approx(0.5 / 5)
     mean = torch.tensor([0.5, 1.0])
     assert correlation.uturn_correlation(x0, mean.expand(2, 2), mean) == 0.0
     with pytest.raises(ValueError, match="shape"):
@@ -122,7 +134,9 @@ def test_gaussian_correlation_has_its_limits():
         assert correlation.gaussian_correlation(values, 0.0, 2.0, method) == 1.0
         assert correlation.gaussian_correlation(values, 1e9, 2.0, method) == pytest.approx(2 / 13.1)
     for sigma in (0.3, 2.0):  # one mode: K itself, and its root
-        assert correlation.gaussian_correlation([1.7], sigma) == pytest.approx(1.7 / (1.7 + sigma**2))
+        assert correlation.gaussian_correlation([1.7], sigma) == pytest.approx(
+            1.7 / (1.7 + sigma**2)
+        )
         assert correlation.gaussian_correlation([1.7], sigma, method="ode") == pytest.approx(
             math.sqrt(1.7 / (1.7 + sigma**2))
         )
@@ -143,7 +157,7 @@ def test_identity_estimate_agrees_with_the_uturn_on_gaussian_data(gaussian):
         assert abs(estimate.value - exact) < 3 * width and width < 0.02
 
 
-# ------------------------------------------------------------------------------------------------- bootstrap
+# ---------------------------------------------------------------------------------------- bootstrap
 
 
 def test_bootstrap_intervals_cover_a_known_mean_and_ratio():
@@ -154,7 +168,9 @@ def test_bootstrap_intervals_cover_a_known_mean_and_ratio():
         y = 3 * x + rng.standard_normal(80)
         means += bootstrap_mean(x, seed=trial).contains(2.0)
         ratios += bootstrap_ratio(y, x, seed=trial).contains(3.0)
-    assert 178 <= means <= 200 and 180 <= ratios <= 200  # 95 % nominal; a skew law at n = 80 costs a few percent
+    assert (
+        178 <= means <= 200 and 180 <= ratios <= 200
+    )  # 95 % nominal; a skew law at n = 80 costs a few percent
 
 
 def test_replicate_intervals_cover_a_known_mean():
@@ -165,7 +181,7 @@ def test_replicate_intervals_cover_a_known_mean():
         replicate_mean([1.0])
 
 
-# ------------------------------------------------------------------------------------------------- retention
+# ---------------------------------------------------------------------------------------- retention
 
 
 SIGMAS = np.geomspace(0.1, 80, 14)
@@ -175,7 +191,9 @@ def test_transition_finds_the_centre_of_a_noiseless_curve():
     for floor in (0.0, 0.1, 0.5):
         for centre, width in ((0.4, 0.2), (3.0, 0.5), (25.0, 0.1)):
             curve = retention.logistic_curve(np.log(SIGMAS), math.log(centre), width, floor)
-            found = retention.transition(SIGMAS, np.repeat(curve[:, None], 5, 1), level=(1 + floor) / 2)
+            found = retention.transition(
+                SIGMAS, np.repeat(curve[:, None], 5, 1), level=(1 + floor) / 2
+            )
             assert found.value == pytest.approx(centre, rel=5e-3)
 
 
@@ -186,7 +204,12 @@ def test_transition_says_when_it_was_not_seen():
 
 def test_retention_curve_is_honest_at_the_ends():
     never, always = retention.retention_curve(torch.tensor([[False] * 150, [True] * 150]))
-    assert never.value == 0 and 0.01 < never.high < 0.04 and always.value == 1 and 0.96 < always.low < 0.99
+    assert (
+        never.value == 0
+        and 0.01 < never.high < 0.04
+        and always.value == 1
+        and 0.96 < always.low < 0.99
+    )
     (half,) = retention.retention_curve(np.full((1, 30), 0.5))
     assert (half.value, half.low, half.high) == (0.5, 0.5, 0.5)
 
@@ -200,7 +223,9 @@ def test_log_gap_is_paired():
     gap = retention.log_gap(SIGMAS, identity, classes, 0.55)
     alone = retention.transition(SIGMAS, identity)
     assert gap.contains(0.5) and gap.low > 0
-    assert gap.high - gap.low < 0.7 * math.log(alone.high / alone.low)  # pairing removes the shared spread
+    assert gap.high - gap.low < 0.7 * math.log(
+        alone.high / alone.low
+    )  # pairing removes the shared spread
 
 
 def test_two_nearest_are_those_of_all_distances():
@@ -209,7 +234,9 @@ def test_two_nearest_are_those_of_all_distances():
     reference = torch.randn(50, 2, 3, generator=draw, dtype=torch.float64) + 300
     reference = torch.cat([reference, reference[:4]])
     samples = reference[:20] + 0.3 * torch.randn(20, 2, 3, generator=draw, dtype=torch.float64)
-    exact = torch.cdist(samples.flatten(1), reference.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    exact = torch.cdist(
+        samples.flatten(1), reference.flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
+    )
     expected = exact.sort(dim=1).values[:, :2]
     for chunk in (2, 7, 4096):  # across the borders of blocks
         torch.testing.assert_close(retention.two_nearest(samples, reference, chunk), expected)
@@ -222,7 +249,9 @@ def test_two_nearest_are_those_of_all_distances():
 
 def test_the_crossing_of_a_mean_curve_without_a_fit():
     sigmas, draw = np.array([0.5, 1.0, 2.0, 4.0]), np.random.default_rng(0)
-    kept = np.array([1.2, 0.9, 0.3, -0.4])[:, None] + draw.normal(0, 0.01, (4, 400))  # a bound: beyond [0, 1]
+    kept = np.array([1.2, 0.9, 0.3, -0.4])[:, None] + draw.normal(
+        0, 0.01, (4, 400)
+    )  # a bound: beyond [0, 1]
     found = retention.crossing_centres(sigmas, kept, 0.6)
     assert len(found) == 1001 and np.exp(found[0]) == pytest.approx(2**0.5, rel=0.01)
     assert found[0] == pytest.approx(np.log(retention.crossing_between(sigmas, kept.mean(1), 0.6)))
@@ -258,7 +287,7 @@ def test_bad_curves_are_refused(arguments, message):
         retention.transition(*arguments)
 
 
-# --------------------------------------------------------------------------------------------------- quality
+# ------------------------------------------------------------------------------------------ quality
 
 
 def test_frechet_distance_of_gaussians_is_the_closed_form():
@@ -280,7 +309,9 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
 def test_kernel_distance_is_unbiased_and_sees_a_shift():
     generator = torch.Generator().manual_seed(0)
     null = [
-        quality.kernel_distance(torch.randn(40, 3, generator=generator), torch.randn(60, 3, generator=generator))
+        quality.kernel_distance(
+            torch.randn(40, 3, generator=generator), torch.randn(60, 3, generator=generator)
+        )
         for _ in range(300)
     ]
     assert abs(np.mean(null)) < 3 * np.std(null) / math.sqrt(300)
@@ -301,11 +332,15 @@ def test_bad_features_are_refused():
 
 def test_few_samples_in_many_dimensions_take_the_short_way_to_the_same_distance():
     generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(12, 40, generator=generator).double(), 2 * torch.randn(200, 40, generator=generator).double() + 1
+    a, b = (
+        torch.randn(12, 40, generator=generator).double(),
+        2 * torch.randn(200, 40, generator=generator).double() + 1,
+    )
     own, other = torch.cov(a.T), torch.cov(b.T)
     product = np.linalg.eigvals((own @ other).numpy()).clip(min=0)
     expected = (
-        float((a.mean(0) - b.mean(0)).square().sum() + own.trace() + other.trace()) - 2 * np.sqrt(product).real.sum()
+        float((a.mean(0) - b.mean(0)).square().sum() + own.trace() + other.trace())
+        - 2 * np.sqrt(product).real.sum()
     )
     assert quality.frechet_distance(a, b) == pytest.approx(expected, rel=1e-7)
 
@@ -324,4 +359,6 @@ def test_nearest_strangers_are_found_piece_by_piece():
     images = torch.randn(9000, 6, generator=torch.Generator().manual_seed(0))
     distances = torch.cdist(images[:20].double(), images.double())
     distances[torch.arange(20), torch.arange(20)] = torch.inf
-    assert retention.nearest_strangers(images[:20], images) == pytest.approx(distances.amin(1).numpy(), abs=1e-6)
+    assert retention.nearest_strangers(images[:20], images) == pytest.approx(
+        distances.amin(1).numpy(), abs=1e-6
+    )

@@ -1,4 +1,5 @@
-"""Statistics of single ground truths and of image sets: intervals, null hypotheses, planted effects."""
+"""Statistics of single ground truths and of image sets: intervals, null hypotheses, planted
+effects."""
 
 import tracemalloc
 
@@ -13,7 +14,7 @@ SIGMAS = np.geomspace(0.5, 20, 10)
 LOG = np.log(SIGMAS)
 
 
-# --------------------------------------------------------------------------------------------- ground truths
+# ------------------------------------------------------------------------------------ ground truths
 
 
 def repeats_of(centres, floor, repeats, rng, width=0.25):
@@ -25,7 +26,9 @@ def repeats_of(centres, floor, repeats, rng, width=0.25):
 def test_individual_centres_of_noiseless_curves_are_exact(floor):
     centres = np.log([0.8, 1.7, 3.0, 6.5, 15.0])
     rates = retention.logistic_curve(LOG[:, None], centres, 0.3, floor)
-    np.testing.assert_allclose(individuals.individual_centres(LOG, rates, floor, 0.3), centres, atol=2e-3)
+    np.testing.assert_allclose(
+        individuals.individual_centres(LOG, rates, floor, 0.3), centres, atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])
@@ -33,11 +36,15 @@ def test_heterogeneity_is_not_seen_where_there_is_none(floor):
     """p-values under the null hypothesis are uniform, up to the pooled rates being estimated."""
     rng = np.random.default_rng(0)
     found = [
-        individuals.heterogeneity(SIGMAS, repeats_of([1.0] * 15, floor, 12, rng), (1 + floor) / 2, draws=200, seed=seed)
+        individuals.heterogeneity(
+            SIGMAS, repeats_of([1.0] * 15, floor, 12, rng), (1 + floor) / 2, draws=200, seed=seed
+        )
         for seed in range(60)
     ]
     for p in (np.array([h.p_value for h in found]), np.array([h.p_permutation for h in found])):
-        assert (p < 0.05).sum() <= 9 and 0.35 < p.mean() < 0.65  # 3 expected, 9 has probability 0.002
+        assert (
+            p < 0.05
+        ).sum() <= 9 and 0.35 < p.mean() < 0.65  # 3 expected, 9 has probability 0.002
 
 
 def test_heterogeneity_is_found_and_measured_where_it_is():
@@ -46,7 +53,10 @@ def test_heterogeneity_is_found_and_measured_where_it_is():
     found = individuals.heterogeneity(SIGMAS, repeats_of(centres, 0.0, 16, rng), draws=400)
     assert found.p_value < 0.01 and found.p_permutation < 0.01
     assert found.own_spread == pytest.approx(centres.std(ddof=1), rel=0.15)
-    assert found.expected < found.spread.low and np.corrcoef(np.log(found.levels), centres)[0, 1] > 0.95
+    assert (
+        found.expected < found.spread.low
+        and np.corrcoef(np.log(found.levels), centres)[0, 1] > 0.95
+    )
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1])
@@ -73,7 +83,10 @@ def test_ranks_of_a_common_curve_contain_transitions_that_are_alike_and_no_other
         assert (share > 0.8) == inside
 
 
-@pytest.mark.parametrize("judge", [individuals.heterogeneity, individuals.individual_times, individuals.common_curve_times])
+@pytest.mark.parametrize(
+    "judge",
+    [individuals.heterogeneity, individuals.individual_times, individuals.common_curve_times],
+)
 @pytest.mark.parametrize("shape", [(10, 5), (10, 1, 5)])
 def test_bad_repeats_are_refused(judge, shape):
     with pytest.raises(ValueError, match="retained has shape"):
@@ -86,12 +99,18 @@ def test_class_entropy_of_known_laws():
     assert counts.tolist() == [[4, 0, 0, 0, 0], [1, 1, 1, 1, 0], [0, 2, 0, 2, 0]]
     correction = torch.tensor([0, 3, 1]) / (8 * np.log(2))
     torch.testing.assert_close(
-        departures.class_entropy(counts), (torch.tensor([0.0, 2.0, 1.0]).double() + correction).clamp(max=np.log2(5))
+        departures.class_entropy(counts),
+        (torch.tensor([0.0, 2.0, 1.0]).double() + correction).clamp(max=np.log2(5)),
     )
     law = torch.tensor([0.6, 0.3, 0.1])
-    drawn = torch.multinomial(law.expand(20_000, 3), 40, replacement=True, generator=torch.Generator().manual_seed(0))
+    drawn = torch.multinomial(
+        law.expand(20_000, 3), 40, replacement=True, generator=torch.Generator().manual_seed(0)
+    )
     exact = float(-(law * law.log2()).sum())
-    assert abs(float(departures.class_entropy(departures.class_counts(drawn, 3)).mean()) - exact) < 0.01
+    assert (
+        abs(float(departures.class_entropy(departures.class_counts(drawn, 3)).mean()) - exact)
+        < 0.01
+    )
 
 
 def test_nearest_strangers_leaves_the_image_itself_out():
@@ -99,20 +118,29 @@ def test_nearest_strangers_leaves_the_image_itself_out():
     np.testing.assert_allclose(retention.nearest_strangers(reference[:2], reference), [5.0, 5.0])
 
 
-# ------------------------------------------------------------------------------------------------------ quality
+# ------------------------------------------------------------------------------------------ quality
 
 
 def gaussian_features(count, seed, shift=0.0):
-    return torch.randn(count, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+    return (
+        torch.randn(count, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        + shift
+    )
 
 
 def test_the_jackknife_gives_the_spread_of_the_frechet_distance():
     reference = gaussian_features(5000, 10**6)
-    found = [quality.frechet_estimate(gaussian_features(240, seed, 0.5), reference) for seed in range(60)]
+    found = [
+        quality.frechet_estimate(gaussian_features(240, seed, 0.5), reference) for seed in range(60)
+    ]
     values = np.array([e.value for e in found])
     halves = np.array([(e.high - e.low) / 2 for e in found])
-    assert found[0].value == pytest.approx(quality.frechet_distance(gaussian_features(240, 0, 0.5), reference))
-    ratio = np.sqrt((halves**2).mean()) / 2.069 / values.std()  # Student's t for 23 degrees of freedom
+    assert found[0].value == pytest.approx(
+        quality.frechet_distance(gaussian_features(240, 0, 0.5), reference)
+    )
+    ratio = (
+        np.sqrt((halves**2).mean()) / 2.069 / values.std()
+    )  # Student's t for 23 degrees of freedom
     assert 0.8 < ratio < 1.5
     covered = np.mean([e.contains(values.mean()) for e in found])
     assert covered >= 0.85
@@ -120,11 +148,15 @@ def test_the_jackknife_gives_the_spread_of_the_frechet_distance():
 
 def test_the_jackknife_gives_the_spread_of_the_kernel_distance():
     reference = gaussian_features(2000, 10**6)
-    found = [quality.kernel_estimate(gaussian_features(240, seed, 0.5), reference) for seed in range(40)]
+    found = [
+        quality.kernel_estimate(gaussian_features(240, seed, 0.5), reference) for seed in range(40)
+    ]
     values = np.array([e.value for e in found])
     halves = np.array([(e.high - e.low) / 2 for e in found])
     assert 0.75 < np.sqrt((halves**2).mean()) / 2.069 / values.std() < 1.5
-    assert found[0].value == pytest.approx(quality.kernel_distance(gaussian_features(240, 0, 0.5), reference))
+    assert found[0].value == pytest.approx(
+        quality.kernel_distance(gaussian_features(240, 0, 0.5), reference)
+    )
 
 
 def test_kernel_distance_is_the_double_sum():
@@ -133,7 +165,9 @@ def test_kernel_distance_is_the_double_sum():
     within_a = np.mean([kernel(a[i], a[j]) for i in range(7) for j in range(7) if i != j])
     within_b = np.mean([kernel(b[i], b[j]) for i in range(9) for j in range(9) if i != j])
     between = np.mean([kernel(x, y) for x in a for y in b])
-    assert quality.kernel_distance(a, b) == pytest.approx(within_a + within_b - 2 * between, rel=1e-10)
+    assert quality.kernel_distance(a, b) == pytest.approx(
+        within_a + within_b - 2 * between, rel=1e-10
+    )
 
 
 def test_paired_differences_are_sharper_than_their_parts():
@@ -142,7 +176,8 @@ def test_paired_differences_are_sharper_than_their_parts():
     single = quality.frechet_estimate(a, reference)
     assert found.high - found.low < (single.high - single.low) / 2
     assert found.value == pytest.approx(
-        quality.frechet_distance(a + 0.02, reference) - quality.frechet_distance(a, reference), abs=1e-9
+        quality.frechet_distance(a + 0.02, reference) - quality.frechet_distance(a, reference),
+        abs=1e-9,
     )
     swapped = quality.frechet_difference(a, a + 0.02, reference)
     assert (swapped.value, swapped.low) == (pytest.approx(-found.value), pytest.approx(-found.high))
@@ -164,7 +199,9 @@ def test_the_minimum_of_the_kernel_distance_is_found_or_at_the_edge():
     for sets, expected in ((inside, 10.0), (falling, 80.0)):
         found = quality.kernel_minimum(sigmas, quality.kernel_curve(sets, reference)[1])
         assert (found.value, found.low, found.high) == (expected, expected, expected)
-    flat = [gaussian_features(240, seed) for seed in range(4)]  # nothing to choose: the interval spans levels
+    flat = [
+        gaussian_features(240, seed) for seed in range(4)
+    ]  # nothing to choose: the interval spans levels
     found = quality.kernel_minimum(sigmas, quality.kernel_curve(flat, reference)[1])
     assert found.low < found.high
 
@@ -189,14 +226,17 @@ def test_image_distances():
 
 
 def test_a_difference_of_medians_is_paired():
-    """A common shift is exact whatever the spread; swapping changes the sign; independent noise is covered."""
+    """A common shift is exact whatever the spread; swapping changes the sign; independent noise is
+    covered."""
     rng = np.random.default_rng(0)
     a = rng.exponential(2.0, 101)
     shifted = estimate.median_difference(a + 0.3, a)
     np.testing.assert_allclose([shifted.value, shifted.low, shifted.high], 0.3)
     b = a + 0.1 * rng.standard_normal(101)
     there, back = estimate.median_difference(a, b, seed=1), estimate.median_difference(b, a, seed=1)
-    np.testing.assert_allclose([there.value, there.low, there.high], [-back.value, -back.high, -back.low])
+    np.testing.assert_allclose(
+        [there.value, there.low, there.high], [-back.value, -back.high, -back.low]
+    )
     apart = bootstrap_median(a)
     assert there.high - there.low < apart.high - apart.low  # what both share drops out
     with pytest.raises(ValueError, match="101 values, b has 100"):
@@ -205,12 +245,16 @@ def test_a_difference_of_medians_is_paired():
 
 def test_the_bootstrap_of_a_median_covers_it():
     rng = np.random.default_rng(0)
-    covered = sum(bootstrap_median(rng.exponential(2.0, 101), 2.0, seed).contains(np.log(2)) for seed in range(100))
+    covered = sum(
+        bootstrap_median(rng.exponential(2.0, 101), 2.0, seed).contains(np.log(2))
+        for seed in range(100)
+    )
     assert covered >= 88
 
 
 @pytest.mark.parametrize(
-    "kept, block", [(10**7, 8 * 10**6), (0, 8 * 10**6), (0, 7 * 31 * 8), (10**7, 7 * 31 * 8), (0, 1)]
+    "kept, block",
+    [(10**7, 8 * 10**6), (0, 8 * 10**6), (0, 7 * 31 * 8), (10**7, 7 * 31 * 8), (0, 1)],
 )
 def test_resamples_are_those_of_one_dense_draw(monkeypatch, kept, block):
     """Drawn once and kept, or anew in blocks of any size: the numbers of the whole matrix R x N."""
@@ -220,9 +264,13 @@ def test_resamples_are_those_of_one_dense_draw(monkeypatch, kept, block):
     values = np.random.default_rng(1).standard_normal((31, 2, 3))
     dense = np.random.default_rng(5).multinomial(31, np.full(31, 1 / 31), size=200)
     for _ in range(2):  # the second time they may be kept
-        np.testing.assert_allclose(resampled_sums(values, 5, 200), np.einsum("rn,nij->rij", dense, values), atol=1e-12)
+        np.testing.assert_allclose(
+            resampled_sums(values, 5, 200), np.einsum("rn,nij->rij", dense, values), atol=1e-12
+        )
     sums = dense @ values.reshape(31, -1)
-    ratios = resampled_sums(values[:, 0, 0], 5, 200) / resampled_sums(np.abs(values[:, 1, 1]), 5, 200)
+    ratios = resampled_sums(values[:, 0, 0], 5, 200) / resampled_sums(
+        np.abs(values[:, 1, 1]), 5, 200
+    )
     np.testing.assert_allclose(ratios, sums[:, 0] / (dense @ np.abs(values[:, 1, 1])), atol=1e-12)
     rows = np.random.default_rng(5).integers(31, size=(1000, 31))
     expected = estimate.interval(np.median(values[:, 0, 0][rows], axis=1))
@@ -231,7 +279,8 @@ def test_resamples_are_those_of_one_dense_draw(monkeypatch, kept, block):
 
 
 def test_the_bootstrap_needs_little_memory():
-    """Kept draws, and more than are kept: each was about 0.1 GB as one matrix of 64-bit integers, and twice that as numbers."""
+    """Kept draws, and more than are kept: each was about 0.1 GB as one matrix of 64-bit integers,
+    and twice that as numbers."""
     for count, confidence in ((800, 0.995), (12_000, 0.95)):
         values = np.random.default_rng(2).exponential(1.0, (2, count))
         estimate._kept_counts.cache_clear()
@@ -252,7 +301,7 @@ def test_quantities_of_the_same_samples_are_resampled_alike_and_cannot_spoil_eac
             block[0, 0] = 9
 
 
-# ---------------------------------------------------------------------------------------------------- hierarchy
+# ---------------------------------------------------------------------------------------- hierarchy
 
 
 def test_leaving_to_all_classes_alike_is_not_called_a_hierarchy():
@@ -260,33 +309,49 @@ def test_leaving_to_all_classes_alike_is_not_called_a_hierarchy():
     labels = torch.arange(20) % 10
     p_values = []
     for seed in range(40):
-        predicted = np.where(rng.random((1, 20, 16)) < 0.6, labels[None, :, None], rng.integers(0, 10, (1, 20, 16)))
+        predicted = np.where(
+            rng.random((1, 20, 16)) < 0.6, labels[None, :, None], rng.integers(0, 10, (1, 20, 16))
+        )
         counts = departures.class_counts(torch.tensor(predicted), 10)
-        p_values.append(departures.leaving_concentration(counts, labels, draws=300, seed=seed).p_value[0])
+        p_values.append(
+            departures.leaving_concentration(counts, labels, draws=300, seed=seed).p_value[0]
+        )
     assert (np.array(p_values) < 0.05).sum() <= 7 and 0.35 < np.mean(p_values) < 0.75
 
 
 def test_leaving_to_a_neighbour_is_a_hierarchy():
     rng = np.random.default_rng(0)
     labels = torch.arange(20) % 10
-    away = np.where(rng.random((20, 16)) < 0.8, (labels[:, None] + 1) % 10, rng.integers(0, 10, (20, 16)))
-    predicted = np.stack([np.where(rng.random((20, 16)) < keep, labels[:, None], away) for keep in (1.0, 0.7)])
+    away = np.where(
+        rng.random((20, 16)) < 0.8, (labels[:, None] + 1) % 10, rng.integers(0, 10, (20, 16))
+    )
+    predicted = np.stack(
+        [np.where(rng.random((20, 16)) < keep, labels[:, None], away) for keep in (1.0, 0.7)]
+    )
     counts = departures.class_counts(torch.tensor(predicted), 10)
     found = departures.leaving_concentration(counts, labels)
-    assert found.p_value[0] == 1.0 and found.leaving[0] == 0 and np.isnan(found.seen[0])  # nobody leaves
+    assert (
+        found.p_value[0] == 1.0 and found.leaving[0] == 0 and np.isnan(found.seen[0])
+    )  # nobody leaves
     assert found.p_value[1] < 0.001 and found.seen[1] < found.expected[1]
-    expected = [9 * (1 - (8 / 9) ** n) for n in (16 - counts[1, np.arange(20), labels]).numpy() if n >= 2]
-    assert found.expected[1] == pytest.approx(np.mean(expected), rel=0.01)  # classes seen in n even draws of 9
+    expected = [
+        9 * (1 - (8 / 9) ** n) for n in (16 - counts[1, np.arange(20), labels]).numpy() if n >= 2
+    ]
+    assert found.expected[1] == pytest.approx(
+        np.mean(expected), rel=0.01
+    )  # classes seen in n even draws of 9
 
 
 def test_crossing_without_a_fit():
     curve = 1 / (1 + (SIGMAS / 3.0) ** 4)
     assert retention.crossing_between(SIGMAS, curve, 0.5) == pytest.approx(3.0, rel=0.02)
     assert np.isnan(retention.crossing_between(SIGMAS, np.ones(10), 0.5))
-    assert retention.crossing_between([1.0, 10.0, 100.0], [1.0, 0.0, 0.0], 0.5) == pytest.approx(10**0.5)
+    assert retention.crossing_between([1.0, 10.0, 100.0], [1.0, 0.0, 0.0], 0.5) == pytest.approx(
+        10**0.5
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 def test_a_transition_that_was_not_seen_has_no_finite_gap():
@@ -305,15 +370,40 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: retention.nearest_index(torch.full((1, 4), NAN), torch.zeros(3, 4)), "samples holds NaN"),
-        (lambda: retention.nearest_index(torch.zeros(1, 4), torch.full((3, 4), NAN)), "reference holds NaN"),
-        (lambda: retention.nearest_index(torch.zeros(1, 4), torch.zeros(0, 4)), "reference has shape"),
+        (
+            lambda: retention.nearest_index(torch.full((1, 4), NAN), torch.zeros(3, 4)),
+            "samples holds NaN",
+        ),
+        (
+            lambda: retention.nearest_index(torch.zeros(1, 4), torch.full((3, 4), NAN)),
+            "reference holds NaN",
+        ),
+        (
+            lambda: retention.nearest_index(torch.zeros(1, 4), torch.zeros(0, 4)),
+            "reference has shape",
+        ),
         (lambda: retention.nearest_index(torch.zeros(1, 4), torch.zeros(3, 4), 0), "chunk = 0"),
-        (lambda: retention.identity_retained(torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor([0])), "own_index"),
-        (lambda: retention.identity_retained(torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([3])), "own_index"),
+        (
+            lambda: retention.identity_retained(
+                torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor([0])
+            ),
+            "own_index",
+        ),
+        (
+            lambda: retention.identity_retained(
+                torch.zeros(1, 4), torch.zeros(3, 4), torch.tensor([3])
+            ),
+            "own_index",
+        ),
         (lambda: individuals.heterogeneity([0.1, NAN, 10], np.ones((3, 4, 5))), "sigmas must be"),
-        (lambda: individuals.heterogeneity([0.1, 1, 10], np.ones((3, 4, 5)), level=1.5), "level = 1.5"),
-        (lambda: departures.leaving_concentration(torch.ones(1, 2, 3), torch.tensor([0])), "labels have shape"),
+        (
+            lambda: individuals.heterogeneity([0.1, 1, 10], np.ones((3, 4, 5)), level=1.5),
+            "level = 1.5",
+        ),
+        (
+            lambda: departures.leaving_concentration(torch.ones(1, 2, 3), torch.tensor([0])),
+            "labels have shape",
+        ),
         (lambda: quality.kernel_estimate(torch.randn(2, 3), torch.randn(9, 3), 2), "groups = 2"),
         (lambda: quality.kernel_curve([], torch.randn(9, 3)), "sets is empty"),
         (lambda: quality.kernel_minimum([1, 2], np.full((2, 5), NAN)), "must be finite"),

@@ -12,10 +12,12 @@ from uturn_lib.measures.estimate import Estimate
 
 
 def noisy(x0, sigma, seed=0):
-    return x0 + sigma * torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed), dtype=x0.dtype)
+    return x0 + sigma * torch.randn(
+        x0.shape, generator=torch.Generator().manual_seed(seed), dtype=x0.dtype
+    )
 
 
-# -------------------------------------------------------------------------------------------------------- norms
+# -------------------------------------------------------------------------------------------- norms
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
@@ -29,12 +31,15 @@ def test_mean_square_score_of_gaussian_data_is_the_formula(gaussian, sigma):
 def test_the_score_norm_has_its_limits():
     values = torch.tensor([0.0, 1.0, 3.0])
     assert norms.gaussian_score_norm(values, 1e6) == pytest.approx(3**0.5)
-    assert norms.gaussian_score_norm(values, 1e-6) == pytest.approx(1.0, rel=1e-5)  # the direction without variance
+    assert norms.gaussian_score_norm(values, 1e-6) == pytest.approx(
+        1.0, rel=1e-5
+    )  # the direction without variance
     assert norms.gaussian_score_norm(values, 0.0) == 0.0
 
 
 def test_the_gaussian_score_is_the_shortest_of_its_covariance(mixture):
-    """E|sigma s|^2 = dim - E|D - x_0|^2 / sigma^2, and no data of this covariance are harder to denoise than Gaussian ones."""
+    """E|sigma s|^2 = dim - E|D - x_0|^2 / sigma^2, and no data of this covariance are harder to
+    denoise than Gaussian ones."""
     x0, _ = mixture.sample(range(20_000))
     values = torch.linalg.eigvalsh(torch.cov(x0.T))
     for sigma in (0.3, 1.0, 3.0):
@@ -49,14 +54,16 @@ def test_the_gaussian_score_is_the_shortest_of_its_covariance(mixture):
 def test_normalised_norm_is_a_ratio_of_sums():
     found = norms.normalised_norm(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 2.0, 8.0]))
     assert found.value == 0.5 and found.low < 0.5 < found.high
-    assert norms.normalised_norm(torch.arange(1.0, 9), 2 * torch.arange(1.0, 9)) == Estimate(0.5, 0.5, 0.5)
+    assert norms.normalised_norm(torch.arange(1.0, 9), 2 * torch.arange(1.0, 9)) == Estimate(
+        0.5, 0.5, 0.5
+    )
     with pytest.raises(ValueError, match="must both be"):
         norms.normalised_norm(torch.ones(3), torch.ones(4))
     with pytest.raises(ValueError, match="no length"):
         norms.normalised_norm(torch.ones(3), torch.zeros(3))
 
 
-# ----------------------------------------------------------------------------------------------------- affinity
+# ----------------------------------------------------------------------------------------- affinity
 
 
 def test_a_gaussian_score_is_affine_in_every_basis(gaussian):
@@ -83,7 +90,10 @@ def test_unexplained_variance_of_two_clouds_is_an_integral_and_the_excess_correl
     line = torch.linspace(-60, 60, 60_001, dtype=torch.float64)[:, None]
     weight = clouds.log_prob(line, sigma).exp() * (line[1, 0] - line[0, 0])
     denoised = clouds(line, sigma)[:, 0]
-    variance, covariance = float((weight * denoised**2).sum()), float((weight * denoised * line[:, 0]).sum())
+    variance, covariance = (
+        float((weight * denoised**2).sum()),
+        float((weight * denoised * line[:, 0]).sum()),
+    )
     data_variance = 0.3 + 4.0
     assert covariance == pytest.approx(data_variance, rel=1e-6)  # Tweedie: Cov(D, x) = Cov(x_0, x)
     exact = 1 - covariance**2 / (variance * (data_variance + sigma**2))
@@ -105,10 +115,13 @@ def test_unexplained_variance_of_two_clouds_is_an_integral_and_the_excess_correl
 def test_the_components_may_be_given_as_plain_tensors(gaussian):
     """The regression needs no denoiser of the data, only their mean and principal components."""
     x = noisy(gaussian.sample(range(40)), 1.0)
-    parts = SimpleNamespace(mean=gaussian.mean, eigenvalues=gaussian.eigenvalues, eigenvectors=gaussian.eigenvectors)
+    parts = SimpleNamespace(
+        mean=gaussian.mean, eigenvalues=gaussian.eigenvalues, eigenvectors=gaussian.eigenvectors
+    )
     for components in (gaussian, parts):
         found = affinity.affine_residuals(x[:20], x[:20] ** 3, x[20:], x[20:] ** 3, components, 1.0)
-        # written out: D_G is affine with the matrix Sigma (Sigma + sigma^2)^-1, and residuals keep their length under rotations
+        # written out: D_G is affine with the matrix Sigma (Sigma + sigma^2)^-1, and residuals keep
+        # their length under rotations
         apart = x[20:] ** 3 - gaussian(x[20:], 1.0)
         np.testing.assert_allclose(found["gaussian"], apart.square().sum(1), rtol=1e-4)
 
@@ -121,14 +134,17 @@ def test_bad_regressions_are_refused(gaussian):
         affinity.affine_residuals(x[:2], x[:2], x, x, gaussian, 1.0)
 
 
-# ------------------------------------------------------------------------------------------------------- theory
+# ------------------------------------------------------------------------------------------- theory
 
 
 def test_between_class_covariance_completes_the_law_of_total_covariance(mixture):
     x0, labels = mixture.sample(range(3000))
     between = theory.between_class_covariance(x0, labels)
     counts = labels.bincount().double()
-    within = sum(n * torch.cov(x0[labels == k].T, correction=0) for k, n in enumerate(counts)) / counts.sum()
+    within = (
+        sum(n * torch.cov(x0[labels == k].T, correction=0) for k, n in enumerate(counts))
+        / counts.sum()
+    )
     torch.testing.assert_close(between + within, torch.cov(x0.T, correction=0))
 
 
@@ -154,7 +170,12 @@ def test_speciation_of_clouds_is_where_theory_says():
         pair = GaussianMixtureDenoiser([0.5, 0.5], [[-m], [m]], [1e-4, 1e-4])
         sigmas = np.geomspace(m / 4, 8 * m, 100)
         kept = [
-            float((pair.log_prob(line, s).exp() * pair.responsibilities(line, s).square().sum(1)).sum()) * 0.1
+            float(
+                (
+                    pair.log_prob(line, s).exp() * pair.responsibilities(line, s).square().sum(1)
+                ).sum()
+            )
+            * 0.1
             for s in sigmas
         ]
         ratios.append(np.interp(-0.75, -np.array(kept), sigmas) / m)
@@ -163,16 +184,26 @@ def test_speciation_of_clouds_is_where_theory_says():
 
 def test_collapse_scale_is_the_closed_form_for_equal_eigenvalues():
     for size, count, value in ((10, 100, 2.0), (200, 5000, 0.3)):
-        expected = (value / (count ** (2 / size) - 1)) ** 0.5  # D/2 log(1 + lambda / sigma^2) = log n
-        assert theory.collapse_scale(torch.full((size,), value), count) == pytest.approx(expected, rel=1e-7)
-    assert theory.collapse_scale(torch.tensor([1.0, 2.0]), 100) > theory.collapse_scale(torch.tensor([1.0, 2.0]), 1000)
-    for bad in (dict(eigenvalues=torch.ones(3), count=1), dict(eigenvalues=torch.zeros(3), count=10)):
+        expected = (
+            value / (count ** (2 / size) - 1)
+        ) ** 0.5  # D/2 log(1 + lambda / sigma^2) = log n
+        assert theory.collapse_scale(torch.full((size,), value), count) == pytest.approx(
+            expected, rel=1e-7
+        )
+    assert theory.collapse_scale(torch.tensor([1.0, 2.0]), 100) > theory.collapse_scale(
+        torch.tensor([1.0, 2.0]), 1000
+    )
+    for bad in (
+        dict(eigenvalues=torch.ones(3), count=1),
+        dict(eigenvalues=torch.zeros(3), count=10),
+    ):
         with pytest.raises(ValueError):
             theory.collapse_scale(**bad)
 
 
 def test_the_empirical_score_of_gaussian_points_collapses_where_predicted():
-    """In high dimension the counting argument becomes sharp; in 200 dimensions it is good to a few per cent."""
+    """In high dimension the counting argument becomes sharp; in 200 dimensions it is good to a few
+    per cent."""
     points = torch.randn(3000, 200, generator=torch.Generator().manual_seed(0))
     memory = EmpiricalDenoiser(points)
     predicted = theory.collapse_scale(torch.ones(200), 3000)

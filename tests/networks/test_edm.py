@@ -1,4 +1,5 @@
-"""The EDM architectures: the original's outputs where they are at hand, counts, formulas, filters."""
+"""The EDM architectures: the original's outputs where they are at hand, counts, formulas,
+filters."""
 
 import json
 import math
@@ -48,10 +49,17 @@ def tiny(request):
 @pytest.mark.skipif(not VECTORS.is_dir(), reason="UTURN_DATA names no folder with edm_vectors")
 @pytest.mark.parametrize("name", ["songunet_ddpmpp", "dhariwal_adm"])
 def test_the_original_implementation_is_reproduced(name):
-    arguments, vectors = json.loads((VECTORS / f"{name}.json").read_text()), load_file(VECTORS / f"{name}.safetensors")
-    denoiser = edm.Preconditioned(arguments.pop("precond").removesuffix("Precond"), arguments).eval()
+    arguments, vectors = (
+        json.loads((VECTORS / f"{name}.json").read_text()),
+        load_file(VECTORS / f"{name}.safetensors"),
+    )
+    denoiser = edm.Preconditioned(
+        arguments.pop("precond").removesuffix("Precond"), arguments
+    ).eval()
     prefix = "parameters/model."
-    denoiser.unet.load_state_dict({k.removeprefix(prefix): v for k, v in vectors.items() if k.startswith(prefix)})
+    denoiser.unet.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in vectors.items() if k.startswith(prefix)}
+    )
     with torch.no_grad():
         found = denoiser(vectors["x"], vectors["sigma"], vectors.get("labels"))
     for mine, theirs in zip(found, vectors["denoised"], strict=True):  # each at its own noise level
@@ -68,9 +76,22 @@ def test_the_published_number_of_parameters(arguments, millions):
 
 def test_names_of_the_parameters_of_the_published_networks():
     with torch.device("meta"):
-        song, adm = (set(edm.Preconditioned("EDM", a).unet.state_dict()) for a in (CIFAR10, IMAGENET))
-    for name in ("map_augment.weight", "map_layer0.bias", "enc.32x32_conv.weight", "enc.16x16_down.conv0.resample_filter", "enc.16x16_block3.qkv.weight",
-                 "dec.8x8_in0.proj.bias", "dec.8x8_in1.affine.weight", "dec.32x32_block4.skip.weight", "dec.32x32_aux_norm.bias", "dec.32x32_aux_conv.weight"):  # fmt: skip
+        song, adm = (
+            set(edm.Preconditioned("EDM", a).unet.state_dict()) for a in (CIFAR10, IMAGENET)
+        )
+    for name in (
+        "map_augment.weight",
+        "map_layer0.bias",
+        "enc.32x32_conv.weight",
+        "enc.16x16_down.conv0.resample_filter",
+        "enc.16x16_block3.qkv.weight",
+        # fmt: skip
+        "dec.8x8_in0.proj.bias",
+        "dec.8x8_in1.affine.weight",
+        "dec.32x32_block4.skip.weight",
+        "dec.32x32_aux_norm.bias",
+        "dec.32x32_aux_conv.weight",
+    ):
         assert name in song
     assert "enc.32x32_block0.qkv.weight" not in song and "dec.16x16_block3.qkv.weight" not in song
     for name in (
@@ -96,29 +117,43 @@ def test_shape_dtype_and_the_limit_of_no_noise(tiny):
     assert torch.equal(tiny(x, 0.0, labels), x)  # D(x, 0) = x
     found = tiny(x, max(low, 0.5), labels)
     assert found.shape == x.shape and found.dtype == x.dtype and torch.isfinite(found).all()
-    for sigma in (max(low, 1e-3), 2 * max(low, 1e-3)):  # and in the limit: the distance vanishes with sigma
+    for sigma in (
+        max(low, 1e-3),
+        2 * max(low, 1e-3),
+    ):  # and in the limit: the distance vanishes with sigma
         assert float((tiny(x, sigma, labels) - x).abs().max()) < 20 * sigma
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.3, 1.0, 7.0, 80.0])
 def test_the_coefficients_are_those_of_table_1(sigma):
     level = torch.tensor(sigma, dtype=torch.float64)
-    skip, out, inner, noise = edm.KINDS["EDM"]["coefficients"](level, sigma_data=0.5, sigma_min=0, sigma_max=math.inf)
+    skip, out, inner, noise = edm.KINDS["EDM"]["coefficients"](
+        level, sigma_data=0.5, sigma_min=0, sigma_max=math.inf
+    )
     variance = sigma**2 + 0.25
     found = [float(value) for value in (skip, out, inner, noise)]
     assert found == pytest.approx(
-        [0.25 / variance, 0.5 * sigma / variance**0.5, variance**-0.5, math.log(sigma) / 4], rel=1e-12
+        [0.25 / variance, 0.5 * sigma / variance**0.5, variance**-0.5, math.log(sigma) / 4],
+        rel=1e-12,
     )
-    # What they are for (Karras et al. 2022, Appendix B.6): input and target of F have unit variance for data of variance s_d^2.
+    # What they are for (Karras et al. 2022, Appendix B.6): input and target of F have unit variance
+    # for data of variance s_d^2.
     assert found[2] ** 2 * variance == pytest.approx(1)
-    assert ((1 - found[0]) ** 2 * 0.25 + found[0] ** 2 * sigma**2) / found[1] ** 2 == pytest.approx(1)
+    assert ((1 - found[0]) ** 2 * 0.25 + found[0] ** 2 * sigma**2) / found[1] ** 2 == pytest.approx(
+        1
+    )
     skip, out, inner, noise = edm.KINDS["VE"]["coefficients"](level, sigma_min=0.02, sigma_max=100)
-    assert (skip, float(out), float(inner), float(noise)) == pytest.approx((1, sigma, 1, math.log(sigma / 2)))
-    skip, out, inner, noise = edm.KINDS["VP"]["coefficients"](level, beta_d=19.9, beta_min=0.1, M=1000, epsilon_t=1e-5)
+    assert (skip, float(out), float(inner), float(noise)) == pytest.approx(
+        (1, sigma, 1, math.log(sigma / 2))
+    )
+    skip, out, inner, noise = edm.KINDS["VP"]["coefficients"](
+        level, beta_d=19.9, beta_min=0.1, M=1000, epsilon_t=1e-5
+    )
     assert (skip, float(out), float(inner)) == pytest.approx((1, -sigma, (1 + sigma**2) ** -0.5))
     time = float(noise) / 999  # c_noise is the step at which sigma(t) is sigma
     assert edm.vp_sigma(time) == pytest.approx(sigma, rel=1e-9)
-    # Song et al.'s alpha(t) = exp(-1/2 int beta), beta from 0.1 to 20: sigma^2 = 1 / alpha^2 - 1, by quadrature.
+    # Song et al.'s alpha(t) = exp(-1/2 int beta), beta from 0.1 to 20: sigma^2 = 1 / alpha^2 - 1,
+    # by quadrature.
     times = np.linspace(0, time, 20001)
     assert math.expm1(np.trapezoid(0.1 + 19.9 * times, times)) == pytest.approx(sigma**2, rel=1e-6)
 
@@ -127,7 +162,9 @@ def test_ranges_are_those_of_the_files():
     assert edm.Preconditioned("EDM", TINY_SONG).sigma_range == (0.0, math.inf)
     ve, vp = edm.Preconditioned("VE", TINY_NCSN), edm.Preconditioned("VP", TINY_SONG)
     assert ve.sigma_range == (0.02, 100.0)
-    assert vp.sigma_range == pytest.approx((math.sqrt(math.expm1(0.5 * 19.9e-10 + 1e-6)), math.sqrt(math.expm1(10.05))))
+    assert vp.sigma_range == pytest.approx(
+        (math.sqrt(math.expm1(0.5 * 19.9e-10 + 1e-6)), math.sqrt(math.expm1(10.05)))
+    )
     x = torch.zeros(1, 3, 16, 16)
     for sigma in (0.01, 101.0):
         with pytest.raises(ValueError, match="leaves the range"):
@@ -155,28 +192,35 @@ def test_resampling_is_a_filter_and_every_second_pixel(taps):
     )
     # Doubling is the adjoint of halving, four times: <halve(x), y> = <x, double(y)> / 4.
     y = torch.randn(2, 3, 4, 4)
-    assert float((halved * y).sum()) == pytest.approx(float((x * edm.double(y, kernel)).sum()) / 4, rel=1e-4)
+    assert float((halved * y).sum()) == pytest.approx(
+        float((x * edm.double(y, kernel)).sum()) / 4, rel=1e-4
+    )
     inner = slice(2, -2)
-    assert torch.allclose(edm.double(torch.ones(1, 1, 6, 6), kernel)[:, :, inner, inner], torch.ones(1), atol=1e-6)
+    assert torch.allclose(
+        edm.double(torch.ones(1, 1, 6, 6), kernel)[:, :, inner, inner], torch.ones(1), atol=1e-6
+    )
 
 
 def test_the_fast_box_filter_is_the_general_one():
     x, kernel = torch.randn(2, 5, 8, 8), edm.separable_filter((1, 1))
     weight = kernel.expand(5, 1, -1, -1)
     torch.testing.assert_close(edm.halve(x, kernel, 0), F.conv2d(x, weight, stride=2, groups=5))
-    torch.testing.assert_close(edm.double(x, kernel), F.conv_transpose2d(x, 4 * weight, stride=2, groups=5))
+    torch.testing.assert_close(
+        edm.double(x, kernel), F.conv_transpose2d(x, 4 * weight, stride=2, groups=5)
+    )
 
 
 def test_a_late_convolution_is_convolution_then_filter_then_every_second_pixel():
     torch.manual_seed(0)
     layer = edm.Conv(1, 1, 3, "down", (1, 3, 3, 1), fused=True)
     x = torch.randn(1, 1, 8, 8)
-    # Zeros around the image, as far as both filters reach; correlation (torch) is convolution with the kernel turned round.
+    # Zeros around the image, as far as both filters reach; correlation (torch) is convolution with
+    # the kernel turned round.
     padded = np.pad(x[0, 0].numpy(), 2)
     wide = convolve2d(padded, layer.weight.detach()[0, 0].numpy()[::-1, ::-1], mode="valid")
-    expected = convolve2d(wide, layer.resample_filter[0, 0].numpy(), mode="valid")[::2, ::2] + float(
-        layer.bias.detach()
-    )
+    expected = convolve2d(wide, layer.resample_filter[0, 0].numpy(), mode="valid")[
+        ::2, ::2
+    ] + float(layer.bias.detach())
     np.testing.assert_allclose(layer(x).detach()[0, 0], expected, atol=1e-5)
 
 
@@ -207,7 +251,9 @@ def test_labels_and_augmentation_reach_the_network():
         network = random_network("EDM", arguments)
         scaled, noise = x / 1.25**0.5, torch.zeros(2)
         raw = network.unet(scaled, noise, torch.zeros(2, network.num_classes))
-        torch.testing.assert_close(network(x, 1.0), 0.2 * x + 0.5 / 1.25**0.5 * raw, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            network(x, 1.0), 0.2 * x + 0.5 / 1.25**0.5 * raw, rtol=1e-4, atol=1e-5
+        )
     assert network.unet.map_label.bias is not None
     song = random_network("EDM", TINY_SONG)
     level = torch.ones(2, 1, 1, 1)
@@ -243,7 +289,8 @@ def test_bad_arguments_are_named(change, message):
 
 
 def test_it_compiles_and_exports(tiny):
-    """The graph is captured whole, without falling back to Python (no compiler is needed for that)."""
+    """The graph is captured whole, without falling back to Python (no compiler is needed for
+    that)."""
     x = torch.randn(2, *tiny.sample_shape)
     labels = F.one_hot(torch.arange(2), tiny.num_classes).float() if tiny.num_classes else None
     noise = torch.tensor([0.1, 0.7])

@@ -1,4 +1,5 @@
-"""Features for quality distances: what their network is, that names are honest, that no weights run code."""
+"""Features for quality distances: what their network is, that names are honest, that no weights run
+code."""
 
 import hashlib
 import sys
@@ -9,12 +10,18 @@ import torch
 
 from uturn_lib import load_data
 from uturn_lib.networks import features
-from uturn_lib.networks.features import NAMING, chosen_extractor, extractor_fingerprint, imagenet_extractor
+from uturn_lib.networks.features import (
+    NAMING,
+    chosen_extractor,
+    extractor_fingerprint,
+    imagenet_extractor,
+)
 
 
 @pytest.fixture(autouse=True)
 def forget(monkeypatch, tmp_path):
-    """Choices are made once per process: each test makes its own; no test looks for weights outside its folder."""
+    """Choices are made once per process: each test makes its own; no test looks for weights outside
+    its folder."""
     monkeypatch.delenv("UTURN_FEATURES", raising=False)
     monkeypatch.delenv("UTURN_DATA", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
@@ -35,7 +42,8 @@ def test_lite_features_do_not_depend_on_the_batch_or_on_how_grey_is_written():
 
 
 def test_lite_features_tell_digits_apart_without_having_seen_any():
-    """Nearest neighbours in its features: a network with random weights gives about what chance and ink do."""
+    """Nearest neighbours in its features: a network with random weights gives about what chance and
+    ink do."""
     train, test = load_data("mnist", "train").take(300), load_data("mnist", "test").take(100)
     extractor = imagenet_extractor("efficientnet-lite0")
     nearest = torch.cdist(extractor.extract(test.images), extractor.extract(train.images)).argmin(1)
@@ -44,15 +52,18 @@ def test_lite_features_tell_digits_apart_without_having_seen_any():
 
 
 def test_only_inception_features_are_called_fid():
-    assert {name for name, naming in NAMING.items() if "FID" in naming.frechet or "KID" in naming.kernel} == {
-        "inception"
-    }
+    assert {
+        name for name, naming in NAMING.items() if "FID" in naming.frechet or "KID" in naming.kernel
+    } == {"inception"}
 
 
 def test_a_part_of_the_features_is_no_fid():
     whole, part = features.feature_naming("inception"), features.feature_naming("inception", 64)
     assert (whole.frechet, whole.kernel) == ("FID", "KID")
-    assert (part.frechet, part.kernel) == ("Frechet distance", "kernel distance") and "64 leading" in part.phrase
+    assert (part.frechet, part.kernel) == (
+        "Frechet distance",
+        "kernel distance",
+    ) and "64 leading" in part.phrase
 
 
 def test_without_torch_fidelity_the_package_weights_are_used(monkeypatch):
@@ -77,7 +88,8 @@ def test_bad_names_and_images_are_refused(monkeypatch):
 
 @pytest.fixture
 def fidelity(monkeypatch):
-    """A stand-in for torch-fidelity: its network returns the mean of the 8-bit pixels it was given."""
+    """A stand-in for torch-fidelity: its network returns the mean of the 8-bit pixels it was
+    given."""
 
     class Inception(torch.nn.Module):
         def __init__(self, name, wanted, path):
@@ -89,7 +101,10 @@ def fidelity(monkeypatch):
             return (pixels.float().mean((2, 3)),)
 
     module = types.ModuleType("torch_fidelity.feature_extractor_inceptionv3")
-    module.FeatureExtractorInceptionV3, module.URL_INCEPTION_V3 = Inception, "http://127.0.0.1:9/weights.pth"
+    module.FeatureExtractorInceptionV3, module.URL_INCEPTION_V3 = (
+        Inception,
+        "http://127.0.0.1:9/weights.pth",
+    )
     package = types.ModuleType("torch_fidelity")
     monkeypatch.setitem(sys.modules, "torch_fidelity", package)
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", module)
@@ -112,7 +127,9 @@ def test_inception_is_used_where_its_weights_are(fidelity, monkeypatch, tmp_path
     torch.testing.assert_close(found[:, 0], torch.tensor([0.0, 153.0, 255.0]))
 
 
-def test_inception_weights_that_are_altered_or_would_run_code_are_refused(fidelity, monkeypatch, tmp_path):
+def test_inception_weights_that_are_altered_or_would_run_code_are_refused(
+    fidelity, monkeypatch, tmp_path
+):
     class Hostile:
         def __reduce__(self):
             return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w').close()",))

@@ -18,9 +18,9 @@ def test_preconditioning_is_table_1_of_karras_et_al(tiny_network):
     d, wide = 0.5, s[:, None, None, None]
     patches = torch.nn.functional.pixel_unshuffle(x / (wide**2 + d**2).sqrt(), 2)
     bare = tiny_network.unet(patches, 100 * s.log() / 4, class_labels=torch.full((4,), 3)).sample
-    expected = d**2 / (wide**2 + d**2) * x + wide * d / (wide**2 + d**2).sqrt() * torch.nn.functional.pixel_shuffle(
-        bare, 2
-    )
+    expected = d**2 / (wide**2 + d**2) * x + wide * d / (
+        wide**2 + d**2
+    ).sqrt() * torch.nn.functional.pixel_shuffle(bare, 2)
     torch.testing.assert_close(tiny_network(x, s), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -32,7 +32,10 @@ def test_limits_of_the_denoiser(tiny_network):
 
 def test_labels_matter_and_none_is_the_null_class(tiny_network):
     x = torch.randn(3, 1, 8, 8)
-    one, other = tiny_network(x, 1.0, torch.tensor([0, 0, 0])), tiny_network(x, 1.0, torch.tensor([1, 0, 2]))
+    one, other = (
+        tiny_network(x, 1.0, torch.tensor([0, 0, 0])),
+        tiny_network(x, 1.0, torch.tensor([1, 0, 2])),
+    )
     assert torch.equal(one[1], other[1]) and not torch.equal(one[0], other[0])
     null = tiny_network.raw(x, torch.zeros(3), torch.tensor([3, 3, 3]))
     assert torch.equal(tiny_network.raw(x, torch.zeros(3)), null)
@@ -60,7 +63,9 @@ def test_a_saved_network_comes_back_the_same(tmp_path):
     save_denoiser(network, tmp_path / "tiny", {"seed": 4})
     again = load_denoiser(tmp_path / "tiny", "cpu")
     x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(again(x, 0.7, torch.tensor([1, 2])), network(x, 0.7, torch.tensor([1, 2])))
+    torch.testing.assert_close(
+        again(x, 0.7, torch.tensor([1, 2])), network(x, 0.7, torch.tensor([1, 2]))
+    )
     assert again.fingerprint == shipped_fingerprint(tmp_path / "tiny")
     # the same weights under another sigma_data are another function, and have another fingerprint
     config = json.loads((tmp_path / "tiny" / "config.json").read_text())
@@ -136,11 +141,14 @@ def test_a_hub_folder_is_loaded_like_any_other(tmp_path, monkeypatch):
     save_denoiser(make_tiny_network(), tmp_path)
     asked = {}
     monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda name, **options: asked.update(options) or str(tmp_path)
+        huggingface_hub,
+        "snapshot_download",
+        lambda name, **options: asked.update(options) or str(tmp_path),
     )
     assert load_denoiser("owner/name", "cpu").num_classes == 3
     assert not any(
-        "pkl" in pattern or "bin" in pattern or "pt" == pattern for pattern in asked["allow_patterns"]
+        "pkl" in pattern or "bin" in pattern or "pt" == pattern
+        for pattern in asked["allow_patterns"]
     )  # nothing that can run
 
 
@@ -161,26 +169,38 @@ def test_classifier_round_trip(tmp_path):
     save_classifier(classifier, tmp_path)
     again, images = load_classifier(tmp_path, "cpu"), torch.randn(5, 1, 16, 16)
     torch.testing.assert_close(again(images), classifier(images))
-    assert again.extract(images, batch_size=2).shape == (5, 6) and again.predict(images).shape == (5,)
+    assert again.extract(images, batch_size=2).shape == (5, 6) and again.predict(images).shape == (
+        5,
+    )
     with pytest.raises(ValueError, match="EDMDenoiser"):
         load_denoiser(tmp_path, "cpu")
 
 
-# --------------------------------------------------------------------------------------- the shipped checkpoints
+# -------------------------------------------------------------------------- the shipped checkpoints
 
 
 def test_shipped_files_are_small_and_complete():
-    for name, limit in (("mnist", 10e6), ("mnist-classifier", 1e6), ("mnist-noise-classifier", 1e6)):
+    for name, limit in (
+        ("mnist", 10e6),
+        ("mnist-classifier", 1e6),
+        ("mnist-noise-classifier", 1e6),
+    ):
         folder = CHECKPOINTS / name
         assert sum(path.stat().st_size for path in folder.iterdir()) < limit
         assert {"config.json", "README.md"} <= {path.name for path in folder.iterdir()}
         for path in folder.glob("*.safetensors"):
-            assert all(torch.isfinite(value).all() for value in load_file(path).values() if value.is_floating_point())
+            assert all(
+                torch.isfinite(value).all()
+                for value in load_file(path).values()
+                if value.is_floating_point()
+            )
 
 
 def test_shipped_classifier_knows_the_held_out_digits():
     test = load_data("mnist", "test")
-    assert (load_classifier("mnist-classifier", "cpu").predict(test.images) == test.labels).double().mean() >= 0.97
+    assert (
+        load_classifier("mnist-classifier", "cpu").predict(test.images) == test.labels
+    ).double().mean() >= 0.97
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +222,8 @@ def test_shipped_network_makes_the_digit_it_is_asked_for(shipped):
 
 
 def test_shipped_network_is_near_the_data(shipped):
-    """Feature distance of unconditional samples against that of as many training digits; noise of equal moments is far off."""
+    """Feature distance of unconditional samples against that of as many training digits; noise of
+    equal moments is far off."""
     denoiser, classifier, train, test = shipped
     made = artificial_start(denoiser, 150, 80.0, steps=20, seed=12, batch_size=50).y0
     held_out = classifier.extract(test.images)
@@ -218,7 +239,8 @@ def test_shipped_network_is_near_the_data(shipped):
 
 
 def test_shipped_network_denoises_better_than_the_gaussian_of_the_data(shipped):
-    """Mean squared error on held-out digits, against the best affine denoiser (fitted Gaussian), at small and middle noise."""
+    """Mean squared error on held-out digits, against the best affine denoiser (fitted Gaussian), at
+    small and middle noise."""
     from uturn_lib import GaussianDenoiser
 
     denoiser, _, train, test = shipped

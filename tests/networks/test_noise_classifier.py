@@ -16,7 +16,9 @@ def small(seed=0):
     network = NoiseClassifier((1, 8, 8), 3, (4, 6), (1, 1), embedding=8)
     for parameter in network.parameters():  # head and modulation begin at zero
         parameter.data += 0.3 * torch.randn_like(parameter)
-    return CalibratedClassifier(network.eval(), (0.1, 1.0, 10.0), (0.5, -0.2, 0.1)).requires_grad_(False)
+    return CalibratedClassifier(network.eval(), (0.1, 1.0, 10.0), (0.5, -0.2, 0.1)).requires_grad_(
+        False
+    )
 
 
 @pytest.fixture
@@ -26,7 +28,13 @@ def images():
 
 def test_probabilities_are_the_softmax_of_tempered_logits(images):
     classifier = small()
-    for sigma, log_temperature in [(0.1, 0.5), (1.0, -0.2), (math.sqrt(10), -0.05), (80.0, 0.1), (0.0, 0.5)]:
+    for sigma, log_temperature in [
+        (0.1, 0.5),
+        (1.0, -0.2),
+        (math.sqrt(10), -0.05),
+        (80.0, 0.1),
+        (0.0, 0.5),
+    ]:
         logits = classifier.network(images, torch.full((6,), sigma))
         wanted = (logits / math.exp(log_temperature)).softmax(1)
         torch.testing.assert_close(classifier(images, sigma), wanted, atol=1e-6, rtol=1e-5)
@@ -38,7 +46,9 @@ def test_mirrored_logits_are_those_of_the_mirror_image(tmp_path, images):
     torch.testing.assert_close(both(images, 0.7), both(images.flip(-1), 0.7), atol=1e-6, rtol=1e-5)
     assert (plain(images, 0.7) - plain(images.flip(-1), 0.7)).abs().max() > 1e-3
     save_noise_classifier(both, tmp_path, dtype=torch.float32)
-    torch.testing.assert_close(load_noise_classifier(tmp_path, "cpu")(images, 0.7), both(images, 0.7), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        load_noise_classifier(tmp_path, "cpu")(images, 0.7), both(images, 0.7), atol=1e-6, rtol=1e-5
+    )
 
 
 def test_every_image_has_its_own_noise_level(images):
@@ -50,7 +60,9 @@ def test_every_image_has_its_own_noise_level(images):
 
 def test_below_training_the_network_is_told_the_lowest_level(images):
     network = small().network
-    torch.testing.assert_close(network(images, torch.zeros(6)), network(images, torch.full((6,), 0.05)))
+    torch.testing.assert_close(
+        network(images, torch.zeros(6)), network(images, torch.full((6,), 0.05))
+    )
 
 
 def test_interpolation_is_linear_in_the_logarithm():
@@ -85,7 +97,9 @@ def test_a_changed_file_is_refused(tmp_path, images):
     with pytest.raises(ValueError, match="truncated or altered"):
         load_noise_classifier(tmp_path, "cpu")
     (tmp_path / "model.safetensors").write_bytes(weights)
-    (tmp_path / "config.json").write_text(json.dumps({"uturn": config["uturn"] | {"channels": [4, 8]}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"uturn": config["uturn"] | {"channels": [4, 8]}})
+    )
     with pytest.raises(ValueError, match="do not fit"):
         load_noise_classifier(tmp_path, "cpu")
     with pytest.raises(ValueError, match="not the NoiseClassifier"):
@@ -102,7 +116,11 @@ def test_a_changed_file_is_refused(tmp_path, images):
     [
         ((torch.zeros(2, 3, 8, 8), 1.0), ValueError, r"x has shape \(2, 3, 8, 8\)"),
         ((torch.zeros(2, 1, 8, 8, dtype=torch.int64), 1.0), TypeError, "floating point"),
-        ((torch.zeros(2, 1, 8, 8), 100.0), ValueError, r"sigma up to 100 leaves the range of this classifier, \[0, 80\]"),
+        (
+            (torch.zeros(2, 1, 8, 8), 100.0),
+            ValueError,
+            r"sigma up to 100 leaves the range of this classifier, \[0, 80\]",
+        ),
         ((torch.zeros(2, 1, 8, 8), -1.0), ValueError, "zero or positive"),
         ((torch.zeros(2, 1, 8, 8), float("nan")), ValueError, "zero or positive"),
         ((torch.zeros(2, 1, 8, 8), torch.ones(3)), ValueError, r"sigma has shape \(3,\)"),
@@ -138,4 +156,6 @@ def test_noise_of_an_image_does_not_depend_on_level_or_batch(images):
     torch.testing.assert_close(a[0], b[0], atol=1e-5, rtol=1e-5)
     assert (a[0] - a[1]).abs().mean() > 0.5
     small_batch = noisy_probabilities(small(), images, 0.5, draws=2, batch_size=2)
-    torch.testing.assert_close(small_batch, noisy_probabilities(small(), images, 0.5, draws=2), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        small_batch, noisy_probabilities(small(), images, 0.5, draws=2), atol=1e-6, rtol=1e-5
+    )

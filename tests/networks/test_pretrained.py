@@ -1,4 +1,5 @@
-"""Checkpoints from elsewhere: pickles are read and never run, converted files are equal to them, DDPM models are denoisers in sigma."""
+"""Checkpoints from elsewhere: pickles are read and never run, converted files are equal to them,
+DDPM models are denoisers in sigma."""
 
 import json
 import os
@@ -13,7 +14,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
-from edm_stand_in import SOURCE, TINY_ADM, TINY_NCSN, TINY_SONG, edm_modules, random_network, write_edm_pickle
+from edm_stand_in import (
+    SOURCE,
+    TINY_ADM,
+    TINY_NCSN,
+    TINY_SONG,
+    edm_modules,
+    random_network,
+    write_edm_pickle,
+)
 from torch import nn
 
 from uturn_lib import GaussianDenoiser, cli, load_denoiser, u_turn
@@ -37,10 +46,13 @@ TINY = {"song": ("EDM", TINY_SONG), "ncsn": ("VE", TINY_NCSN), "adm": ("EDM", TI
 def same_answers(one, other):
     x = torch.randn(2, *one.sample_shape, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([1, 2]) if one.num_classes else None
-    return all(torch.allclose(one(x, sigma, labels), other(x, sigma, labels)) for sigma in (0.05, 1.0, 30.0))
+    return all(
+        torch.allclose(one(x, sigma, labels), other(x, sigma, labels))
+        for sigma in (0.05, 1.0, 30.0)
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ EDM files
+# ---------------------------------------------------------------------------------------- EDM files
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -176,7 +188,8 @@ def test_a_class_with_a_hostile_source_is_refused_and_nothing_runs(addition, wha
 def test_instructions_that_could_reach_beyond_data_are_refused(tmp_path):
     path = tmp_path / "raw.pkl"
     refused = {
-        b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.": "posix.system",  # STACK_GLOBAL
+        # STACK_GLOBAL
+        b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.": "posix.system",
         b"cposix\nsystem\n(S'true'\ntR.": "posix.system",  # GLOBAL
         b"(iposix\nsystem\n.": "INST",
         b"(cposix\nsystem\no.": "posix.system",
@@ -203,7 +216,10 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
         load_denoiser(tmp_path / "other.pkl", "cpu")
     with pytest.raises(ValueError, match="EDMPrecond, VPPrecond, VEPrecond"):
         load_denoiser(
-            write_edm_pickle(tmp_path / "iddpm.pkl", random_network("EDM", TINY_ADM), class_name="iDDPMPrecond"), "cpu"
+            write_edm_pickle(
+                tmp_path / "iddpm.pkl", random_network("EDM", TINY_ADM), class_name="iDDPMPrecond"
+            ),
+            "cpu",
         )
     wrong = random_network("EDM", TINY_SONG)
     wrong.arguments["model_channels"] = 16
@@ -233,7 +249,9 @@ EXHAUSTING = {
     "a member made of itself": pickled(
         b"\x8f(", b")", b"\x94", b"".join(b"h%ch%c\x86\x94" % (k, k) for k in range(60)), b"\x90"
     ),
-    "a name made of lists": pickled(b"]\x94", b"".join(b"](h%ch%ce\x94" % (k, k) for k in range(40)), b"h\x28\x93"),
+    "a name made of lists": pickled(
+        b"]\x94", b"".join(b"](h%ch%ce\x94" % (k, k) for k in range(40)), b"h\x28\x93"
+    ),
     "more bytes than there are": pickled(b"\x8e" + (2**50).to_bytes(8, "little")),
     "more text than there is": pickled(b"\x8d" + (2**63 - 1).to_bytes(8, "little")),
     "an endless name": pickled(b"c" + b"x" * 10**6 + b"\ny\n"),
@@ -259,7 +277,9 @@ class Part:
         from edm_stand_in import _reconstruct_persistent_obj
 
         name, source, state = self.made
-        return _reconstruct_persistent_obj, ({"module_src": source, "class_name": name, "state": state},)
+        return _reconstruct_persistent_obj, (
+            {"module_src": source, "class_name": name, "state": state},
+        )
 
 
 def dump(path, value):
@@ -293,7 +313,9 @@ def unsound():
         "whole numbers": Part(**arguments, _parameters=numbers["whole"]),
         "complex numbers": Part(**arguments, _parameters=numbers["complex"]),
         "not finite": Part(**arguments, _parameters={"x": torch.tensor([float("nan")])}),
-        "a filter of another shape": Part(**arguments, _buffers={"resample_filter": torch.zeros(3, 3)}),
+        "a filter of another shape": Part(
+            **arguments, _buffers={"resample_filter": torch.zeros(3, 3)}
+        ),
         "a long source": Part(source='f"' + "{x}" * 100_000 + '"', **arguments),
         "weights that are missing": deep,
     }
@@ -311,7 +333,14 @@ def test_unsound_networks_are_a_value_error_that_names_the_file(name, tmp_path):
 def test_a_tensor_cannot_be_larger_than_its_storage(tmp_path):
     class Vast:
         def __reduce__(self):
-            return torch._utils._rebuild_tensor_v2, (torch.zeros(1).storage(), 0, (2**50,), (0,), False, OrderedDict())
+            return torch._utils._rebuild_tensor_v2, (
+                torch.zeros(1).storage(),
+                0,
+                (2**50,),
+                (0,),
+                False,
+                OrderedDict(),
+            )
 
     with pytest.raises(UnsafeFile, match="larger than its storage"):
         read_pickle(dump(tmp_path / "vast.pkl", {"ema": Vast()}))
@@ -344,7 +373,14 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(tmp_path):
     class Reaching:
         def __reduce__(self):
             storage = torch.zeros(4).storage()
-            return torch._utils._rebuild_tensor_v2, (storage, 2, (4,), (1,), False, OrderedDict())  # 2 + 4 > 4
+            return torch._utils._rebuild_tensor_v2, (
+                storage,
+                2,
+                (4,),
+                (1,),
+                False,
+                OrderedDict(),
+            )  # 2 + 4 > 4
 
     path = tmp_path / "reach.pkl"
     path.write_bytes(pickle.dumps({"ema": Reaching()}))
@@ -390,7 +426,10 @@ def test_plain_data_come_out_as_python_would_give_them(tmp_path):
         tensors, expected = found.pop("tensors"), value["tensors"]
         assert found == {key: item for key, item in value.items() if key != "tensors"}
         assert found["shared"][0] is found["shared"][1]
-        assert all(torch.equal(a, b.detach()) and a.dtype == b.dtype for a, b in zip(tensors, expected, strict=True))
+        assert all(
+            torch.equal(a, b.detach()) and a.dtype == b.dtype
+            for a, b in zip(tensors, expected, strict=True)
+        )
 
 
 def test_the_allow_list_is_short():
@@ -423,7 +462,7 @@ def test_loading_takes_at_most_twice_the_memory_of_the_weights(tmp_path):
     assert 1 < float(found.stdout) < 2  # the weights themselves, and little else
 
 
-# ------------------------------------------------------------------------------------------------------ diffusers
+# ---------------------------------------------------------------------------------------- diffusers
 
 
 def small_unet(seed=0, **options):
@@ -439,7 +478,8 @@ def small_unet(seed=0, **options):
 @pytest.mark.parametrize("layout", ["pipeline", "flat"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_a_diffusers_folder_agrees_with_the_scheduler_of_diffusers(layout, prediction, tmp_path):
-    """At every whole step our D is what the DDIM scheduler of diffusers calls ``pred_original_sample``."""
+    """At every whole step our D is what the DDIM scheduler of diffusers calls
+    ``pred_original_sample``."""
     scheduler, unet = DDIMScheduler(prediction_type=prediction, clip_sample=False), small_unet()
     if layout == "pipeline":
         unet.save_pretrained(tmp_path / "unet")
@@ -478,7 +518,8 @@ def test_old_checkpoints_with_bare_torch_weights_open_without_running_code(tmp_p
 
 
 class NoiseOfGaussian(nn.Module):
-    """The exact noise prediction of a DDPM for Gaussian data, at whole and at interpolated steps."""
+    """The exact noise prediction of a DDPM for Gaussian data, at whole and at interpolated
+    steps."""
 
     class config:
         in_channels, out_channels, sample_size, num_class_embeds = 1, 1, 4, None
@@ -491,7 +532,11 @@ class NoiseOfGaussian(nn.Module):
     def forward(self, z, step, class_labels=None):
         clock = (1 / self.alphas).log()
         low = step.long().clamp(max=len(clock) - 2)
-        sigma = (clock[low] + (step - low) * (clock[low + 1] - clock[low])).expm1().sqrt()[:, None, None, None]
+        sigma = (
+            (clock[low] + (step - low) * (clock[low + 1] - clock[low]))
+            .expm1()
+            .sqrt()[:, None, None, None]
+        )
         x = z * (1 + sigma**2).sqrt()
 
         class Output:
@@ -501,29 +546,47 @@ class NoiseOfGaussian(nn.Module):
 
 
 def test_the_exact_ddpm_of_gaussian_data_is_the_exact_denoiser():
-    """Closed form: wrapped, the exact discrete model gives mu + Sigma (Sigma + sigma^2)^-1 (x - mu), and its U-Turn has the exact correlation."""
+    """Closed form: wrapped, the exact discrete model gives mu + Sigma (Sigma + sigma^2)^-1 (x -
+    mu), and its U-Turn has the exact correlation."""
     rng = np.random.default_rng(0)
     root = rng.standard_normal((16, 16)) / 4
-    gaussian = GaussianDenoiser(torch.tensor(rng.uniform(-0.3, 0.3, (1, 4, 4))), torch.tensor(root @ root.T))
+    gaussian = GaussianDenoiser(
+        torch.tensor(rng.uniform(-0.3, 0.3, (1, 4, 4))), torch.tensor(root @ root.T)
+    )
     alphas = ddpm_alphas()
     denoiser = DiscreteDenoiser(NoiseOfGaussian(gaussian, alphas), alphas)
     x = torch.tensor(rng.standard_normal((5, 1, 4, 4)))
     for sigma in (0.02, 0.339, 0.7, 3.0, 41.0):
         torch.testing.assert_close(denoiser(x, sigma), gaussian(x, sigma), rtol=1e-9, atol=1e-9)
     starts = gaussian.sample(range(400)).clamp(-1, 1)
-    ours, theirs = (u_turn(d, starts, 1.0, steps=64, method="ode", seed=3).y0 for d in (denoiser, gaussian))
-    # Same x_u, no noise on the way back; the grids end at .01 and at .002 and their last steps differ.
-    assert float((ours - theirs).pow(2).mean().sqrt()) < 0.01 < 0.1 < float((ours - starts).pow(2).mean().sqrt())
+    ours, theirs = (
+        u_turn(d, starts, 1.0, steps=64, method="ode", seed=3).y0 for d in (denoiser, gaussian)
+    )
+    # Same x_u, no noise on the way back; the grids end at .01 and at .002 and their last steps
+    # differ.
+    assert (
+        float((ours - theirs).pow(2).mean().sqrt())
+        < 0.01
+        < 0.1
+        < float((ours - starts).pow(2).mean().sqrt())
+    )
 
 
 def test_steps_are_interpolated_or_rounded_and_the_range_is_enforced():
     alphas = ddpm_alphas()
     sigmas = ddpm_sigmas()
-    smooth, rounded = (DiscreteDenoiser(small_unet(), alphas, interpolate=value) for value in (True, False))
+    smooth, rounded = (
+        DiscreteDenoiser(small_unet(), alphas, interpolate=value) for value in (True, False)
+    )
     whole = torch.tensor([0, 1, 99, 500, 999])
-    torch.testing.assert_close(smooth.step_of(torch.tensor(sigmas)[whole]), whole.double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        smooth.step_of(torch.tensor(sigmas)[whole]), whole.double(), rtol=0, atol=1e-6
+    )
     between = torch.tensor((sigmas[400] + sigmas[401]) / 2)
-    assert 400 < float(smooth.step_of(between)) < 401 and float(rounded.step_of(between)) in (400, 401)
+    assert 400 < float(smooth.step_of(between)) < 401 and float(rounded.step_of(between)) in (
+        400,
+        401,
+    )
     assert float(rounded.round_sigma(torch.tensor(3.4))) == pytest.approx(
         sigmas[np.abs(np.log1p(sigmas**2) - np.log1p(3.4**2)).argmin()]
     )
@@ -616,7 +679,9 @@ def test_a_hub_id_that_cannot_be_fetched_says_what_to_do(monkeypatch):
         raise LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(FileNotFoundError, match="google/ddpm-cifar10-32.*into a folder and give its path"):
+    with pytest.raises(
+        FileNotFoundError, match="google/ddpm-cifar10-32.*into a folder and give its path"
+    ):
         load_denoiser("google/ddpm-cifar10-32", "cpu")
 
 
@@ -627,10 +692,14 @@ def test_a_hub_repository_with_old_weights_is_asked_for_them(monkeypatch, tmp_pa
 
     asked = []
     monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda _, allow_patterns: asked.append(allow_patterns) or str(tmp_path)
+        huggingface_hub,
+        "snapshot_download",
+        lambda _, allow_patterns: asked.append(allow_patterns) or str(tmp_path),
     )
     assert load_denoiser("google/ddpm-cifar10-32", "cpu").sample_shape == (3, 8, 8)
-    assert any(name.endswith(".safetensors") for name in asked[0]) and any(name.endswith(".bin") for name in asked[1])
+    assert any(name.endswith(".safetensors") for name in asked[0]) and any(
+        name.endswith(".bin") for name in asked[1]
+    )
     assert not any("*" in name or name.endswith(".py") for names in asked for name in names)
 
 

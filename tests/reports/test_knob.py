@@ -1,4 +1,5 @@
-"""Sliders: what the HTML promises to readers, keyboards and screen readers; the four that pages use; a real browser where there is one."""
+"""Sliders: what the HTML promises to readers, keyboards and screen readers; the four that pages
+use; a real browser where there is one."""
 
 import base64
 import io
@@ -209,7 +210,8 @@ def test_the_way_back_needs_a_ground_truth(study):
 
 
 def test_retention_of_two_points_is_the_integral():
-    """Two points at -1 and 1: x_u / its mean gives w = sigmoid(2 x / sigma^2), and r is an integral."""
+    """Two points at -1 and 1: x_u / its mean gives w = sigmoid(2 x / sigma^2), and r is an
+    integral."""
     points = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     levels, x = np.array([0.3, 1.0, 3.0]), torch.linspace(-40, 40, 20_001, dtype=torch.float64)
     r, c = knobs.exact_retention(points, torch.tensor([0, 1]), levels, draws=4000)

@@ -1,4 +1,5 @@
-"""The standard of a page (DESIGN.md, "A notebook page"), over the pages that are written to it; the check of exercises."""
+"""The standard of a page (DESIGN.md, "A notebook page"), over the pages that are written to it; the
+check of exercises."""
 
 import ast
 import math
@@ -175,7 +176,7 @@ def test_prose_in_code_is_found(source, wrong):
     assert len(prose_in_code(source)) == wrong
 
 
-# ------------------------------------------------------------------------------------------------ the check of exercises
+# --------------------------------------------------------------------------- the check of exercises
 
 
 def truth_of(name):
@@ -263,7 +264,7 @@ def test_one_exercise_for_a_page():
         exercises.exercise("fig09")(lambda: 1.0)
 
 
-# ------------------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def test_tables_show_values_intervals_and_what_was_not_seen():

@@ -1,4 +1,5 @@
-"""README.md, CONTRIBUTING.md and docs/: links, commands, names, numbers and snippets are those of the code."""
+"""README.md, CONTRIBUTING.md and docs/: links, commands, names, numbers and snippets are those of
+the code."""
 
 import contextlib
 import importlib
@@ -44,7 +45,7 @@ def commands(page):
     return lines + re.findall(r"`([^`\n]+)`", without_comments(without_code(read(page))))
 
 
-# ---------------------------------------------------------------------------------------------------------- size
+# --------------------------------------------------------------------------------------------- size
 
 
 def test_the_readme_is_one_screen():
@@ -60,7 +61,7 @@ def test_nothing_private_on_a_page(page):
     assert str(ROOT) not in text and "/home/" not in text
 
 
-# --------------------------------------------------------------------------------------------------------- links
+# -------------------------------------------------------------------------------------------- links
 
 
 @cache
@@ -119,7 +120,7 @@ def test_the_papers_are_cited_by_number():
         assert f"https://arxiv.org/abs/{number}" in text
 
 
-# ------------------------------------------------------------------------------------------------------ commands
+# ----------------------------------------------------------------------------------------- commands
 
 ADDED = {"p5a"}  # the figure that a reader adds in CONTRIBUTING.md
 VARIABLE = re.compile(r"\b([A-Z_]+)=(\S+)")
@@ -190,7 +191,7 @@ def test_profiles_are_in_the_table():
     assert set(rows) == {*profiles.PROFILES, *profiles.COMPOSITES}
 
 
-# ------------------------------------------------------------------------------------------------ names of the code
+# -------------------------------------------------------------------------------- names of the code
 
 
 def resolve(dotted):
@@ -230,7 +231,7 @@ def test_the_map_shows_the_tree():
         assert path.name in shown or path.name.startswith("_"), path.name
 
 
-# ----------------------------------------------------------------------------------------------- numbers and verdicts
+# ----------------------------------------------------------------------------- numbers and verdicts
 
 
 @pytest.mark.parametrize(
@@ -306,7 +307,9 @@ def test_a_number_that_has_changed_is_rewritten_and_a_verdict_is_named(monkeypat
     monkeypatch.setattr(
         "uturn_lib.reports.pages.ledger.overall_verdicts", lambda profile, place: {"C1": "holds"}
     )
-    page = "T_m = <!-- laptop fig09 C1.T_m -->{}<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
+    page = (
+        "T_m = <!-- laptop fig09 C1.T_m -->{}<!-- / -->: <!-- laptop C1 -->does not hold<!-- / -->."
+    )
     old, new = page.format("9 [8, 10]"), page.format("1.50 [1.25, 1.75]")
     assert pages.with_claims(old) == new
     (found,) = pages.stale_verdicts(new)
@@ -333,7 +336,7 @@ def test_forms_of_numbers():
         assert float(b) == pytest.approx(100 * float(a), abs=0.06)
 
 
-# ------------------------------------------------------------------------------------------------------ snippets
+# ----------------------------------------------------------------------------------------- snippets
 
 
 OWN_TESTS = re.compile("PixelDenoiser|@register")
@@ -348,7 +351,8 @@ def test_snippets_run(page, text):
 
 
 def test_the_own_denoiser_forgets_sooner_than_the_network():
-    """What docs/house.md says of its example: T_m of pixels alone lies below that of the network."""
+    """What docs/house.md says of its example: T_m of pixels alone lies below that of the
+    network."""
     (text,) = [
         text for text in code(ROOT / "docs" / "house.md", "python") if "PixelDenoiser" in text
     ]
@@ -368,7 +372,8 @@ def test_the_own_denoiser_forgets_sooner_than_the_network():
 
 
 def test_the_example_of_a_sampler_has_order_one():
-    """CONTRIBUTING.md: halving the steps halves the error; y_0 = sqrt(K) x_u for a centred Gaussian."""
+    """CONTRIBUTING.md: halving the steps halves the error; y_0 = sqrt(K) x_u for a centred
+    Gaussian."""
     import torch
 
     from uturn_lib import GaussianDenoiser, karras_sigmas, methods

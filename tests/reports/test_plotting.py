@@ -1,4 +1,5 @@
-"""Marks of T_m and T_s: named wherever they are drawn, on the outer sides of the pair, and not drawn where nothing was seen."""
+"""Marks of T_m and T_s: named wherever they are drawn, on the outer sides of the pair, and not
+drawn where nothing was seen."""
 
 import math
 
@@ -19,7 +20,9 @@ def axes():
     plotting.plt.close(figure)
 
 
-@pytest.mark.parametrize("limits, sides", [((0.1, 80), ("right", "left")), ((80, 0.1), ("left", "right"))])
+@pytest.mark.parametrize(
+    "limits, sides", [((0.1, 80), ("right", "left")), ((80, 0.1), ("left", "right"))]
+)
 def test_both_times_are_named_on_the_outer_sides(axes, limits, sides):
     axes.set_xlim(*limits)
     plotting.mark_times(axes, T_M, T_S)
@@ -49,5 +52,9 @@ def test_a_column_of_images_stands_beside_its_values(axes, count, shown, channel
     assert len(heights) == shown
     assert all(top - bottom <= count / 20 for bottom, top in heights)  # few images do not fill it
     middles = [sum(ends) / 2 for ends in heights]
-    assert middles[0] == pytest.approx(0) and middles[-1] == pytest.approx(count - 1)  # the first and the last value
-    assert all(above[0] > below[1] for below, above in zip(heights, heights[1:], strict=False))  # no overlap
+    assert middles[0] == pytest.approx(0) and middles[-1] == pytest.approx(
+        count - 1
+    )  # the first and the last value
+    assert all(
+        above[0] > below[1] for below, above in zip(heights, heights[1:], strict=False)
+    )  # no overlap

@@ -1,4 +1,5 @@
-"""`make quick`: a picture and two numbers within a minute; nothing opens where there is no desktop."""
+"""`make quick`: a picture and two numbers within a minute; nothing opens where there is no
+desktop."""
 
 import pytest
 
@@ -24,8 +25,12 @@ def test_no_desktop_no_viewer(monkeypatch, tmp_path):
     assert not quick.open_picture(tmp_path / "x.png")
     monkeypatch.setenv("DISPLAY", ":0")
     started = []
-    monkeypatch.setattr(quick.subprocess, "Popen", lambda command, **options: started.append(command))
-    assert quick.open_picture(tmp_path / "x.png") and started == [["xdg-open", str(tmp_path / "x.png")]]
+    monkeypatch.setattr(
+        quick.subprocess, "Popen", lambda command, **options: started.append(command)
+    )
+    assert quick.open_picture(tmp_path / "x.png") and started == [
+        ["xdg-open", str(tmp_path / "x.png")]
+    ]
 
 
 @pytest.mark.parametrize("arguments", [["--profile", "desktop"], ["--device", "gpu"]])

@@ -1,4 +1,5 @@
-"""A run beside the committed ledger: what agrees, what moved, and that a clone does not look modified by it."""
+"""A run beside the committed ledger: what agrees, what moved, and that a clone does not look
+modified by it."""
 
 import copy
 import subprocess
@@ -40,23 +41,35 @@ def test_moves_are_measured_in_half_widths_of_the_committed_interval():
     most = reproduced.compare([ENTRY], here).moves[0]
     assert most.name == "T_m" and most.moved == pytest.approx(0.5)
     text = reproduced.summary(reproduced.compare([ENTRY], here))
-    assert text.startswith("1 of 1 verdicts are the committed ones; the number that moved most: T_m of C1 (fig09)")
+    assert text.startswith(
+        "1 of 1 verdicts are the committed ones; the number that moved most: T_m of C1 (fig09)"
+    )
     assert "0.5 half-widths" in text
 
 
 def test_another_verdict_and_a_missing_claim_are_named():
     other = ENTRY | {"id": "C2", "verdict": "holds"}
-    found = reproduced.compare([ENTRY, other], [ENTRY | {"verdict": "does not hold", "network": "xyz"}])
-    assert found.differ == [("C1", "fig09", "holds", "does not hold")] and found.missing == ["C2 (fig09)"]
+    found = reproduced.compare(
+        [ENTRY, other], [ENTRY | {"verdict": "does not hold", "network": "xyz"}]
+    )
+    assert found.differ == [("C1", "fig09", "holds", "does not hold")] and found.missing == [
+        "C2 (fig09)"
+    ]
     page = reproduced.page("laptop", found)
-    assert "**does not hold** here, **holds** committed" in page and "Not judged in this run: C2 (fig09)" in page
+    assert (
+        "**does not hold** here, **holds** committed" in page
+        and "Not judged in this run: C2 (fig09)" in page
+    )
     assert "different networks" in page
 
 
 def test_numbers_without_interval_are_shown_when_they_differ():
     found = reproduced.compare([ENTRY], [changed(speed_up=1.7)])
     assert [move.name for move in found.moves if move.here == "1.7"] == ["speed_up"]
-    assert not any(move.name == "speed_up" for move in reproduced.compare([ENTRY], [changed(speed_up=1.5001)]).moves)
+    assert not any(
+        move.name == "speed_up"
+        for move in reproduced.compare([ENTRY], [changed(speed_up=1.5001)]).moves
+    )
 
 
 def test_what_is_infinite_in_both_has_not_moved_and_what_became_finite_is_not_measured():
@@ -80,11 +93,22 @@ def test_a_run_does_not_make_a_clone_look_modified():
     """What `make figures` writes is not tracked, and what is tracked is not written by it."""
     if subprocess.run(["git", "rev-parse"], cwd=ROOT, capture_output=True).returncode:
         pytest.skip("not a git checkout")
-    for name in ("fig09_multiclass_uturns.png", "claims.json", "CLAIMS.md", "FIGURES.md", "RUN.md", "REPRODUCED.md"):
+    for name in (
+        "fig09_multiclass_uturns.png",
+        "claims.json",
+        "CLAIMS.md",
+        "FIGURES.md",
+        "RUN.md",
+        "REPRODUCED.md",
+    ):
         for profile in ("laptop", "cifar10", "custom/laptop"):
             path = f"figures/{profile}/{name}"
-            assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 0, path
-    tracked = subprocess.run(["git", "ls-files", "figures"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+            assert subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT).returncode == 0, (
+                path
+            )
+    tracked = subprocess.run(
+        ["git", "ls-files", "figures"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
     assert tracked and all(name.startswith("figures/reference/") for name in tracked)
 
 

@@ -1,4 +1,5 @@
-"""The installed package: a wheel in an environment of its own, in a folder without the checkout; large weights fetched."""
+"""The installed package: a wheel in an environment of its own, in a folder without the checkout;
+large weights fetched."""
 
 import hashlib
 import json
@@ -19,7 +20,15 @@ from uturn_lib import load_denoiser
 from uturn_lib.networks import checkpoints, save_denoiser
 from uturn_lib.support import places
 
-PACKED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "uturn_lib", "checkpoints", "notebooks/published")
+PACKED = (
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+    "uturn_lib",
+    "checkpoints",
+    "notebooks/published",
+)
 
 # Run in the environment of the wheel, in an empty folder.
 PROGRAM = """
@@ -61,14 +70,25 @@ def packed_files(folder):
 
 
 def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, **options
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
 
 def build(source, target):
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir")
-    run(*pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", target, source)
+    run(
+        *pip,
+        "wheel",
+        "--no-build-isolation",
+        "--no-deps",
+        "--no-index",
+        "--wheel-dir",
+        target,
+        source,
+    )
     (wheel,) = target.glob("*.whl")
     return wheel
 
@@ -80,14 +100,32 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """An environment with the wheel alone; everything else is found in the running one (but not its editable uturn_lib: that takes .pth files)."""
+    """An environment with the wheel alone; everything else is found in the running one (but not its
+    editable uturn_lib: that takes .pth files)."""
     folder = tmp_path_factory.mktemp("installed") / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--no-compile", wheel)
-    packages = run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").stdout.strip()
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+        wheel,
+    )
+    packages = run(
+        python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    ).stdout.strip()
     others = dict.fromkeys(
-        [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"], *site.getsitepackages()]
+        [
+            sysconfig.get_paths()["purelib"],
+            sysconfig.get_paths()["platlib"],
+            *site.getsitepackages(),
+        ]
     )
     with open(os.path.join(packages, "others.pth"), "w") as file:
         file.write("\n".join(others) + "\n")
@@ -102,13 +140,24 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
     python, packages = environment
     before, empty, home = listing(packages), tmp_path / "empty", tmp_path / "home"
     empty.mkdir(), home.mkdir()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("UTURN_", "XDG_", "PYTHON"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("UTURN_", "XDG_", "PYTHON"))
+    }
     settings = kept | {"HOME": str(home), "USERPROFILE": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     found = json.loads(run(python, "-c", PROGRAM, cwd=empty, env=settings).stdout.splitlines()[-1])
     assert found["file"].startswith(packages) and 0 < found["moved"] < 0.3 and found["curves"] > 1
-    written = {path.relative_to(places.CHECKOUT).with_suffix("") for path in places.PACKAGE.rglob("*.py")}
-    assert {".".join(path.parts).removesuffix(".__init__") for path in written} == {"uturn_lib", *found["modules"]}
-    assert found["cached"] and all(path.startswith(str(home)) for path in found["cached"] + found["written"])
+    written = {
+        path.relative_to(places.CHECKOUT).with_suffix("") for path in places.PACKAGE.rglob("*.py")
+    }
+    assert {".".join(path.parts).removesuffix(".__init__") for path in written} == {
+        "uturn_lib",
+        *found["modules"],
+    }
+    assert found["cached"] and all(
+        path.startswith(str(home)) for path in found["cached"] + found["written"]
+    )
     assert listing(packages) == before and not any(empty.iterdir())
 
     refused = subprocess.run(
@@ -118,7 +167,10 @@ def test_the_wheel_runs_a_u_turn_anywhere_and_writes_into_the_users_folders(envi
         capture_output=True,
         text=True,
     )
-    assert refused.returncode == 2 and "notebooks are not part of the installed package: clone" in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "notebooks are not part of the installed package: clone" in refused.stderr
+    )
 
 
 def test_the_wheel_holds_the_shipped_files_and_no_large_ones(wheel, tmp_path):
@@ -132,7 +184,9 @@ def test_the_wheel_holds_the_shipped_files_and_no_large_ones(wheel, tmp_path):
             if path.suffix in (".safetensors", ".json", ".csv"):
                 name = f"uturn_lib/shipped/{inside}/{path.relative_to(folder).as_posix()}"
                 assert (name in sizes) == (path.stat().st_size <= 10_000_000), name
-    assert max(sizes.values()) <= 10_000_000 and not any("test" in name or "egg" in name for name in sizes)
+    assert max(sizes.values()) <= 10_000_000 and not any(
+        "test" in name or "egg" in name for name in sizes
+    )
 
     source = packed_files(tmp_path / "source")
     with open(source / "checkpoints" / "mnist" / checkpoints.WEIGHTS, "ab") as file:
@@ -145,7 +199,8 @@ def test_the_wheel_holds_the_shipped_files_and_no_large_ones(wheel, tmp_path):
 
 @pytest.fixture
 def without_weights(tmp_path, monkeypatch, tiny_network):
-    """Shipped checkpoints of which one has lost its weights, as in a wheel; returns those and their SHA-256."""
+    """Shipped checkpoints of which one has lost its weights, as in a wheel; returns those and their
+    SHA-256."""
     folder = tmp_path / "shipped"
     save_denoiser(tiny_network, folder / "tiny")
     content = (folder / "tiny" / checkpoints.WEIGHTS).read_bytes()
@@ -156,13 +211,17 @@ def without_weights(tmp_path, monkeypatch, tiny_network):
     return content
 
 
-def test_weights_that_are_not_packed_are_fetched_once_and_verified(without_weights, monkeypatch, tiny_network):
+def test_weights_that_are_not_packed_are_fetched_once_and_verified(
+    without_weights, monkeypatch, tiny_network
+):
     server, name = Server(), f"tiny/{checkpoints.WEIGHTS}"
     server.files[name] = without_weights
     monkeypatch.setenv("UTURN_CHECKPOINTS_URL", server.url(""))
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
-        np.testing.assert_allclose(load_denoiser("tiny", "cpu")(x, 1.0), tiny_network(x, 1.0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            load_denoiser("tiny", "cpu")(x, 1.0), tiny_network(x, 1.0), rtol=1e-5, atol=1e-6
+        )
     assert len(server.asked) == 1
 
 
@@ -174,8 +233,13 @@ def test_other_weights_at_the_address_are_refused(without_weights, monkeypatch):
         load_denoiser("tiny", "cpu")
 
 
-def test_without_an_address_the_error_names_the_ways_out(without_weights, tmp_path, monkeypatch, tiny_network):
-    with pytest.raises(FileNotFoundError, match="'tiny' are too large.*UTURN_CHECKPOINTS_URL.*folder that holds tiny/"):
+def test_without_an_address_the_error_names_the_ways_out(
+    without_weights, tmp_path, monkeypatch, tiny_network
+):
+    with pytest.raises(
+        FileNotFoundError,
+        match="'tiny' are too large.*UTURN_CHECKPOINTS_URL.*folder that holds tiny/",
+    ):
         load_denoiser("tiny", "cpu")
     monkeypatch.setenv("UTURN_CHECKPOINTS_URL", str(tmp_path / "own"))
     (tmp_path / "own" / "tiny").mkdir(parents=True)
@@ -201,6 +265,10 @@ def test_a_checkout_is_known_by_what_lies_beside_the_package(tmp_path, monkeypat
     monkeypatch.delenv("UTURN_CACHE")
     assert places.cache_folder() == places.ROOT / ".cache" / "uturn"
     monkeypatch.setattr(places, "CHECKOUT", None)
-    assert "uturn" in str(places.cache_folder()) and not places.cache_folder().is_relative_to(places.PACKAGE.parent)
-    with pytest.raises(FileNotFoundError, match="the notebooks are not part of the installed package: clone"):
+    assert "uturn" in str(places.cache_folder()) and not places.cache_folder().is_relative_to(
+        places.PACKAGE.parent
+    )
+    with pytest.raises(
+        FileNotFoundError, match="the notebooks are not part of the installed package: clone"
+    ):
         places.needs_checkout("the notebooks")

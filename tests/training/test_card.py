@@ -60,7 +60,9 @@ def test_a_denoisers_card_says_what_was_measured(tmp_path, monkeypatch):
         "grid": torch.zeros(60, 1, 32, 32),
     }
     monkeypatch.setattr(card, "measure_denoiser", lambda *arguments: measured)
-    card.write_denoiser_card(tmp_path, CHECKPOINTS / "mnist-classifier", "mnist", torch.device("cpu"))
+    card.write_denoiser_card(
+        tmp_path, CHECKPOINTS / "mnist-classifier", "mnist", torch.device("cpu")
+    )
     written = ModelCard.load(tmp_path / "README.md")
     found = {result.metric_type: result.metric_value for result in written.data.eval_results}
     assert found == {"accuracy": 0.75, "frechet_distance": 3.25, "kernel_distance": 0.5}
@@ -78,14 +80,17 @@ def test_a_noise_classifiers_card_is_written_from_its_record(tmp_path):
     training = json.loads((source / "config.json").read_text())["uturn"]["training"]
     text = (tmp_path / "README.md").read_text()
     for row in training["held_out"]["levels"]:
-        shown = [f"{row[name]['value']:.3f} [{row[name]['low']:.3f}" for name in ("accuracy", "bound")]
+        shown = [
+            f"{row[name]['value']:.3f} [{row[name]['low']:.3f}" for name in ("accuracy", "bound")
+        ]
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {row['sigma']:g} |")]
         assert all(part in line for part in shown)
     assert f"**{training['images_seen']:,}**" in text
 
 
 def test_what_the_noise_card_measures(tmp_path):
-    """A network that knows nothing (its head is zero): accuracy and bound of chance, calibrated, T_s below every level."""
+    """A network that knows nothing (its head is zero): accuracy and bound of chance, calibrated,
+    T_s below every level."""
     from uturn_lib import load_data
     from uturn_lib.networks import CalibratedClassifier, NoiseClassifier
     from uturn_lib.training import noise_card
@@ -93,9 +98,14 @@ def test_what_the_noise_card_measures(tmp_path):
     data = load_data("digits", "test").take(100)
     network = NoiseClassifier((1, 8, 8), 10, (4,), (1,), embedding=8).eval()
     torch.nn.init.zeros_(network.head.bias)
-    found = noise_card.measure_noise_classifier(CalibratedClassifier(network, (1.0,), (0.0,)), data, draws=2)
+    found = noise_card.measure_noise_classifier(
+        CalibratedClassifier(network, (1.0,), (0.0,)), data, draws=2
+    )
     assert [row["sigma"] for row in found["levels"]] == list(noise_card.MEASURED)
     for row in found["levels"]:
-        assert row["bound"]["value"] == pytest.approx(0.1, abs=1e-6) and abs(row["accuracy"]["value"] - 0.1) < 1e-6
+        assert (
+            row["bound"]["value"] == pytest.approx(0.1, abs=1e-6)
+            and abs(row["accuracy"]["value"] - 0.1) < 1e-6
+        )
         assert row["calibration_gap"]["value"] == pytest.approx(0, abs=1e-6)
     assert found["t_s"]["value"] == 0.0 and found["images"] == 100

@@ -1,4 +1,5 @@
-"""Training of noise classifiers on a tiny recipe: resumable, decayed from a trunk that can go on; temperatures that are known."""
+"""Training of noise classifiers on a tiny recipe: resumable, decayed from a trunk that can go on;
+temperatures that are known."""
 
 import json
 import math
@@ -100,7 +101,8 @@ def test_a_batch_depends_on_seed_and_step_only_and_an_epoch_shows_every_image_on
 
 
 def test_images_with_more_noise_are_not_augmented(tmp_path):
-    """Augmentation here adds 1000: seen in the sum of every image below the level, and in no other. Without the field the recipe is the old one."""
+    """Augmentation here adds 1000: seen in the sum of every image below the level, and in no other.
+    Without the field the recipe is the old one."""
 
     def lift(images, generator):
         return images + 1000
@@ -113,12 +115,15 @@ def test_images_with_more_noise_are_not_augmented(tmp_path):
 
 
 def test_noise_levels_have_the_stated_law():
-    """A fifth uniform in ln sigma over the whole range, the rest normal: one from each quantile, so that quantiles are within 1 / batch."""
+    """A fifth uniform in ln sigma over the whole range, the rest normal: one from each quantile, so
+    that quantiles are within 1 / batch."""
     recipe = replace(TINY, batch=10_000)
     sigma = training.draw_sigmas(recipe, torch.Generator().manual_seed(0))
     low, high = map(math.log, SIGMA_RANGE)
     spread, normal = sigma[:2000].log(), sigma[2000:].log()
-    torch.testing.assert_close(spread.sort().values, torch.linspace(low, high, 2000), atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        spread.sort().values, torch.linspace(low, high, 2000), atol=0.01, rtol=0
+    )
     median, std = normal.median(), normal.clamp(low, high).std()
     assert abs(median - math.log(0.5)) < 0.01 and abs(std - 0.7) < 0.02
     assert sigma.min() >= SIGMA_RANGE[0] * 0.9999 and sigma.max() <= SIGMA_RANGE[1] * 1.0001
@@ -127,13 +132,16 @@ def test_noise_levels_have_the_stated_law():
 def test_temperatures_that_are_known_are_found():
     """Labels drawn from softmax(z / T(sigma)) with ln T linear in ln sigma: the fit gives T back.
 
-    40,000 labels, about 2,700 per knot: standard error of ln T about 0.03 where logits have unit scale; 4 of them at every inner knot."""
+    40,000 labels, about 2,700 per knot: standard error of ln T about 0.03 where logits have unit
+    scale; 4 of them at every inner knot."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(40_000, 5, generator=generator)
     low, high = map(math.log, SIGMA_RANGE)
     logs = low + (high - low) * torch.rand(len(logits), generator=generator)
     wanted = 0.6 - 0.15 * logs
-    labels = torch.multinomial((logits / wanted.exp()[:, None]).softmax(1), 1, generator=generator)[:, 0]
+    labels = torch.multinomial((logits / wanted.exp()[:, None]).softmax(1), 1, generator=generator)[
+        :, 0
+    ]
     found = torch.tensor(training.fit_temperatures(logits, logs.exp(), labels))
     expected = 0.6 - 0.15 * torch.tensor(training.KNOTS).log()
     torch.testing.assert_close(found[1:-1], expected[1:-1], atol=0.12, rtol=0)
@@ -149,7 +157,16 @@ def test_an_unknown_data_set_or_optimizer_is_refused():
 def test_only_tensors_and_numbers_are_in_the_state(tmp_path):
     training.NoiseTrainer(TINY, tmp_path, CPU).save()
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert set(state) == {"recipe", "seconds", "step", "decay", "log", "network", "average", "optimizer"}
+    assert set(state) == {
+        "recipe",
+        "seconds",
+        "step",
+        "decay",
+        "log",
+        "network",
+        "average",
+        "optimizer",
+    }
     assert state["recipe"] == TINY.fixed
 
 
@@ -174,7 +191,9 @@ def test_a_calibrated_network_is_more_likely_on_other_images(tmp_path):
     calibrated = calibration.calibrate(network, held)
     logits, sigma, labels = calibration.noisy_logits(calibrated, evaluation, 10, seed=1)
     raw = torch.nn.functional.cross_entropy(logits, labels)
-    temperatures = (interpolation(sigma, training.KNOTS) @ torch.tensor(calibrated.log_temperatures)).exp()
+    temperatures = (
+        interpolation(sigma, training.KNOTS) @ torch.tensor(calibrated.log_temperatures)
+    ).exp()
     assert torch.nn.functional.cross_entropy(logits / temperatures[:, None], labels) < raw
 
 
@@ -187,7 +206,8 @@ def test_the_shipped_noise_classifiers_are_those_of_the_recipes():
 
 
 def test_the_shipped_classifier_of_digits_knows_noisy_digits():
-    """On the half of the held-out digits that it was not calibrated on; limits well below what its card states, above what was tried before."""
+    """On the half of the held-out digits that it was not calibrated on; limits well below what its
+    card states, above what was tried before."""
     from uturn_lib import load_data, load_noise_classifier
     from uturn_lib.networks.noise_classifier import noisy_probabilities
 
@@ -221,4 +241,7 @@ def test_what_is_shipped_can_be_loaded_and_a_shorter_run_does_not_replace_it(tmp
 
     record["images_seen"] += 10**9
     (folder / "config.json").write_text(json.dumps(config))
-    assert training.ship_noise_classifier("mnist", CPU) == tmp_path / "runs/mnist-noise-classifier/checkpoint"
+    assert (
+        training.ship_noise_classifier("mnist", CPU)
+        == tmp_path / "runs/mnist-noise-classifier/checkpoint"
+    )

@@ -1,4 +1,5 @@
-"""Training on a tiny recipe: it learns, it can be interrupted anywhere, and the state it leaves runs no code."""
+"""Training on a tiny recipe: it learns, it can be interrupted anywhere, and the state it leaves
+runs no code."""
 
 from dataclasses import replace
 
@@ -65,7 +66,8 @@ def test_a_state_of_another_recipe_or_a_pickle_is_refused(tmp_path):
 
 
 def test_the_loss_of_the_exact_denoiser_is_its_error():
-    """EDM weighting: for D = c_skip x (F = 0) on N(0, s_d^2) data the weighted error is 1 at every noise level."""
+    """EDM weighting: for D = c_skip x (F = 0) on N(0, s_d^2) data the weighted error is 1 at every
+    noise level."""
 
     class Zero(torch.nn.Module):
         sigma_data = 0.5
@@ -77,7 +79,9 @@ def test_the_loss_of_the_exact_denoiser_is_its_error():
     images, noise = (torch.randn(6, 1, 100, 100, generator=generator) for _ in range(2))
     sigma = torch.tensor([0.01, 0.1, 0.5, 1.0, 10.0, 80.0])
     loss = training.edm_loss(Zero(), 0.5 * images, sigma, noise, None)
-    torch.testing.assert_close(loss, torch.ones(6), atol=0.06, rtol=0)  # 4 standard errors of 10,000 squares
+    torch.testing.assert_close(
+        loss, torch.ones(6), atol=0.06, rtol=0
+    )  # 4 standard errors of 10,000 squares
 
 
 def test_stages_follow_each_other():
@@ -94,15 +98,22 @@ def test_augmentation_keeps_digits_digits():
 
     test = load_data("mnist", "test")
     moved = training.jitter(test.images, torch.Generator().manual_seed(0))
-    assert moved.min() >= -1.001 and moved.max() <= 1.001 and (moved - test.images).abs().mean() > 0.02
-    assert (load_classifier("mnist-classifier", "cpu").predict(moved) == test.labels).double().mean() > 0.95
+    assert (
+        moved.min() >= -1.001 and moved.max() <= 1.001 and (moved - test.images).abs().mean() > 0.02
+    )
+    assert (
+        load_classifier("mnist-classifier", "cpu").predict(moved) == test.labels
+    ).double().mean() > 0.95
 
 
 def test_a_time_limit_leaves_a_state_to_go_on_from(tmp_path):
     endless = replace(TINY, stages=(Stage(10**7, 1e-3, 0.3, warmup_images=64, decay="none"),))
     trainer = Trainer(endless, tmp_path, torch.device("cpu"))
     trainer.run(minutes=0.02)
-    assert 0 < trainer.step < endless.steps and trainer.log[-1]["images"] == trainer.step * endless.batch
+    assert (
+        0 < trainer.step < endless.steps
+        and trainer.log[-1]["images"] == trainer.step * endless.batch
+    )
     again = Trainer(endless, tmp_path, torch.device("cpu"))
     assert again.resume() and again.step == trainer.step
     torch.testing.assert_close(weights(again), weights(trainer))
@@ -115,7 +126,10 @@ def test_without_decay_the_rate_stays_after_the_warm_up(tmp_path):
 
 
 def test_flips_mirror_half_of_the_images_and_nothing_else(tmp_path):
-    plain, flipping = (Trainer(replace(TINY, flips=flips), tmp_path, torch.device("cpu")) for flips in (False, True))
+    plain, flipping = (
+        Trainer(replace(TINY, flips=flips), tmp_path, torch.device("cpu"))
+        for flips in (False, True)
+    )
     mirrored = 0
     for step in range(8):
         (a, *rest), (b, *others) = plain.batch(step), flipping.batch(step)
@@ -134,7 +148,9 @@ def test_a_profile_may_have_a_recipe_per_device():
         training.recipe_for("desktop", torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name, low, high", [("cifar10-cpu", 10e6, 14e6), ("cifar10-cuda", 15e6, 25e6)])
+@pytest.mark.parametrize(
+    "name, low, high", [("cifar10-cpu", 10e6, 14e6), ("cifar10-cuda", 15e6, 25e6)]
+)
 def test_cifar10_networks_have_the_intended_size(name, low, high):
     from uturn_lib.networks import make_unet
 
@@ -150,13 +166,17 @@ def test_shifts_and_mirrors_are_views_of_the_padded_image():
     allowed = []
     for one in padded:
         crops = [one[:, i : i + 8, j : j + 8] for i in range(7) for j in range(7)]
-        allowed.append({tuple(view.flatten().tolist()) for crop in crops for view in (crop, crop.flip(-1))})
+        allowed.append(
+            {tuple(view.flatten().tolist()) for crop in crops for view in (crop, crop.flip(-1))}
+        )
     seen = [set(), set()]
     generator = torch.Generator().manual_seed(0)
     for _ in range(300):
         for number, view in enumerate(training.shift_and_mirror(image, generator)):
             seen[number].add(tuple(view.flatten().tolist()))
-    assert all(views <= among and len(views) > 80 for views, among in zip(seen, allowed, strict=True))  # of 98
+    assert all(
+        views <= among and len(views) > 80 for views, among in zip(seen, allowed, strict=True)
+    )  # of 98
 
 
 SMALL = replace(
@@ -169,7 +189,9 @@ SMALL = replace(
 
 
 def classifier_weights(trainer):
-    return torch.cat([value.flatten().double() for value in trainer.classifier.state_dict().values()])
+    return torch.cat(
+        [value.flatten().double() for value in trainer.classifier.state_dict().values()]
+    )
 
 
 def test_an_interrupted_classifier_ends_where_an_uninterrupted_one_does(tmp_path):
@@ -183,11 +205,17 @@ def test_an_interrupted_classifier_ends_where_an_uninterrupted_one_does(tmp_path
     second = training.ClassifierTrainer(SMALL, tmp_path / "parts", torch.device("cpu"))
     assert second.resume() and second.epoch == 1
     second.run()
-    torch.testing.assert_close(classifier_weights(second), classifier_weights(whole), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        classifier_weights(second), classifier_weights(whole), atol=1e-5, rtol=1e-4
+    )
     classifier, record = second.finished()
-    assert record["held_out_correct"] == int((classifier.predict(second.test.images) == second.test.labels).sum())
+    assert record["held_out_correct"] == int(
+        (classifier.predict(second.test.images) == second.test.labels).sum()
+    )
     with pytest.raises(ValueError, match="another recipe"):
-        training.ClassifierTrainer(replace(SMALL, seed=1), tmp_path / "parts", torch.device("cpu")).resume()
+        training.ClassifierTrainer(
+            replace(SMALL, seed=1), tmp_path / "parts", torch.device("cpu")
+        ).resume()
 
 
 def test_a_short_run_does_not_replace_what_has_seen_more():
@@ -195,7 +223,9 @@ def test_a_short_run_does_not_replace_what_has_seen_more():
     shipped = {"recipe": {"stages": [{"images": 10}], "channels": [8, 8]}, "images_seen": 500}
     assert not training.is_better_trained({"recipe": recipe, "images_seen": 499}, shipped)
     assert training.is_better_trained({"recipe": recipe, "images_seen": 500}, shipped)
-    assert training.is_better_trained({"recipe": recipe | {"channels": (16, 16)}, "images_seen": 1}, shipped)
+    assert training.is_better_trained(
+        {"recipe": recipe | {"channels": (16, 16)}, "images_seen": 1}, shipped
+    )
     assert training.is_better_trained({"recipe": recipe, "images_seen": 1}, {})
 
 
@@ -205,13 +235,18 @@ def test_the_shipped_classifiers_are_those_of_the_recipes():
 
     for name, recipe in training.CLASSIFIERS.items():
         known = training.shipped_record(CHECKPOINTS / f"{name}-classifier")
-        assert known and all(known[key] == value for key, value in recipe.record().items() if key in known)
+        assert known and all(
+            known[key] == value for key, value in recipe.record().items() if key in known
+        )
 
 
 def test_an_autocast_around_the_network_reaches_it(tiny_network):
-    """On a GPU the trainer asks for bfloat16 around the loss; the denoiser must not switch that off."""
+    """On a GPU the trainer asks for bfloat16 around the loss; the denoiser must not switch that
+    off."""
     seen = []
-    hook = tiny_network.unet.conv_in.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    hook = tiny_network.unet.conv_in.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
     images, sigma = torch.randn(2, 1, 8, 8), torch.ones(2)
     try:
         for enabled in (False, True):

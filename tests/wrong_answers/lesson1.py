@@ -28,7 +28,7 @@ def softmax_over_samples(x, sigma, weights, means, variance):
 
 
 def underflow(x, sigma, weights, means, variance):
-    r = weights * torch.exp(-torch.cdist(x, means) ** 2 / (2 * (variance + sigma**2)))
+    r = weights * torch.exp(-(torch.cdist(x, means) ** 2) / (2 * (variance + sigma**2)))
     return (r / r.sum(1, keepdim=True)) @ means
 
 
@@ -45,12 +45,23 @@ def sampler(step):
 
 WRONG = {
     "check_add_noise": [
-        (lambda x0, sigma, eps: x0 + sigma * eps, "one sigma for each image it stops with RuntimeError"),
+        (
+            lambda x0, sigma, eps: x0 + sigma * eps,
+            "one sigma for each image it stops with RuntimeError",
+        ),
         (lambda x0, sigma, eps: x0 + columns(sigma, x0) ** 2 * eps, "not squared"),
         (lambda x0, sigma, eps: x0 + columns(sigma, x0) ** 0.5 * eps, "not the variance sigma"),
-        (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps) / (1 + columns(sigma, x0) ** 2) ** 0.5, "not shrunk"),
+        (
+            lambda x0, sigma, eps: (
+                (x0 + columns(sigma, x0) * eps) / (1 + columns(sigma, x0) ** 2) ** 0.5
+            ),
+            "not shrunk",
+        ),
         (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps).clamp(-1, 1), "nothing is clamped"),
-        (lambda x0, sigma, eps: x0 + columns(sigma, x0) * torch.randn_like(x0), "use the noise that is given"),
+        (
+            lambda x0, sigma, eps: x0 + columns(sigma, x0) * torch.randn_like(x0),
+            "use the noise that is given",
+        ),
         (lambda x0, sigma, eps: x0.add_(columns(sigma, x0) * eps), "changes its input"),
         (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps).float(), "dtype is torch.float32"),
         (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps).mean(0), "An axis got lost"),
@@ -58,13 +69,22 @@ WRONG = {
         (3.0, "A function is asked for"),
     ],
     "check_gaussian_denoiser": [
-        (lambda x, sigma, mu, lam: mu + lam**2 / (lam**2 + sigma**2) * (x - mu), "a variance already"),
+        (
+            lambda x, sigma, mu, lam: mu + lam**2 / (lam**2 + sigma**2) * (x - mu),
+            "a variance already",
+        ),
         (lambda x, sigma, mu, lam: mu + lam / (lam + sigma) * (x - mu), "variance of the noise"),
-        (lambda x, sigma, mu, lam: mu + sigma**2 / (lam + sigma**2) * (x - mu), "share that is lost"),
+        (
+            lambda x, sigma, mu, lam: mu + sigma**2 / (lam + sigma**2) * (x - mu),
+            "share that is lost",
+        ),
         (lambda x, sigma, mu, lam: lam / (lam + sigma**2) * x, "shrinks towards 0"),
         (lambda x, sigma, mu, lam: lam / (lam + sigma**2) * (x - mu), "the mean itself is missing"),
         (lambda x, sigma, mu, lam: x, "noisy sample itself"),
-        (lambda x, sigma, mu, lam: x / (1 + sigma**2), "Right for a standard Gaussian, but not for another variance"),
+        (
+            lambda x, sigma, mu, lam: x / (1 + sigma**2),
+            "Right for a standard Gaussian, but not for another variance",
+        ),
     ],
     "check_spreads": [
         ((5.76, 3.24, 9), "The first two are exchanged"),
@@ -90,20 +110,42 @@ WRONG = {
         (lambda x, s, w, m, v: mixture(x, s, w, m, v, width=s**2), "their variance is missing"),
         (lambda x, s, w, m, v: mixture(x, s, w, m, v, width=v), "the noise is missing"),
         (lambda x, s, w, m, v: mixture(x, s, torch.ones(3), m, v), "weights are missing"),
-        (lambda x, s, w, m, v: mixture(x, s, w, m, v, width=(v + s**2) / 2), "exponent of a Gaussian"),
+        (
+            lambda x, s, w, m, v: mixture(x, s, w, m, v, width=(v + s**2) / 2),
+            "exponent of a Gaussian",
+        ),
         (lambda x, s, w, m, v: mixture(x, s, w, m, v, kept=0), "mixes the centres"),
         (underflow, "far from all clouds: there are values that are not finite"),
         (lambda x, s, w, m, v: mixture(x, s, w, m, v).T, "Two axes are swapped"),
         (lambda x, s, w, m, v: x - m, "stops with RuntimeError"),
     ],
     "check_sde_sampler": [
-        (sampler(lambda x, g, s, t, xi: x + s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * xi), "Which line is that of the ODE"),
+        (
+            sampler(lambda x, g, s, t, xi: x + s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * xi),
+            "Which line is that of the ODE",
+        ),
         (sampler(lambda x, g, s, t, xi: x + s * (s - t) * g), "Without noise this is the ODE"),
-        (sampler(lambda x, g, s, t, xi: x + s * (s - t) * g + (s * (s - t)) ** 0.5 * xi), "half of what the SDE asks"),
-        (sampler(lambda x, g, s, t, xi: x + 2 * s * (s - t) * g + 2 * s * (s - t) * xi), "a root is missing"),
+        (
+            sampler(lambda x, g, s, t, xi: x + s * (s - t) * g + (s * (s - t)) ** 0.5 * xi),
+            "half of what the SDE asks",
+        ),
+        (
+            sampler(lambda x, g, s, t, xi: x + 2 * s * (s - t) * g + 2 * s * (s - t) * xi),
+            "a root is missing",
+        ),
         (sampler(lambda x, g, s, t, xi: x + 2 * s * (s - t) * g), "the noise is gone"),
-        (sampler(lambda x, g, s, t, xi: x - 2 * s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * xi), "a sign is wrong"),
-        (sampler(lambda x, g, s, t, xi: x + 2 * s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * torch.randn_like(x)), "use the noise that is given"),
+        (
+            sampler(lambda x, g, s, t, xi: x - 2 * s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * xi),
+            "a sign is wrong",
+        ),
+        (
+            sampler(
+                lambda x, g, s, t, xi: (
+                    x + 2 * s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * torch.randn_like(x)
+                )
+            ),
+            "use the noise that is given",
+        ),
         (lambda D, x, sigmas, noise: D(x, sigmas[0]), "One big step gives the mean"),
     ],
 }

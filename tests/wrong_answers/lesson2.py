@@ -12,7 +12,9 @@ def turn(mean=None, spread=None, forward=True):
         K = lam / (lam + sigma_u**2)
         x_u = x0 + sigma_u * eps if forward else x0
         m = K if mean is None else mean(K)
-        return m * x_u + ((lam * (1 - K)) ** 0.5 if spread is None else spread(lam, K, sigma_u)) * xi
+        return (
+            m * x_u + ((lam * (1 - K)) ** 0.5 if spread is None else spread(lam, K, sigma_u)) * xi
+        )
 
     return answer
 
@@ -57,8 +59,14 @@ WRONG = {
         (turn(spread=lambda lam, K, s: (1 - K) ** 0.5), "lost a factor"),
         (turn(mean=lambda K: K**0.5), "mean is that of the ODE"),
         (turn(mean=lambda K: 1), "not shrunk"),
-        (lambda x0, sigma_u, lam, eps, xi: turn()(x0, sigma_u, lam, eps, eps), "must be independent"),
-        (lambda x0, sigma_u, lam, eps, xi: turn()(x0, sigma_u, lam, eps, torch.randn_like(x0)), "use the noise that is given"),
+        (
+            lambda x0, sigma_u, lam, eps, xi: turn()(x0, sigma_u, lam, eps, eps),
+            "must be independent",
+        ),
+        (
+            lambda x0, sigma_u, lam, eps, xi: turn()(x0, sigma_u, lam, eps, torch.randn_like(x0)),
+            "use the noise that is given",
+        ),
     ],
     "check_turn_kernel": [
         (lambda p, Q: Q @ bayes(p, Q, 0, prior=False).T, "probabilities of the letters as well"),
@@ -88,7 +96,10 @@ WRONG = {
         (lambda v, s: v * K(v, s) / v.sum(), "Is a sum missing"),
     ],
     "check_identity_ratio": [
-        (lambda x0, D: (D.flatten(1).square().sum(1) / x0.flatten(1).square().sum(1)).mean(), "counts far too much"),
+        (
+            lambda x0, D: (D.flatten(1).square().sum(1) / x0.flatten(1).square().sum(1)).mean(),
+            "counts far too much",
+        ),
         (lambda x0, D: (x0 * D).sum() / (x0 * x0).sum(), "other half of the proof"),
         (lambda x0, D: D.norm() / x0.norm(), "Lengths, not their squares"),
         (lambda x0, D: x0.square().sum() / D.square().sum(), "upside down"),

@@ -36,14 +36,39 @@ SIGMA_C = (500 ** (2 / 10) - 1) ** -0.5
 
 WRONG = {
     "check_identity_retention": [
-        (lambda y0, reference, own: (nearest(y0, reference) == torch.arange(len(y0))).double().mean(), "what own is for"),
-        (lambda y0, reference, own: (torch.cdist(y0.flatten(1), reference.flatten(1)).argmax(1) == own).double().mean(), "farthest"),
-        (lambda y0, reference, own: ((y0.flatten(1) @ reference.flatten(1).T).argmax(1) == own).double().mean(), "inner product"),
+        (
+            lambda y0, reference, own: (
+                (nearest(y0, reference) == torch.arange(len(y0))).double().mean()
+            ),
+            "what own is for",
+        ),
+        (
+            lambda y0, reference, own: (
+                (torch.cdist(y0.flatten(1), reference.flatten(1)).argmax(1) == own).double().mean()
+            ),
+            "farthest",
+        ),
+        (
+            lambda y0, reference, own: (
+                ((y0.flatten(1) @ reference.flatten(1).T).argmax(1) == own).double().mean()
+            ),
+            "inner product",
+        ),
         (lambda y0, reference, own: (nearest(y0, reference) == own).sum(), "their share"),
         (lambda y0, reference, own: nearest(y0, reference) == own, "Is a sum missing"),
         (lambda y0, reference, own: (nearest(y0, reference) != own).double().mean(), "complement"),
-        (lambda y0, reference, own: ((y0 - reference[own]).flatten(1).norm(dim=1) < 1e-9).double().mean(), "nearer to it than to all others"),
-        (lambda y0, reference, own: (torch.cdist(y0.flatten(1), reference.flatten(1)).argmin(0) == own).double().mean(), "stops with RuntimeError"),
+        (
+            lambda y0, reference, own: (
+                ((y0 - reference[own]).flatten(1).norm(dim=1) < 1e-9).double().mean()
+            ),
+            "nearer to it than to all others",
+        ),
+        (
+            lambda y0, reference, own: (
+                (torch.cdist(y0.flatten(1), reference.flatten(1)).argmin(0) == own).double().mean()
+            ),
+            "stops with RuntimeError",
+        ),
     ],
     "check_class_retention": [
         (lambda p: p.max(1).values.mean(), "best guess"),
@@ -88,10 +113,24 @@ WRONG = {
     "check_bootstrap_means": [
         (outputs, "taken for independent"),
         (repeats, "for these images only"),
-        (lambda kept, resamples, pick: rows(kept, 1, pick).mean().expand(resamples), "All resamples are the same"),
-        (lambda kept, resamples, pick: rows(kept, resamples, pick)[:, :, 0].mean(1), "Only one of the repeats"),
+        (
+            lambda kept, resamples, pick: rows(kept, 1, pick).mean().expand(resamples),
+            "All resamples are the same",
+        ),
+        (
+            lambda kept, resamples, pick: rows(kept, resamples, pick)[:, :, 0].mean(1),
+            "Only one of the repeats",
+        ),
         (lambda kept, resamples, pick: rows(kept, resamples, pick).mean(), "is asked for"),
-        (lambda kept, resamples, pick: kept[torch.randint(len(kept), (resamples, len(kept)))].mean((1, 2)), "use the noise that is given"),
-        (lambda kept, resamples, pick: rows(kept, resamples, pick).mean(2), "Broadcasting made more of it"),
+        (
+            lambda kept, resamples, pick: kept[
+                torch.randint(len(kept), (resamples, len(kept)))
+            ].mean((1, 2)),
+            "use the noise that is given",
+        ),
+        (
+            lambda kept, resamples, pick: rows(kept, resamples, pick).mean(2),
+            "Broadcasting made more of it",
+        ),
     ],
 }

@@ -72,7 +72,10 @@ WRONG = {
         (lambda x, s, m, S: m + x - right_guess(x, s, m, S), "not what is kept"),
         (lambda x, s, m, S: m + (x - m) @ (S / (S + s**2 * unit(S))), "entry by entry"),
         (lambda x, s, m, S: right_guess(x, s, m, torch.diag(S.diag())), "Only the variances"),
-        (lambda x, s, m, S: (S @ torch.linalg.inv(S + s**2 * unit(S))) @ (x - m), "stops with RuntimeError"),
+        (
+            lambda x, s, m, S: (S @ torch.linalg.inv(S + s**2 * unit(S))) @ (x - m),
+            "stops with RuntimeError",
+        ),
     ],
     "check_best_line": [
         ((1.0, 0.0916, 2.0), "slope of D at 0"),
@@ -94,7 +97,10 @@ WRONG = {
         (lambda eps, s, m, v, V: m + V @ (root(v, s) * eps), "stops with RuntimeError"),
     ],
     "check_heun": [
-        (heun(lambda D, x, ahead, s, t: (ahead - D(ahead, s)) / t), "where the step began, for a state"),
+        (
+            heun(lambda D, x, ahead, s, t: (ahead - D(ahead, s)) / t),
+            "where the step began, for a state",
+        ),
         (heun(lambda D, x, ahead, s, t: (ahead - D(ahead, t)) / s), "divided by the level"),
         (heun(lambda D, x, ahead, s, t: (ahead - D(ahead, s)) / s), "in both places"),
         (heun(lambda D, x, ahead, s, t: (ahead - D(x, t)) / t), "at the old state"),
@@ -103,11 +109,25 @@ WRONG = {
         (heun(right_slope, lambda d, e: e), "takes both"),
     ],
     "check_verdict": [
-        (lambda low, high, margin: 1 if bool(((low <= 0) & (high >= 0)).all()) else -1, "contains everything"),
+        (
+            lambda low, high, margin: 1 if bool(((low <= 0) & (high >= 0)).all()) else -1,
+            "contains everything",
+        ),
         (lambda low, high, margin: 1 if inside(low, high, margin) else -1, "no third answer"),
-        (lambda low, high, margin: 1 if ((low + high).abs() / 2 <= margin).all() else -1, "middle of an interval"),
-        (lambda low, high, margin: -1 if outside(low, high, margin).all() else int(inside(low, high, margin)), "at every level"),
-        (lambda low, high, margin: -1 if (low > margin).any() else int((high <= margin).all()), "may be negative"),
+        (
+            lambda low, high, margin: 1 if ((low + high).abs() / 2 <= margin).all() else -1,
+            "middle of an interval",
+        ),
+        (
+            lambda low, high, margin: (
+                -1 if outside(low, high, margin).all() else int(inside(low, high, margin))
+            ),
+            "at every level",
+        ),
+        (
+            lambda low, high, margin: -1 if (low > margin).any() else int((high <= margin).all()),
+            "may be negative",
+        ),
         (lambda low, high, margin: "holds", "a number is asked for"),
         (lambda low, high, margin: -_sign(low, high, margin), "sign is wrong"),
     ],
