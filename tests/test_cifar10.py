@@ -92,9 +92,9 @@ def test_committed_results_were_made_with_the_shipped_network():
     assert {entry["network"] for entry in entries} == {shipped_fingerprint("cifar10")}
     judged = {entry["id"] for entry in entries}
     assert judged <= set(claims.STATEMENTS) and {"C1", "C2", "C3", "C5", "C6"} <= judged
-    assert {path.stem for path in run.find_notebooks([])} == {
-        path.stem for path in folder.glob("*.png")
-    }
+    # Figure B1 waits for the next network of CIFAR-10 (docs/cifar10.md).
+    made = {path.stem for path in folder.glob("*.png")}
+    assert {path.stem for path in run.find_notebooks(["paper", "companions"])} == made
     assert (
         "| machine |" in (folder / "RUN.md").read_text()
         and "ground truths" in (folder / "RUN.md").read_text()
