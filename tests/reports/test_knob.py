@@ -312,3 +312,19 @@ def test_where_handlers_are_forbidden_the_first_picture_remains(browser, three, 
     page.goto((tmp_path / "page.html").as_uri())
     assert [image.is_visible() for image in page.locator("img").all()] == [False, True, False]
     assert not page.locator("input").is_visible() and page.locator("small").is_visible()
+
+
+def test_pictures_of_many_bytes_are_thinned_out_but_never_the_start():
+    """Noise in colour cannot be compressed: 32 such pictures are far beyond the limit."""
+    noise = np.random.default_rng(0).random((32, 120, 120, 3))
+
+    def draw(k):
+        figure = Figure(figsize=(2, 2))
+        figure.subplots().imshow(noise[k])
+        return figure
+
+    made = knobs.fitted(draw, [f"level {k}" for k in range(32)], "Level", "Noise.", 13)
+    html = made._repr_html_()
+    shown = re.findall(r'data-label="(level \d+)"', html)
+    assert len(html.encode()) <= 300_000 and 3 <= len(shown) < 32
+    assert "level 13" in shown and 'aria-valuetext="level 13"' in html

@@ -77,7 +77,11 @@ def canvas(*heights: float, top: float = 0.3, gap: float = 0.2) -> tuple[Figure,
 def fitted(
     draw: Callable[[int], Figure], labels: Sequence[str], name: str, alt: str, start: int
 ) -> Knob:
-    """The knob of ``draw(k)`` for every label, as sharp as its limit of bytes allows."""
+    """The knob of ``draw(k)`` for every label, as sharp as its limit of bytes allows.
+
+    Photographs need more bytes than digits: where the least sharp pictures are still too large,
+    every second one is left out, but never the ``start``.
+    """
     with style():
         frames = [draw(k) for k in range(len(labels))]
         for dots in DOTS:
@@ -87,7 +91,10 @@ def fitted(
                 return knob(frames, labels, name, alt, start)
             except TooLarge as error:
                 failed = error
-    raise failed
+    kept = range(start % 2, len(labels), 2)
+    if len(kept) < 3:
+        raise failed
+    return fitted(lambda k: draw(kept[k]), [labels[k] for k in kept], name, alt, start // 2)
 
 
 def visible(x: Tensor, sigma: float) -> Tensor:
