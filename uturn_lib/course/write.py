@@ -88,6 +88,13 @@ def derived(source: Path, solved: bool, repository: str | None = None) -> Any:
     folder = "notebooks/course/solutions" if solved else "notebooks/course"
     first = colab_cells(f"{folder}/{source.name}", repository or cited("repository-code"))
     notebook.cells = [*first, *cells]
+    if solved:  # as in a run from top to bottom; the installing cell did nothing
+        run = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for number, cell in enumerate(run, 1):
+            cell.execution_count = number
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = number
     return notebook
 
 

@@ -11,11 +11,27 @@ from torch import Tensor
 from ..denoisers import sigma_range
 from ..measures.gaussianity import ks_statistic
 from ..methods import Churn, network_calls
-from ..sampling import reverse, sampling_grid
+from ..sampling import Step, reverse, sampling_grid
 from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
 from .engine import Arrays, Plan, experiment, planned
 from .study import Study, Workbench
+
+
+def way_back(
+    bench: Workbench, x_u: Tensor, labels: Tensor | None, sigma_u: float, steps: int, seed: int
+) -> list[Step]:
+    """All steps of the reverse SDE from ``x_u`` (B, *sample) at ``sigma_u`` down to 0."""
+    return list(
+        reverse(
+            bench.denoiser,
+            x_u.double().to(bench.device),
+            sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
+            "sde",
+            sample_seeds(seed, range(len(x_u))),
+            None if labels is None else labels.to(bench.device),
+        )
+    )
 
 
 @experiment("denoised", "y0", calls=lambda x_u, steps: len(x_u) * steps)
@@ -29,16 +45,7 @@ def paths(
     seed: int,
 ) -> Arrays:
     """D at ``shown`` of the steps back from ``x_u``, and the outputs."""
-    states = list(
-        reverse(
-            bench.denoiser,
-            x_u.double().to(bench.device),
-            sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
-            "sde",
-            sample_seeds(seed, range(len(x_u))),
-            None if labels is None else labels.to(bench.device),
-        )
-    )
+    states = way_back(bench, x_u, labels, sigma_u, steps, seed)
     chosen = [states[int(part * (len(states) - 1) / shown)].denoised for part in range(shown)]
     return {
         "denoised": torch.stack(chosen).float().cpu().numpy(),
@@ -84,16 +91,7 @@ def trajectory(
     bench: Workbench, x_u: Tensor, labels: Tensor | None, sigma_u: float, steps: int, seed: int
 ) -> Arrays:
     """Every state of the way back from ``x_u``, and D there."""
-    states = list(
-        reverse(
-            bench.denoiser,
-            x_u.double().to(bench.device),
-            sampling_grid(bench.denoiser, steps, sigma_u, "sde"),
-            "sde",
-            sample_seeds(seed, range(len(x_u))),
-            None if labels is None else labels.to(bench.device),
-        )
-    )
+    states = way_back(bench, x_u, labels, sigma_u, steps, seed)
     return {
         "sigmas": np.array([state.sigma for state in states]),
         "x": torch.stack([state.x for state in states]).float().cpu().numpy(),
