@@ -10,7 +10,8 @@ from uturn_lib.support.files import sha256
 from uturn_lib.support.places import CHECKPOINTS
 from uturn_lib.training import card
 
-NAMES = ("mnist", "mnist-classifier", "mnist-noise-classifier", "cifar10", "cifar10-classifier")
+KINDS = ("", "-classifier", "-noise-classifier")
+NAMES = tuple(dataset + kind for dataset in ("mnist", "cifar10") for kind in KINDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
