@@ -16,10 +16,14 @@ from uturn_lib import (
     load_classifier,
     load_data,
     load_denoiser,
+    profiles,
     u_turn,
 )
 from uturn_lib.methods import METHODS
 from uturn_lib.networks import accelerate
+from uturn_lib.reports import gpu_hour
+from uturn_lib.support.files import read_json, write_json
+from uturn_lib.support.places import ROOT
 from uturn_lib.training import RECIPES, Stage, Trainer
 
 pytestmark = pytest.mark.gpu
@@ -53,9 +57,7 @@ def test_a_sample_does_not_depend_on_its_batch(card, digits):
 def test_starts_without_an_image(card, digits):
     gaussian = GaussianDenoiser.fit(digits.images)
     for make in (artificial_start, lambda d, n, s, **o: g_turn(d, gaussian, n, s, **o)):
-        pair = [
-            make(load_denoiser("mnist", d), 2, 2.0, steps=6, seed=1).y0 for d in ("cpu", card)
-        ]
+        pair = [make(load_denoiser("mnist", d), 2, 2.0, steps=6, seed=1).y0 for d in ("cpu", card)]
         torch.testing.assert_close(*pair, **CLOSE)
 
 
@@ -135,19 +137,65 @@ def test_training_goes_on_where_it_was_stopped(card, tmp_path, optimizer):
     recipe = replace(
         RECIPES["laptop"], dataset="digits", stages=stages, batch=8, unet=unet, optimizer=optimizer
     )
-    whole = Trainer(recipe, tmp_path / "whole", card)
-    whole.run()
-    first = Trainer(recipe, tmp_path / "parts", card)
-    for _ in range(3):
-        first.update()
+    whole, first, second = (Trainer(recipe, tmp_path, card) for _ in range(3))
+    for step in range(6):
+        whole.update()
+        if step < 3:
+            first.update()
     first.save()
-    second = Trainer(recipe, tmp_path / "parts", card)
     assert second.resume() and second.step == 3
-    second.run()
+    for _ in range(3):
+        second.update()
+    second.save()
     for a, b in zip(whole.average.parameters(), second.average.parameters(), strict=True):
         assert a.device.type == card.type
         torch.testing.assert_close(a.detach().cpu(), b.detach().cpu(), atol=1e-3, rtol=0)
-    host = Trainer(recipe, tmp_path / "parts", torch.device("cpu"))
-    assert host.resume()  # what was trained on a card opens without one
-    found = host.validation(host.test, draws=1)
-    assert found == pytest.approx(second.validation(second.test, draws=1), rel=0.02)
+    host = Trainer(recipe, tmp_path, torch.device("cpu"))
+    assert host.resume() and host.step == 6  # what was trained on a card opens without one
+    few = host.test.take(20)
+    found = host.validation(few, draws=1)
+    assert found == pytest.approx(second.validation(few, draws=1), rel=0.02)
+
+
+FEW = dict(
+    ground_truths=10,
+    steps=6,
+    sigmas=(0.4, 1.4, 4.0, 14.0),
+    repeat_sigmas=(0.4, 1.4, 4.0),
+    local_sigmas=(1.4,),
+    local_ground_truths=1,
+)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The first hour at less than smoke scale, in a folder of its own."""
+    monkeypatch.setenv("UTURN_SCALE", "smoke")
+    monkeypatch.setattr(profiles, "SMOKE", profiles.SMOKE | FEW)
+    monkeypatch.setattr(gpu_hour, "RUNS", tmp_path)
+    measure = Trainer.validation
+    monkeypatch.setattr(
+        Trainer, "validation", lambda t, data, average=None: measure(t, data.take(20), 1, average)
+    )
+
+
+@pytest.mark.parametrize("step", ["train", "fig09", "fig13"])
+def test_the_steps_of_the_first_hour(card, small, step):
+    hour = gpu_hour.Hour("laptop", "cuda")
+    write_json(hour.folder / "about.json", {})
+    found = gpu_hour.run_step(step, hour)
+    assert found.outcome == "done", found.reason
+    assert gpu_hour.read_record(step, hour).rows == [list(row) for row in found.rows]
+    if step == "train":
+        assert (hour.folder / "training" / "state.pt").is_file()
+
+
+def test_the_benchmark(card, small, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr("sys.argv", f"bench --device cuda --speed-only --output {tmp_path}".split())
+    import bench
+
+    assert bench.SMOKE and bench.main() == 0
+    rows = read_json(tmp_path / "results.json")["rows"]
+    assert any("bfloat16" in row["what"] and row["fast_per_second"] > 0 for row in rows)
+    assert all(row["ratio"] > 0 for row in rows)

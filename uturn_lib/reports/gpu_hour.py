@@ -17,7 +17,6 @@ import traceback
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +60,7 @@ class Hour:
         name = f"{self.profile.replace('/', '-')}-{kind}{'-smoke' if self.smoke else ''}"
         return RUNS / "gpu-hour" / name
 
-    @cached_property
+    @property
     def about(self) -> dict[str, str]:
         """What a record must share to count as done, as :func:`describe` has written it."""
         return read_json(self.folder / "about.json")
