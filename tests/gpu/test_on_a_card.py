@@ -162,7 +162,7 @@ FEW = dict(
     steps=6,
     sigmas=(0.4, 1.4, 4.0, 14.0),
     repeat_sigmas=(0.4, 1.4, 4.0),
-    local_sigmas=(1.4,),
+    local_sigmas=(1.4, 4.0),
     local_ground_truths=1,
 )
 
