@@ -21,7 +21,7 @@ export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course slides book test-book train bench cost notebooks reference clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course slides book test-book train bench gpu-hour cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -93,6 +93,12 @@ train: $(STAMP)  ## train the networks of PROFILE again (resumes; state in runs/
 
 bench: $(STAMP)  ## speed as ratios within one run, error against calls beside azula and diffusers; results in benchmarks/
 	@$(BIN)/python benchmarks/bench.py --device '$(if $(DEVICE),$(DEVICE),auto)'
+
+# Unlike elsewhere: CIFAR-10 and a card unless the command line says otherwise.
+gpu-hour: PROFILE = cifar10
+gpu-hour: DEVICE = cuda
+gpu-hour: $(STAMP)  ## the first hour on a card: tests, bench, training, Figures 9 and 13; resumes (MINUTES=20 of training)
+	@$(UTURN) gpu-hour --profile '$(PROFILE)' --device '$(DEVICE)' $(if $(MINUTES),--minutes '$(MINUTES)') $(STEPS)
 
 cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, and hours at the speed measured here
 	@$(UTURN) cost $(SCALE)

@@ -2,7 +2,8 @@
 other libraries.
 
 Absolute times depend on the machine; each row of speeds compares two ways of doing the same work on
-it, interleaved, median of the pairs. Writes benchmarks/results.json and benchmarks/README.md."""
+it, interleaved, median of the pairs. Writes benchmarks/results.json and benchmarks/README.md, or
+into the folder --output."""
 
 from __future__ import annotations
 
@@ -25,14 +26,17 @@ import torch
 from scipy import stats
 
 from uturn_lib import EmpiricalDenoiser, LocalDenoiser, load_data, load_denoiser, u_turn
+from uturn_lib.experiments.study import network_maker
 from uturn_lib.measures.gaussianity import ks_statistic
 from uturn_lib.networks import EDMDenoiser, accelerate
 from uturn_lib.noise import turn_sigmas
 from uturn_lib.support import checks
-from uturn_lib.support.files import write_json
+from uturn_lib.support.files import write_json, write_text
 
-BATCH = {"cpu": 64, "cuda": 1000}
-RESULTS, PAGE = (Path(__file__).with_name(name) for name in ("results.json", "README.md"))
+SMOKE = os.environ.get("UTURN_SCALE") == "smoke"  # small and short: does it run at all?
+BATCH = {"cpu": 64, "cuda": 1000} if not SMOKE else {"cpu": 2, "cuda": 8}
+IMAGES = 50_000 if not SMOKE else 200
+ROUNDS = (5, 7, 15) if not SMOKE else (1, 1, 1)  # KS, pairs, loops
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -45,7 +49,10 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def compare(
-    first: Callable[[], object], second: Callable[[], object], device: torch.device, rounds: int = 7
+    first: Callable[[], object],
+    second: Callable[[], object],
+    device: torch.device,
+    rounds: int = ROUNDS[1],
 ) -> tuple[float, float, float]:
     """Median times of both, interleaved after one warm-up each, and the median of the ratios first
     / second."""
@@ -61,7 +68,7 @@ def in_turn(
     loops: dict[str, Callable[[], object]],
     bare: Callable[[], object],
     device: torch.device,
-    rounds: int = 15,
+    rounds: int = ROUNDS[2],
 ) -> dict[str, list[float]]:
     """Time of ``bare`` over that of each loop, round by round: all loops share the machine's
     quicker and slower minutes."""
@@ -78,29 +85,30 @@ def in_turn(
 
 
 def network(device: torch.device, fast: bool = True) -> EDMDenoiser:
-    """The shipped network of the device's scale, as the figures use it there: on a GPU compiled and
-    in bfloat16 if ``fast``."""
+    """The shipped network of the device's scale, as the figures use it there: on a GPU in bfloat16
+    and, where there is a compiler, compiled, if ``fast``."""
     if device.type != "cuda":
         return load_denoiser("mnist", device)
-    denoiser = load_denoiser("cifar10", device)
-    return accelerate(denoiser) if fast else denoiser
+    return network_maker("cifar10", device)() if fast else load_denoiser("cifar10", device)
 
 
 def acceleration(device: torch.device) -> dict[str, object]:
-    """u_turn with the compiled network in bfloat16, against the same network in eager float32 (a
-    GPU only)."""
-    fast, plain, batch, steps = network(device), network(device, fast=False), BATCH["cuda"], 16
-    x0 = (
-        torch.rand(batch, *fast.sample_shape, generator=torch.Generator().manual_seed(0)).to(device)
-        * 2
-        - 1
+    """u_turn with the compiled network in bfloat16, against the same network in eager float32 (on a
+    CPU only at smoke scale, to see that it runs; there nothing is compiled)."""
+    plain = load_denoiser("cifar10", device)
+    on_card = device.type == "cuda"
+    fast = (
+        network(device) if on_card else accelerate(load_denoiser("cifar10", device), compiled=False)
     )
-    torch.cuda.reset_peak_memory_stats(device)
-    quick, slow, ratio = compare(
-        lambda: u_turn(fast, x0, 2.0, steps=steps, batch_size=batch),
-        lambda: u_turn(plain, x0, 2.0, steps=steps, batch_size=batch),
-        device,
-    )
+    batch, steps = BATCH["cuda"], 2 if SMOKE else 16
+    generator = torch.Generator().manual_seed(0)
+    x0 = (torch.rand(batch, *fast.sample_shape, generator=generator) * 2 - 1).to(device)
+
+    def turns(denoiser: EDMDenoiser) -> Callable[[], object]:
+        return lambda: u_turn(denoiser, x0, 2.0, steps=steps, batch_size=batch)
+
+    memory = [peak_of(turns(denoiser), device) for denoiser in (fast, plain)]
+    quick, slow, ratio = compare(turns(fast), turns(plain), device)
     return {
         "what": f"u_turn of {batch} CIFAR-10 images: compiled, bfloat16, against eager float32",
         "ratio": 1 / ratio,
@@ -108,8 +116,18 @@ def acceleration(device: torch.device) -> dict[str, object]:
         "met": ratio <= 1 / 3,
         "fast_per_second": batch * steps / quick,
         "plain_per_second": batch * steps / slow,
-        "peak_memory_MiB": round(peak_memory(device) / 2**20),
+        "fast_peak_MiB": round(memory[0] / 2**20),
+        "plain_peak_MiB": round(memory[1] / 2**20),
     }
+
+
+def peak_of(work: Callable[[], object], device: torch.device) -> int:
+    """Largest memory in bytes during one call after another, which may compile."""
+    work()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return peak_memory(device)
 
 
 def sampler_overhead(device: torch.device) -> list[dict[str, object]]:
@@ -164,7 +182,7 @@ def ks_speed(device: torch.device) -> dict[str, object]:
             stats.kstest(column, "norm", args=(column.mean(), column.std()))
 
     slow, fast, _ = compare(
-        one_by_one, lambda: ks_statistic(samples), torch.device("cpu"), rounds=5
+        one_by_one, lambda: ks_statistic(samples), torch.device("cpu"), rounds=ROUNDS[0]
     )
     slow *= samples.shape[1] / len(columns)
     return {
@@ -179,9 +197,9 @@ def ks_speed(device: torch.device) -> dict[str, object]:
 
 def fifty_thousand_images(device: torch.device) -> tuple[str, torch.Tensor]:
     """CIFAR-10 where ``UTURN_DATA`` is set, else random images of the same size, made in place."""
-    if os.environ.get("UTURN_DATA"):
+    if os.environ.get("UTURN_DATA") and not SMOKE:
         return "CIFAR-10", load_data("cifar10", "train").images.to(device)
-    images = torch.empty(50_000, 3, 32, 32).uniform_(
+    images = torch.empty(IMAGES, 3, 32, 32).uniform_(
         -1, 1, generator=torch.Generator().manual_seed(0)
     )
     return "random", images.to(device)
@@ -256,11 +274,18 @@ def _rounded(value: object) -> object:
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
+def _shortened(row: dict[str, object]) -> dict[str, object]:
+    return {name: _rounded(value) for name, value in row.items()}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder")
+    parser.add_argument("--speed-only", action="store_true", help="no error against calls")
+    options = parser.parse_args()
     try:
-        device = checks.pick_device(parser.parse_args().device)
+        device = checks.pick_device(options.device)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -272,16 +297,11 @@ def main() -> int:
     rows = [local_denoiser(device, name, images, 0.6)]
     rows += [empirical_denoiser(device, name, images, sigma) for sigma in (0.5, 1.0, 20.0, 0.002)]
     rows += [*sampler_overhead(device), ks_speed(device)]
-    rows += [acceleration(device)] if device.type == "cuda" else []
+    rows += [acceleration(device)] if device.type == "cuda" or SMOKE else []
     for row in rows:
         verdict = {True: "met    ", False: "NOT MET", None: "       "}[row.get("met")]
         aim = f"(aim {row['aim']:>7})" if "aim" in row else " " * 13
         print(f"{verdict} ratio {row['ratio']:8.2f} {aim}: {row['what']}")
-    skipped = None if peers.has_azula() else peers.HOW_TO_INSTALL
-    if skipped:
-        print(skipped)
-    errors = accuracy.table()
-    print(report.better(errors))
     where = {
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -290,12 +310,18 @@ def main() -> int:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    rounded, short = (
-        [{k: _rounded(v) for k, v in row.items()} for row in table] for table in (rows, errors)
-    )
-    write_json(RESULTS, {"machine": where, "rows": rounded, "errors": short})
-    PAGE.write_text(report.markdown(where, rows, errors, skipped), encoding="utf-8")
-    print(f"written to {RESULTS.name} and {PAGE.name}")
+    found: dict[str, object] = {"machine": where, "rows": [_shortened(row) for row in rows]}
+    if not options.speed_only:
+        skipped = None if peers.has_azula() else peers.HOW_TO_INSTALL
+        if skipped:
+            print(skipped)
+        errors = accuracy.table()
+        print(report.better(errors))
+        found["errors"] = [_shortened(row) for row in errors]
+        page = report.markdown(where, rows, errors, skipped)
+        write_text(options.output / "README.md", page)
+    write_json(options.output / "results.json", found)
+    print(f"written to {options.output}")
     return 0
 
 

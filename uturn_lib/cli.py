@@ -100,6 +100,20 @@ def train(options: argparse.Namespace) -> None:
     train_profile(options.profile, device, options.output, options.minutes, options.part)
 
 
+def gpu_hour(options: argparse.Namespace) -> None:
+    if not options.minutes > 0:
+        raise ValueError(f"minutes = {options.minutes} must be positive")
+    check_profile(options.profile)
+    checks.device_name(options.device)
+    from .reports import gpu_hour
+
+    hour = gpu_hour.Hour(options.profile, options.device, options.minutes)
+    if options.step is None:
+        gpu_hour.show(hour, options.names)
+    else:
+        gpu_hour.run_step(options.step, hour)
+
+
 def fetch(options: argparse.Namespace) -> None:
     from .networks.edm.pretrained import find_edm_file
 
@@ -121,9 +135,10 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     parsers = {}
 
     def command(run: Callable[[argparse.Namespace], None], summary: str) -> argparse.ArgumentParser:
-        parser = group.add_parser(run.__name__, help=summary, description=summary)
+        name = run.__name__.replace("_", "-")
+        parser = group.add_parser(name, help=summary, description=summary)
         parser.set_defaults(run=run, failed=2, interrupted="interrupted")
-        parsers[run.__name__] = parser
+        parsers[name] = parser
         return parser
 
     one = command(figures, "run notebooks and write figures/PROFILE/")
@@ -151,6 +166,14 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.set_defaults(
         failed=1, interrupted="interrupted; the same command continues from the last saved state"
     )
+    one = command(
+        gpu_hour, "the first hour on a card: tests, benchmark, training, Figures 9 and 13"
+    )
+    one.add_argument("names", nargs="*", metavar="STEP", help="only these steps")
+    one.add_argument("--minutes", type=float, default=20.0, help="of training in all (default 20)")
+    one.add_argument("--step", help=argparse.SUPPRESS)  # one step, in this process
+    add_scale(one)
+    one.set_defaults(failed=1, interrupted=KEPT, profile="cifar10", device="cuda")
     command(fetch, "download a published EDM file").add_argument("name")
     one = command(convert, "write an EDM file as safetensors and JSON")
     one.add_argument("source", help="a path, or a published name")

@@ -26,6 +26,7 @@ from .shipping import (
     ship_noise_classifier,
     shipped_record,
     train_profile,
+    training_record,
 )
 from .trainer import LOSS_COLUMNS, Trainer, edm_loss, halves_are_fast
 
@@ -63,4 +64,5 @@ __all__ = [
     "train_classifier",
     "train_noise_classifier",
     "train_profile",
+    "training_record",
 ]

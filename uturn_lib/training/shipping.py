@@ -39,6 +39,18 @@ def is_better_trained(record: dict[str, Any], shipped: dict[str, Any]) -> bool:
     return not same or record["images_seen"] >= shipped.get("images_seen", 0)
 
 
+def training_record(trainer: Trainer) -> dict[str, Any]:
+    """How the network of ``trainer`` came about, for its config.json."""
+    return {
+        "recipe": asdict(trainer.recipe),
+        "images_seen": trainer.step * trainer.recipe.batch,
+        **trainer.record(),
+        "torch": torch.__version__,
+        "data_fingerprint": trainer.train.fingerprint,
+        "loss": trainer.log,
+    }
+
+
 PARTS = ("all", "noise-classifier")
 
 
@@ -76,14 +88,7 @@ def train_profile(
     if trainer.step < recipe.steps:
         trainer.run(minutes=minutes)
     folder = output / recipe.dataset
-    record = {
-        "recipe": asdict(recipe),
-        "images_seen": trainer.step * recipe.batch,
-        **trainer.record(),
-        "torch": torch.__version__,
-        "data_fingerprint": trainer.train.fingerprint,
-        "loss": trainer.log,
-    }
+    record = training_record(trainer)
     if asked is None and not is_better_trained(record, shipped_record(folder)):
         folder = RUNS / name / "checkpoint"
         print(
