@@ -16,6 +16,7 @@ paths       what happens along a generation, and on the way back: KS statistics,
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
+entropy     the entropy of the class given a noisy image: from denoising errors, from a classifier
 spaces      T_m in pixels and in features: whose image is an output?
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
@@ -29,6 +30,14 @@ from .classes import (
     noise_judge,
     profile_class_bound,
     shipped_class_bound,
+)
+from .entropy import (
+    ClassEntropy,
+    class_entropy,
+    classifier_surprise,
+    entropy_images,
+    mixture_entropy,
+    profile_class_entropy,
 )
 from .exact import (
     class_mixture,
@@ -72,6 +81,7 @@ from .sweeps import (
 __all__ = [
     "Affinity",
     "ClassBound",
+    "ClassEntropy",
     "Deviation",
     "GenerationPath",
     "Kept",
@@ -83,13 +93,16 @@ __all__ = [
     "Workbench",
     "affinity",
     "class_bound",
+    "class_entropy",
     "class_gate",
     "class_mixture",
     "class_spectra",
+    "classifier_surprise",
     "conditional",
     "deterministic",
     "deviation",
     "empirical_retention",
+    "entropy_images",
     "fresh_u_turn",
     "generation_path",
     "identity_at_all_levels",
@@ -99,11 +112,13 @@ __all__ = [
     "late_levels",
     "local_sweep",
     "mixture_bench",
+    "mixture_entropy",
     "mixture_retention",
     "multi_class",
     "noise_judge",
     "prepare",
     "profile_class_bound",
+    "profile_class_entropy",
     "profile_generation",
     "profile_sweep",
     "repeated",
