@@ -40,7 +40,11 @@ def lost_between(
 
 @rule("B7.2")
 def two_instruments(
-    classes: int, total: Estimate, errors: Estimate, classifier: Estimate | None, log_gap: Estimate
+    classes: int,
+    total: Estimate,
+    errors: Estimate,
+    classifier: Estimate | None,
+    log_gap: Estimate | None,
 ) -> Finding:
     """From ``total``, the integral of the rate in nats, and where half of ln K is lost.
 
@@ -52,7 +56,7 @@ def two_instruments(
     measured = f"the rate adds up to {text(total)} nats, ln K = {whole:.2f}; half of it is lost at "
     measured += f"sigma = {text(errors)} by denoising errors"
     values = {"total": total, "errors": errors}
-    if classifier is None:
+    if classifier is None or log_gap is None:
         return Finding(UNSEEN, f"{measured}; there is no classifier of noisy images", values)
     measured += f", {text(classifier)} by the classifier, ratio {text(exponential(log_gap))}"
     parts = [within(missing, margin("same entropy")), within(log_gap, math.log(margin("alike")))]

@@ -36,7 +36,8 @@ def peak_location(sigmas: Sequence[float] | np.ndarray, curve: np.ndarray) -> fl
     last = top + int(beyond.argmax()) if beyond.any() else len(values)
     first, last = min(first, top - 1), max(last, top + 2)  # three levels at least
     centre = levels[top]
-    square, slope, _ = np.polyfit(levels[first:last] - centre, values[first:last], 2)
+    powers = np.vander(levels[first:last] - centre, 3)
+    square, slope, _ = np.linalg.lstsq(powers, values[first:last], rcond=None)[0]
     if not square < 0:
         return float(sigmas[top])
     found = np.clip(centre - slope / (2 * square), levels[first], levels[last - 1])
