@@ -39,7 +39,7 @@ def test_a_broad_peak_is_read_from_all_levels_around_it():
 
 
 def test_the_interval_covers():
-    """95 % of 25 experiments, at least 20 (one in 300 fails by chance): samples whose mean is a bell at 3."""
+    """At least 20 of 25 experiments (fewer: one in 300 by chance); the mean is a bell at 3."""
     rng, covered = np.random.default_rng(0), 0
     for seed in range(25):
         values = bell(3.0)[:, None] + 0.5 * rng.standard_normal((len(SIGMAS), 100))

@@ -2,11 +2,11 @@
 
 A page needs :class:`Ledger`. The statements and their rules in words are in statements.toml, the
 numbers in margins.toml. The rules as code: ``paper``, ``companions``,
-``class_entropy``. The four verdicts and the
+``class_entropy``, ``susceptibility``. The four verdicts and the
 gates: ``verdicts``. Markdown: ``pages``. Numbers of others: ``published``.
 """
 
-from . import class_entropy, companions, paper  # register the rules
+from . import class_entropy, companions, paper, susceptibility  # register the rules
 from .claim import RULES, Claim, Finding, judge, rule
 from .late_starts import LateStart, late_starts
 from .ledger import Ledger, record
@@ -36,4 +36,5 @@ __all__ = [
     "record",
     "rule",
     "summary",
+    "susceptibility",
 ]

@@ -10,16 +10,16 @@ from torch import Tensor
 from .estimate import Estimate, interval
 from .retention import bootstrap_curves
 
-WINDOW = 0.5  # the levels around the highest whose values reach this part of it
+WINDOW = 0.5  # the levels around the highest that reach this part of its height over the ends
 
 
 def peak_location(sigmas: Sequence[float] | np.ndarray, curve: np.ndarray) -> float:
     """The noise level at which ``curve`` (S,) over increasing ``sigmas`` (S,) peaks.
 
-    The vertex of the parabola in log sigma through the levels around the highest one whose values
-    reach half of it (:data:`WINDOW`): a broad peak is read from all of these, not from one noisy
-    level. A curve that is highest at an end of the grid peaks there. Our estimator. Raises
-    ``ValueError`` for other shapes or values that are not finite.
+    The vertex of the parabola in log sigma through the levels around the highest one that rise at
+    least half as far (:data:`WINDOW`) above the higher end of the curve: a broad peak is read from
+    all of these, not from one noisy level. A curve that is highest at an end peaks there. Our
+    estimator. Raises ``ValueError`` for other shapes or values that are not finite.
     """
     levels, values = np.log(np.asarray(sigmas, dtype=float)), np.asarray(curve, dtype=float)
     if values.shape != levels.shape or len(levels) < 3 or not np.isfinite(values).all():
@@ -30,10 +30,9 @@ def peak_location(sigmas: Sequence[float] | np.ndarray, curve: np.ndarray) -> fl
     top = int(values.argmax())
     if top in (0, len(values) - 1):
         return float(sigmas[top])
-    low = values[: top + 1] < WINDOW * values[top]
-    first = len(low) - int(low[::-1].argmax()) if low.any() else 0
-    beyond = values[top:] < WINDOW * values[top]
-    last = top + int(beyond.argmax()) if beyond.any() else len(values)
+    base = max(values[0], values[-1])
+    outside = values < base + WINDOW * (values[top] - base)
+    first, last = top - int(outside[top::-1].argmax()) + 1, top + int(outside[top:].argmax())
     first, last = min(first, top - 1), max(last, top + 2)  # three levels at least
     centre = levels[top]
     powers = np.vander(levels[first:last] - centre, 3)
