@@ -8,11 +8,8 @@ import torch
 from uturn_lib import EmpiricalDenoiser, GaussianDenoiser, u_turn
 from uturn_lib.data.grammar import one_hot, random_grammar
 from uturn_lib.measures import susceptibility as together
+from uturn_lib.measures.susceptibility import chi
 from uturn_lib.uturn import posterior_draws
-
-
-def chi(changes):
-    return together.susceptibilities(changes)[0]
 
 
 def test_independent_changes_one_block_and_blocks():

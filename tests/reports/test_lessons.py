@@ -42,6 +42,7 @@ WRITTEN = (
     "p4a",
     "p4b",
     "b1",
+    "b4",
     "b7",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]

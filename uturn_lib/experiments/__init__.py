@@ -18,6 +18,7 @@ retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s ma
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
 entropy     the entropy of the class given a noisy image: from denoising errors, from a classifier
 spaces      T_m in pixels and in features: whose image is an output?
+together    what changes together, in pixels or in features
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
 ==========  ======================================================================================
@@ -77,6 +78,7 @@ from .sweeps import (
     repeated,
     u_turn_sweep,
 )
+from .together import changes_together
 
 __all__ = [
     "Affinity",
@@ -92,6 +94,7 @@ __all__ = [
     "Transitions",
     "Workbench",
     "affinity",
+    "changes_together",
     "class_bound",
     "class_entropy",
     "class_gate",

@@ -47,31 +47,49 @@ def susceptibility_of_moments(
     return np.divide(together, alone, out=np.ones_like(alone), where=alone > 1e-12 * squares)
 
 
-def susceptibilities(changes: np.ndarray, seed: int = 0) -> np.ndarray:
-    """chi (1 + R,) of ``changes`` (N, *sites): of the data, then of bootstrap resamples of the N.
+def moment_rows(changes: np.ndarray) -> np.ndarray:
+    """(sum a)^2, sum a^2 and every a of each sample, (N, 2 + P), of ``changes`` (N, *sites).
 
     Raises ``ValueError`` where nothing varies.
     """
     flat = np.asarray(changes, dtype=float).reshape(len(changes), -1)
     if not (flat.var(0) > 0).any():
         raise ValueError("changes: no site varies over the samples, so that chi is 0 / 0")
-    rows = np.column_stack([flat.sum(1) ** 2, (flat**2).sum(1), flat])
-    means = np.concatenate([rows.sum(0)[None], resampled_sums(rows, seed)]) / len(flat)
+    return np.column_stack([flat.sum(1) ** 2, (flat**2).sum(1), flat])
+
+
+def chi(changes: np.ndarray) -> float:
+    """chi of ``changes`` (N, *sites), without an interval."""
+    means = moment_rows(changes).mean(0)[None]
+    return float(susceptibility_of_moments(means[:, 0], means[:, 1], means[:, 2:])[0])
+
+
+def susceptibilities(changes: np.ndarray, seed: int = 0) -> np.ndarray:
+    """chi (1 + R,) of ``changes`` (N, *sites): of the data, then of bootstrap resamples of the N.
+
+    Raises ``ValueError`` where nothing varies.
+    """
+    rows = moment_rows(changes)
+    means = np.concatenate([rows.sum(0)[None], resampled_sums(rows, seed)]) / len(rows)
     return susceptibility_of_moments(means[:, 0], means[:, 1], means[:, 2:])
 
 
-def gaussian_susceptibility(eigenvalues: Tensor, eigenvectors: Tensor, sigma: float) -> float:
-    """chi of Gaussian data, ``tr P^2 / sum_i P_ii^2`` (our derivation), one channel.
+def gaussian_susceptibility(
+    eigenvalues: Tensor, eigenvectors: Tensor, sigma: float, channels: int = 1
+) -> float:
+    """chi of Gaussian data, ``tr P^2 / sum_i |P_ii|^2`` (our derivation).
 
     Given x_u, x_0 and y_0 are independent draws of one Gaussian, so that y_0 - x_0 is Gaussian with
     covariance 2 P, ``P = sum_k p_k v_k v_k^T``, ``p_k = lambda_k sigma^2 / (lambda_k + sigma^2)``;
-    and Cov(d_i^2, d_j^2) = 2 Cov(d_i, d_j)^2. It rises from 1 to that of the data: no peak.
-    ``eigenvalues`` (D,), ``eigenvectors`` (D, D), in columns, of the data covariance.
+    and Cov(d_i^2, d_j^2) = 2 Cov(d_i, d_j)^2. P_ii is the block of site i, between its
+    ``channels``. chi rises from 1 to that of the data: no peak. ``eigenvalues`` (D,),
+    ``eigenvectors`` (D, D), in columns, of the data covariance; D = channels x sites.
     """
     sigma = checks.noise_level("sigma", sigma)
     values = torch.as_tensor(eigenvalues, dtype=torch.float64).clamp(min=0)
     kept = values * sigma**2 / (values + sigma**2).clamp(min=1e-300)
-    own = (eigenvectors.double() ** 2) @ kept
+    vectors = eigenvectors.double().reshape(channels, -1, len(values))
+    own = torch.einsum("cik,dik->icd", vectors * kept, vectors)
     return float((kept**2).sum() / (own**2).sum())
 
 

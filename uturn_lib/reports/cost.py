@@ -233,6 +233,7 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
     "fig16": second,
     "b1": instruments,
+    "b4": transitions,
     "b7": class_entropy,
     "p2a": idle_parts,
     "p2b": shortcuts,
