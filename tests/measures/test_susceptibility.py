@@ -40,12 +40,12 @@ def field():
 
 def test_a_gaussian_field_follows_its_closed_form(field):
     """Exact draws and U-Turns of the reverse SDE: within the 95 % interval, widened by a half."""
-    x0 = field.sample(range(3000))
+    x0 = field.sample(range(1500))
     for sigma in (0.3, 1.0, 5.0):
         known = together.gaussian_susceptibility(field.eigenvalues, field.eigenvectors, sigma)
         for y0 in (
             posterior_draws(field, x0, sigma, seed=1),
-            u_turn(field, x0, sigma, steps=24, seed=1, batch_size=3000).y0,
+            u_turn(field, x0, sigma, steps=24, seed=1, batch_size=1500).y0,
         ):
             found = together.susceptibility((sigma,), x0, y0[None]).curve[0]
             slack = 0.25 * (found.high - found.low)

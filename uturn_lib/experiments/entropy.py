@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..data.halves import held_out_halves
 from ..data.sets import ImageSet
+from ..denoisers import GaussianMixtureDenoiser
 from ..measures.entropy import entropy_from_rates, entropy_rate, shannon, surprise
 from ..measures.estimate import Estimate
 from ..measures.peaks import peak
@@ -23,7 +25,7 @@ from ..networks.noise_classifier import noisy_probabilities
 from ..seeding import NoiseStream, sample_seeds
 from .classes import noise_judge
 from .engine import Arrays, Plan, experiment, planned, run_chunks
-from .exact import fitted_mixture
+from .exact import mixture_bench
 from .study import Judge, Study, Workbench
 
 LEVELS = tuple(float(level) for level in np.geomspace(0.2, 80.0, 25))  # steps of 0.25 in ln sigma
@@ -76,9 +78,9 @@ def class_surprise(
 
 
 @experiment("entropy")
-def mixture_entropies(data: ImageSet, sigmas: Sequence[float], count: int, seed: int) -> Arrays:
-    """H(k | x) (S, ``count``) for x drawn from the class mixture of ``data``: known exactly."""
-    mixture = fitted_mixture(data)
+def mixture_entropies(bench: Workbench, sigmas: Sequence[float], count: int, seed: int) -> Arrays:
+    """H(k | x) (S, ``count``) for x drawn from the Gaussian mixture of ``bench``: known exactly."""
+    mixture = cast(GaussianMixtureDenoiser, bench.denoiser)
     x0, _ = mixture.sample(sample_seeds(seed, range(count), "start"))
     found = [
         shannon(mixture.responsibilities(noisy_images(x0, sigma, seed)[0], sigma))
@@ -190,4 +192,5 @@ def mixture_entropy(
     study: Study, sigmas: Sequence[float] = LEVELS, count: int = 250, seed: int = 0
 ) -> np.ndarray:
     """H(k | x) (S, ``count``) of the class mixture: theory, from means and covariances."""
-    return mixture_entropies(study.train, [float(s) for s in sigmas], count, seed)["entropy"]
+    levels = [float(sigma) for sigma in sigmas]
+    return mixture_entropies(mixture_bench(study), levels, count, seed)["entropy"]
