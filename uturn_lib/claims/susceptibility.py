@@ -33,7 +33,9 @@ def changes_peak(
     corrected confidence.
     """
     some(peaks=peaks)
-    verdicts, said, values = {}, {}, {}
+    verdicts: dict[str, str] = {}
+    said: dict[str, str] = {}
+    values: dict[str, object] = {}
     for space, peak in peaks.items():
         higher = any_of(above(gap, math.log(margin("higher"))) for gap in over_last[space])
         verdicts[space] = all_of([inside(peak, sigmas), higher])
