@@ -121,7 +121,7 @@ class Profile:
         )
 
 
-CLASS_CONDITIONAL = ("fig02", "fig03", "fig05", "fig06", "fig07", "fig08")
+CLASS_CONDITIONAL = ("fig02", "fig03", "fig05", "fig06", "fig07", "fig08", "b7")
 SINGLE_SCORE = ("fig09", "fig10", "fig11", "fig12", "fig13", "fig14", "fig15")
 
 # Factors of about 1.4 where the transitions are, wider outside; the same for all data, so that
@@ -281,7 +281,7 @@ _PAPER = {
     f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
     for number in range(1, 17)
 }
-_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", "b1")}
+_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", "b1", "b4", "b7")}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,

@@ -119,6 +119,18 @@ def small_chunks():
             draws=2,
             seed=0,
         ),
+        "denoising_errors": dict(bench=tiny, images=x[:3], labels=labels[:3], sigma=1.0)
+        | dict(draws=2, seed=0, first=0),
+        "class_surprise": dict(
+            judge=Judge(partial(load_noise_classifier, "mnist-noise-classifier", "cpu"), "noisy")
+        )
+        | dict(images=digits, labels=torch.tensor([0, 1]), sigma=1.0, draws=2, seed=0),
+        "mixture_entropies": dict(
+            bench=Workbench(partial(exact.fitted_mixture, data), "mixture"),
+            sigmas=[1.0],
+            count=3,
+            seed=0,
+        ),
         "identity_of": dict(outputs=x[None, :3], starts=x[:3], reference=x),
         "flow": dict(
             bench=Workbench.around(shortcut), method="dpmpp", steps=3, path=True, first=0, **flow

@@ -42,6 +42,8 @@ WRITTEN = (
     "p4a",
     "p4b",
     "b1",
+    "b4",
+    "b7",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {
@@ -58,6 +60,7 @@ OF_COMPANIONS = {
     "shapes",
     "solver_errors",
     "squared_distances",
+    "profile_class_entropy",
     "auxiliary_starts",
 }  # and what else is computed there
 MOST_CODE, LONGEST = 60, 100

@@ -16,7 +16,9 @@ paths       what happens along a generation, and on the way back: KS statistics,
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
+entropy     the entropy of the class given a noisy image: from denoising errors, from a classifier
 spaces      T_m in pixels and in features: whose image is an output?
+together    what changes together, in pixels or in features
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
 ==========  ======================================================================================
@@ -29,6 +31,14 @@ from .classes import (
     noise_judge,
     profile_class_bound,
     shipped_class_bound,
+)
+from .entropy import (
+    ClassEntropy,
+    class_entropy,
+    classifier_surprise,
+    entropy_images,
+    mixture_entropy,
+    profile_class_entropy,
 )
 from .exact import (
     class_mixture,
@@ -68,10 +78,12 @@ from .sweeps import (
     repeated,
     u_turn_sweep,
 )
+from .together import changes_together
 
 __all__ = [
     "Affinity",
     "ClassBound",
+    "ClassEntropy",
     "Deviation",
     "GenerationPath",
     "Kept",
@@ -82,14 +94,18 @@ __all__ = [
     "Transitions",
     "Workbench",
     "affinity",
+    "changes_together",
     "class_bound",
+    "class_entropy",
     "class_gate",
     "class_mixture",
     "class_spectra",
+    "classifier_surprise",
     "conditional",
     "deterministic",
     "deviation",
     "empirical_retention",
+    "entropy_images",
     "fresh_u_turn",
     "generation_path",
     "identity_at_all_levels",
@@ -99,11 +115,13 @@ __all__ = [
     "late_levels",
     "local_sweep",
     "mixture_bench",
+    "mixture_entropy",
     "mixture_retention",
     "multi_class",
     "noise_judge",
     "prepare",
     "profile_class_bound",
+    "profile_class_entropy",
     "profile_generation",
     "profile_sweep",
     "repeated",

@@ -201,6 +201,11 @@ def instruments(s: ex.Study, t: Times) -> list[Plan]:
     return [*transitions(s, t), *told]
 
 
+def class_entropy(s: ex.Study, t: Times) -> list[Plan]:
+    """B7: denoising errors with and without the label, and T_s."""
+    return [ex.profile_class_entropy.plan(s), *transitions(s, t)]
+
+
 # What every figure asks of the network.
 FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig01": scheme,
@@ -228,6 +233,8 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
     "fig16": second,
     "b1": instruments,
+    "b4": transitions,
+    "b7": class_entropy,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

@@ -367,3 +367,25 @@ def accuracy_that_proves_retention(classes: int = 10) -> tuple[float, float]:
     midpoint = (1 + 1 / classes) / 2
     spread = brentq(lambda a: a**2 + (1 - a) ** 2 / (classes - 1) - midpoint, 1 / classes, 1)
     return (1 + midpoint) / 2, float(spread)
+
+
+@exercise("b7", tolerance=0.02)
+def entropy_of_two_points_in_much_noise(a: float = 2.0, sigma: float = 20.0) -> tuple[float, float]:
+    """rate a^2 / sigma^2, since D is nearly 0 and D_k = +-a; known: its integral above, half of it.
+
+    To first order in (a / sigma)^2.
+    """
+    rate = (a / sigma) ** 2
+    return rate, rate / 2
+
+
+@exercise("b4")
+def susceptibility_of_whole_changes(sites: int = 100, share: float = 0.5) -> tuple[float, float]:
+    """((1 - s) + P s (1 - q)) / (1 - q s), P sites, at q = 1/2 and q = 1.
+
+    With probability q an image is replaced, and then each site differs with probability s.
+    """
+    at_half, at_all = (
+        ((1 - share) + sites * share * (1 - q)) / (1 - q * share) for q in (0.5, 1.0)
+    )
+    return at_half, at_all
