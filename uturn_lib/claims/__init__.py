@@ -1,11 +1,12 @@
 """Statements of the papers, the rules that judge them, and the ledger of verdicts.
 
 A page needs :class:`Ledger`. The statements and their rules in words are in statements.toml, the
-numbers in margins.toml. The rules as code: ``paper``, ``companions``. The four verdicts and the
-gates: ``verdicts``. Markdown: ``pages``. Numbers of others: ``published``.
+numbers in margins.toml. The rules as code: ``paper``, ``companions``, and a file for each page
+beyond the paper. The four verdicts and the gates: ``verdicts``. Markdown: ``pages``. Numbers of
+others: ``published``.
 """
 
-from . import companions, paper  # register the rules
+from . import b2, companions, paper  # register the rules
 from .claim import RULES, Claim, Finding, judge, rule
 from .late_starts import LateStart, late_starts
 from .ledger import Ledger, record
@@ -22,6 +23,7 @@ __all__ = [
     "RULES",
     "STATEMENTS",
     "Statement",
+    "b2",
     "companions",
     "judge",
     "judged",

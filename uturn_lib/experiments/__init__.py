@@ -17,6 +17,7 @@ affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
 spaces      T_m in pixels and in features: whose image is an output?
+memory      copies of training images among outputs, for four scores
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
 ==========  ======================================================================================
@@ -36,6 +37,13 @@ from .exact import (
     empirical_retention,
     mixture_bench,
     mixture_retention,
+)
+from .memory import (
+    Memory,
+    memory_by_score,
+    memory_of_draws,
+    memory_of_sweep,
+    real_images_compared,
 )
 from .paths import (
     GenerationPath,
@@ -76,6 +84,7 @@ __all__ = [
     "GenerationPath",
     "Kept",
     "KeptByScore",
+    "Memory",
     "Repeats",
     "Study",
     "Sweep",
@@ -98,6 +107,9 @@ __all__ = [
     "kept_in",
     "late_levels",
     "local_sweep",
+    "memory_by_score",
+    "memory_of_draws",
+    "memory_of_sweep",
     "mixture_bench",
     "mixture_retention",
     "multi_class",
@@ -106,6 +118,7 @@ __all__ = [
     "profile_class_bound",
     "profile_generation",
     "profile_sweep",
+    "real_images_compared",
     "repeated",
     "return_paths",
     "reverse_trajectory",
