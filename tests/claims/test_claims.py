@@ -16,7 +16,7 @@ from uturn_lib.claims import statements, verdicts
 from uturn_lib.claims.pairs import PRIMARY_PAIR, Pair
 from uturn_lib.claims.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 from uturn_lib.companions.p2 import phases
-from uturn_lib.measures import correlation, quality, retention
+from uturn_lib.measures import correlation, novelty, quality, retention
 from uturn_lib.measures.estimate import Estimate, difference
 from uturn_lib.measures.individuals import Heterogeneity
 from uturn_lib.support.places import ROOT, figure_folder, reference_folder
@@ -270,6 +270,14 @@ def p45(memory=5.0, held=5.0):
     return judged("P4.5", GRID, {"law": (at(memory, 0.1), at(held, 0.1))})
 
 
+def b21(held=0.01, training=0.01, gate=OPEN):
+    sigmas, shares = (
+        {"held out": (1.0, 2.0), "training": (1.0,)},
+        {"held out": [at(0.0), at(held)], "training": [at(training)]},
+    )
+    return judged("B2.1", sigmas, shares, gate)
+
+
 ALLOWED = margin("loss") * 2.0  # of a floor of 2
 TRUE = {
     "C1": c1, "C2": c2, "C3": c3, "C4": c4, "C5": c5, "C6": c6,
@@ -292,6 +300,7 @@ TRUE = {
     "P4.1": lambda low=1.5, high=4.0: judged("P4.1", GRID, Estimate(low, low, high)),
     "P4.2": lambda gap=-0.1: judged("P4.2", 80.0, {"a": (9.0, at(1.0)), "b": (5.0, at(gap))}),
     "P4.3": p43, "P4.4": p44, "P4.5": p45,
+    "B2.1": b21,
 }  # fmt: skip
 
 # Each condition of each rule, missed by twice its margin (where the margin is 0: clearly).
@@ -326,6 +335,7 @@ FALSE = {
     "P4.3": [dict(loss=2 * ALLOWED), dict(gain=0.3), dict(plain=0.0)],
     "P4.4": [dict(first=-1.0), dict(second=-1.0)],
     "P4.5": [dict(held=5 * margin("same T") ** 2), dict(held=90.0)],
+    "B2.1": [dict(held=2 * margin("copies")), dict(training=2 * margin("copies"))],
 }  # fmt: skip
 
 
@@ -365,7 +375,7 @@ def test_what_misses_its_margin_clearly_does_not_hold():
     )
 
 
-@pytest.mark.parametrize("id", ["C2", "C4", "C6", "C7c", "C8", "P3.5", "P4.3"])
+@pytest.mark.parametrize("id", ["C2", "C4", "C6", "C7c", "C8", "P3.5", "P4.3", "B2.1"])
 def test_behind_a_closed_gate_nothing_is_judged(id):
     for changes in ({}, *FALSE[id]):
         claim = TRUE[id](**changes, gate=CLOSED)
@@ -734,3 +744,23 @@ def test_data_without_a_published_speciation_scale_say_so():
         below = sum(len(reads(node)) for node in asked)
         assert asked and below == len(reads(tree)) - 1, name  # the one left is where it is set
         assert "SPECIATION.get(" in ast.unparse(tree) and "SPECIATION[" not in ast.unparse(tree)
+
+
+# ------------------------------------------------------------------------------- beyond the paper
+
+
+@pytest.mark.parametrize("rate, verdict", [(0.0, HOLDS), (0.25, FAILS)])
+def test_b21_follows_samples(rate, verdict):
+    """200 outputs at each of 23 levels, of which a share ``rate`` are copies."""
+    draw = np.random.default_rng(0)
+    shares = [novelty.share_of(draw.random(200) < rate, 23) for _ in range(23)]
+    sigmas = {"held out": range(1, 15), "training": range(1, 10)}
+    rows = {"held out": shares[:14], "training": shares[14:]}
+    assert judged("B2.1", sigmas, rows, OPEN).verdict == verdict
+
+
+def test_the_criterion_for_copies_is_used_only_where_it_tells_them():
+    known, none = [at(0.99), at(1.0)], at(0.01)
+    assert claims.b2.copy_gate(known, none) == OPEN
+    assert "are recognised" in claims.b2.copy_gate([at(0.9), at(1.0)], none).closed
+    assert "taken for copies" in claims.b2.copy_gate(known, at(0.3)).closed

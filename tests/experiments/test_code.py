@@ -119,6 +119,10 @@ def small_chunks():
             draws=2,
             seed=0,
         ),
+        "outputs_compared": dict(outputs=x[:3], starts=x[:3], reference=x, training=300),
+        "draws_compared": dict(
+            denoiser=gaussian, starts=x[:3], reference=x, training=300, sigma=1.0, seed=0
+        ),
         "identity_of": dict(outputs=x[None, :3], starts=x[:3], reference=x),
         "flow": dict(
             bench=Workbench.around(shortcut), method="dpmpp", steps=3, path=True, first=0, **flow

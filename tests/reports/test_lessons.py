@@ -42,6 +42,7 @@ WRITTEN = (
     "p4a",
     "p4b",
     "b1",
+    "b2",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {

@@ -125,6 +125,7 @@ def memory_by_score(study: Study, seed: int = 0) -> dict[tuple[str, str], Memory
     network's levels.
     """
     sweeps = {"held out": multi_class(study, seed), "training": training_sweep(study, seed)}
+    exact: dict[str, EmpiricalDenoiser | GaussianDenoiser]
     exact = {"empirical": EmpiricalDenoiser(study.train.images), "gaussian": study.gaussian}
     count, found = study.profile.ground_truths, {}
     for name, images in (("training", study.train), ("held out", study.test)):

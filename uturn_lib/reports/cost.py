@@ -228,6 +228,7 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
     "fig16": second,
     "b1": instruments,
+    "b2": lambda s, t: [*transitions(s, t), ex.training_sweep.plan(s)],
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

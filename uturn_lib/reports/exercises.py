@@ -367,3 +367,12 @@ def accuracy_that_proves_retention(classes: int = 10) -> tuple[float, float]:
     midpoint = (1 + 1 / classes) / 2
     spread = brentq(lambda a: a**2 + (1 - a) ** 2 / (classes - 1) - midpoint, 1 / classes, 1)
     return (1 + midpoint) / 2, float(spread)
+
+
+@exercise("b2")
+def copies_by_accident(ratio: float = 1 / 3, rate: float = 0.01) -> tuple[float, float]:
+    """In the plane ratio^2; the dimension d with ratio^d = rate.
+
+    (r_1 / r_2)^d is uniform on [0, 1] where the density is locally constant.
+    """
+    return ratio**2, math.log(rate) / math.log(ratio)
