@@ -6,7 +6,7 @@ beyond the paper. The four verdicts and the gates: ``verdicts``. Markdown: ``pag
 others: ``published``.
 """
 
-from . import b2, companions, paper  # register the rules
+from . import b2, b6, companions, paper  # register the rules
 from .claim import RULES, Claim, Finding, judge, rule
 from .late_starts import LateStart, late_starts
 from .ledger import Ledger, record
@@ -24,6 +24,7 @@ __all__ = [
     "STATEMENTS",
     "Statement",
     "b2",
+    "b6",
     "companions",
     "judge",
     "judged",

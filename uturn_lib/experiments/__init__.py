@@ -17,6 +17,7 @@ affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
 spaces      T_m in pixels and in features: whose image is an output?
+own_time    T_m of every image, and its traits
 memory      copies of training images among outputs, for four scores
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
@@ -45,6 +46,7 @@ from .memory import (
     memory_of_sweep,
     real_images_compared,
 )
+from .own_time import OwnTimes, own_times, repeats_around
 from .paths import (
     GenerationPath,
     generation_path,
@@ -85,6 +87,7 @@ __all__ = [
     "Kept",
     "KeptByScore",
     "Memory",
+    "OwnTimes",
     "Repeats",
     "Study",
     "Sweep",
@@ -114,12 +117,14 @@ __all__ = [
     "mixture_retention",
     "multi_class",
     "noise_judge",
+    "own_times",
     "prepare",
     "profile_class_bound",
     "profile_generation",
     "profile_sweep",
     "real_images_compared",
     "repeated",
+    "repeats_around",
     "return_paths",
     "reverse_trajectory",
     "second_bench",

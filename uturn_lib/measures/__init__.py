@@ -11,8 +11,10 @@ from . import (
     norms,
     novelty,
     quality,
+    regression,
     retention,
     theory,
+    traits,
 )
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "norms",
     "novelty",
     "quality",
+    "regression",
     "retention",
     "theory",
+    "traits",
 ]
