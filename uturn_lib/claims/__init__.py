@@ -6,7 +6,7 @@ beyond the paper. The four verdicts and the gates: ``verdicts``. Markdown: ``pag
 others: ``published``.
 """
 
-from . import b2, b6, companions, paper  # register the rules
+from . import b2, b6, b8, companions, paper  # register the rules
 from .claim import RULES, Claim, Finding, judge, rule
 from .late_starts import LateStart, late_starts
 from .ledger import Ledger, record
@@ -25,6 +25,7 @@ __all__ = [
     "Statement",
     "b2",
     "b6",
+    "b8",
     "companions",
     "judge",
     "judged",

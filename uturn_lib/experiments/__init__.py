@@ -17,6 +17,7 @@ affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
 spaces      T_m in pixels and in features: whose image is an output?
+locality    how far a denoiser must look
 own_time    T_m of every image, and its traits
 memory      copies of training images among outputs, for four scores
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
@@ -39,6 +40,7 @@ from .exact import (
     mixture_bench,
     mixture_retention,
 )
+from .locality import Locality, locality_gaps, outputs_alike
 from .memory import (
     Memory,
     memory_by_score,
@@ -86,6 +88,7 @@ __all__ = [
     "GenerationPath",
     "Kept",
     "KeptByScore",
+    "Locality",
     "Memory",
     "OwnTimes",
     "Repeats",
@@ -110,6 +113,7 @@ __all__ = [
     "kept_in",
     "late_levels",
     "local_sweep",
+    "locality_gaps",
     "memory_by_score",
     "memory_of_draws",
     "memory_of_sweep",
@@ -117,6 +121,7 @@ __all__ = [
     "mixture_retention",
     "multi_class",
     "noise_judge",
+    "outputs_alike",
     "own_times",
     "prepare",
     "profile_class_bound",

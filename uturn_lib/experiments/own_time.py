@@ -12,6 +12,7 @@ from torch import Tensor
 from ..measures import individuals, retention, traits
 from ..measures.estimate import Estimate
 from ..measures.individuals import Heterogeneity
+from ..measures.regression import Attribution, attribute
 from .engine import Arrays, Plan, experiment, planned
 from .study import Judge, Study
 from .sweeps import Repeats, multi_class, repeated
@@ -22,6 +23,7 @@ AROUND = 2.3  # levels within this factor of T_m
 COVERAGE = ("distance", "dimension")  # how sparsely the data lie around the image
 LOOKS = ("norm", "edges", "margin")  # what it looks like
 TRAITS = COVERAGE + LOOKS
+GROUPS = {"coverage": COVERAGE, "looks": LOOKS}
 
 
 @experiment(*TRAITS)
@@ -61,15 +63,15 @@ class OwnTimes:
     spread: Heterogeneity
     traits: dict[str, np.ndarray] = field(repr=False)
 
+    def attribution(self, seed: int = 0) -> Attribution:
+        """Which traits, and which of the :data:`GROUPS`, explain log T_m on held-out images."""
+        return attribute(self.traits, self.log_times, GROUPS, seed)
+
     @property
     def reliability(self) -> float:
         """Share of the variance of log T_m that is not chance of the repeats: the most that any
         regression can explain."""
         return (self.spread.own_spread / self.spread.spread.value) ** 2
-
-    def matrix(self, names: Sequence[str]) -> np.ndarray:
-        """The traits ``names`` as columns (N, P)."""
-        return np.column_stack([self.traits[name] for name in names])
 
 
 def levels_around(sigmas: Sequence[float], t: Estimate) -> tuple[float, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
 import numpy as np
 from torch import Tensor
 
@@ -74,3 +77,57 @@ def slope(x: Tensor | np.ndarray, y: Tensor | np.ndarray, seed: int = 0) -> Esti
 
     drawn = np.concatenate([fitted(rows) for rows in resample_rows(len(x), seed)])
     return Estimate(float(fitted(np.arange(len(x))[None])[0]), *interval(drawn))
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How much of a quantity which traits explain, on held-out samples.
+
+    ``together``: R^2 with all traits. ``alone``, ``lost``: for each group of traits the R^2 with
+    that group only, and how much R^2 falls without it. ``residuals``: group -> squared errors (N,)
+    without it; ``total`` (N,): those of the mean.
+    """
+
+    together: Estimate
+    alone: dict[str, Estimate]
+    lost: dict[str, Estimate]
+    residuals: dict[str, np.ndarray] = field(repr=False)
+    total: np.ndarray = field(repr=False)
+
+    def more(self, one: str, other: str, seed: int = 0) -> Estimate:
+        """R^2 lost without the group ``one`` minus R^2 lost without ``other``, paired."""
+        for group in (one, other):
+            checks.one_of("group", group, self.residuals)
+        return explained_difference(self.residuals[one], self.residuals[other], self.total, seed)
+
+
+def attribute(
+    traits: Mapping[str, np.ndarray],
+    target: np.ndarray,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+) -> Attribution:
+    """Regressions of ``target`` (N,) on all ``traits`` (name -> (N,)), on each group of them alone,
+    and on all but each group.
+
+    Every trait is a group of its own, beside the ``groups`` (name -> names of traits). Raises
+    ``ValueError`` for a group with a trait that is not known, or with all of them.
+    """
+    known: dict[str, Sequence[str]] = {name: (name,) for name in traits}
+    known |= dict(groups or {})
+
+    def errors(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        return held_out_residuals(np.column_stack([traits[n] for n in names]), target, seed=seed)
+
+    everything, total = errors(list(traits))
+    alone, residuals = {}, {}
+    for group, members in known.items():
+        for name in members:
+            checks.one_of(f"trait of the group {group}", name, traits)
+        rest = [name for name in traits if name not in members]
+        if not rest:
+            raise ValueError(f"group {group!r} holds every trait; at least one must be left")
+        alone[group] = explained(*errors(members), seed)
+        residuals[group] = errors(rest)[0]
+    lost = {g: explained_difference(left, everything, total, seed) for g, left in residuals.items()}
+    return Attribution(explained(everything, total, seed), alone, lost, residuals, total)
