@@ -23,6 +23,7 @@ from uturn_lib.experiments import (
     code,
     engine,
     exact,
+    locality,
     paths,
     retention,
     scores,
@@ -119,6 +120,14 @@ def small_chunks():
             draws=2,
             seed=0,
         ),
+        "traits_of": dict(
+            judge=classifier, images=torch.rand(3, 1, 32, 32), reference=torch.rand(30, 1, 32, 32)
+        ),
+        "locally_denoised": dict(
+            bench=Workbench(partial(locality.patch_score, data, 3, CPU), "patches"), images=x[:3]
+        )
+        | dict(sigma=1.0, seed=0),
+        "gaussian_gap": dict(gaussian=gaussian, sigma=1.0, patch=3),
         "outputs_compared": dict(outputs=x[:3], starts=x[:3], reference=x, training=300),
         "draws_compared": dict(
             denoiser=gaussian, starts=x[:3], reference=x, training=300, sigma=1.0, seed=0

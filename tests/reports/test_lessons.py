@@ -43,6 +43,7 @@ WRITTEN = (
     "p4b",
     "b1",
     "b2",
+    "b6",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {

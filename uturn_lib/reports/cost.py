@@ -229,6 +229,7 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig16": second,
     "b1": instruments,
     "b2": lambda s, t: [*transitions(s, t), ex.training_sweep.plan(s)],
+    "b6": lambda s, t: [*transitions(s, t), ex.repeats_around.plan(s, t.t_m)],
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

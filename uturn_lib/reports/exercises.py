@@ -376,3 +376,13 @@ def copies_by_accident(ratio: float = 1 / 3, rate: float = 0.01) -> tuple[float,
     (r_1 / r_2)^d is uniform on [0, 1] where the density is locally constant.
     """
     return ratio**2, math.log(rate) / math.log(ratio)
+
+
+@exercise("b6")
+def attenuated(spread: float = 0.3, error: float = 0.15) -> tuple[float, float]:
+    """Slope and R^2 of y = x on x + error: both are ``s^2 / (s^2 + e^2)``.
+
+    The slope is cov / var of what is measured; R^2 = cov^2 / (var var), with cov = var y = s^2.
+    """
+    kept = spread**2 / (spread**2 + error**2)
+    return kept, kept
