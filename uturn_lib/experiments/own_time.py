@@ -34,6 +34,7 @@ def traits_of(judge: Judge, images: Tensor, reference: Tensor) -> Arrays:
     subtracted, edge energy; and the classifier's margin.
     """
     near = traits.stranger_distances(images, reference, NEIGHBOURS)
+    near = near.clamp(min=1e-3)  # photographs may occur twice
     network = judge.network
     device = next(network.parameters()).device
     with torch.no_grad():

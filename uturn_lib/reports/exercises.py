@@ -386,3 +386,11 @@ def attenuated(spread: float = 0.3, error: float = 0.15) -> tuple[float, float]:
     """
     kept = spread**2 / (spread**2 + error**2)
     return kept, kept
+
+
+@exercise("b8")
+def gap_of_two_pixels(rho: float = 0.8, sigma: float = 1.0) -> float:
+    """``s^2 / (1 + s^2)`` minus the mean of ``l s^2 / (l + s^2)`` over ``l = 1 +- rho``."""
+    noise = sigma**2
+    alone = noise / (1 + noise)
+    return alone - sum(v * noise / (v + noise) for v in (1 + rho, 1 - rho)) / 2
