@@ -1,12 +1,13 @@
 """How far must a denoiser look? The gap between a score and its best local version.
 
-For any data, E[x_0,i | x] is the best guess of pixel i, and E[x_0,i | x_P] the best from a patch P
-around it. The second is the mean of the first given x_P, hence (Pythagoras)
+The error x_0 - D of an exact denoiser is orthogonal to every function of x. So for any other guess
+f(x), such as the best one from a patch around each pixel (Pythagoras),
 
-    E |D - D_local|^2 = E |x_0 - D_local|^2 - E |x_0 - D|^2,
+    E |D - f|^2 = E |x_0 - f|^2 - E |x_0 - D|^2,
 
-the denoising error that is paid for not looking further. For Gaussian data both are linear and all
-three are known. (Our derivation. "Locality gap" after arXiv 2605.04830; our reading.)
+the denoising error that is paid for not looking further. For Gaussian data the best guess from a
+patch is linear and all three are known. (Our derivation.
+"Locality gap" after arXiv 2605.04830; our reading.)
 """
 
 from __future__ import annotations
