@@ -281,7 +281,7 @@ _PAPER = {
     f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
     for number in range(1, 17)
 }
-_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", "b1", "b4", "b7")}
+_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", "b1", "b2", "b4", "b6", "b7", "b8")}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,

@@ -16,8 +16,8 @@ from uturn_lib.claims import statements, verdicts
 from uturn_lib.claims.pairs import PRIMARY_PAIR, Pair
 from uturn_lib.claims.verdicts import FAILS, HOLDS, OPEN, UNSEEN, WEAK, Gate, margin
 from uturn_lib.companions.p2 import phases
-from uturn_lib.measures import correlation, quality, retention
-from uturn_lib.measures.estimate import Estimate, difference
+from uturn_lib.measures import correlation, locality, novelty, quality, regression, retention
+from uturn_lib.measures.estimate import Estimate, difference, interval
 from uturn_lib.measures.individuals import Heterogeneity
 from uturn_lib.support.places import ROOT, figure_folder, reference_folder
 
@@ -292,6 +292,14 @@ def b73(ratio=1.0, gate=OPEN):
     return judged("B7.3", at(3.0 * ratio, 0.05), at(3.0, 0.05), gate)
 
 
+def b21(held=0.01, training=0.01, gate=OPEN):
+    sigmas, shares = (
+        {"held out": (1.0, 2.0), "training": (1.0,)},
+        {"held out": [at(0.0), at(held)], "training": [at(training)]},
+    )
+    return judged("B2.1", sigmas, shares, gate)
+
+
 ALLOWED = margin("loss") * 2.0  # of a floor of 2
 TRUE = {
     "C1": c1, "C2": c2, "C3": c3, "C4": c4, "C5": c5, "C6": c6,
@@ -315,6 +323,13 @@ TRUE = {
     "P4.2": lambda gap=-0.1: judged("P4.2", 80.0, {"a": (9.0, at(1.0)), "b": (5.0, at(gap))}),
     "P4.3": p43, "P4.4": p44, "P4.5": p45,
     "B4.1": b41, "B4.2": b42, "B7.1": b71, "B7.2": b72, "B7.3": b73,
+    "B2.1": b21,
+    "B6.1": lambda alone=0.3, slope=0.5: judged("B6.1", at(alone), at(slope), 0.7),
+    "B6.2": lambda more=0.2: judged("B6.2", at(0.3), at(0.1), at(more)),
+    "B8.1": lambda alike=0.9: judged("B8.1", 4.0, at(alike), at(0.1)),
+    "B8.2": lambda after=0.2, before=-0.2, gate=OPEN: judged(
+        "B8.2", at(2.5), at(after), at(before), gate
+    ),
 }  # fmt: skip
 
 # Each condition of each rule, missed by twice its margin (where the margin is 0: clearly).
@@ -356,6 +371,11 @@ FALSE = {
     "B7.2": [dict(total=2 * margin("same entropy")), dict(total=-2 * margin("same entropy"))]
     + [dict(ratio=margin("alike") ** 2), dict(ratio=margin("alike") ** -2)],
     "B7.3": [dict(ratio=margin("one level") ** 2), dict(ratio=margin("one level") ** -2)],
+    "B2.1": [dict(held=2 * margin("copies")), dict(training=2 * margin("copies"))],
+    "B6.1": [dict(alone=0.0), dict(slope=-0.5)],
+    "B6.2": [dict(more=-0.2)],
+    "B8.1": [dict(alike=1 - 2 * (1 - margin("local r2")))],
+    "B8.2": [dict(after=-0.2), dict(before=0.2)],
 }  # fmt: skip
 
 
@@ -395,7 +415,10 @@ def test_what_misses_its_margin_clearly_does_not_hold():
     )
 
 
-@pytest.mark.parametrize("id", ["C2", "C4", "C6", "C7c", "C8", "P3.5", "P4.3", "B4.2", "B7.3"])
+CLOSED_OFF = ["C2", "C4", "C6", "C7c", "C8", "P3.5", "P4.3", "B2.1", "B4.2", "B7.3", "B8.2"]
+
+
+@pytest.mark.parametrize("id", CLOSED_OFF)
 def test_behind_a_closed_gate_nothing_is_judged(id):
     for changes in ({}, *FALSE[id]):
         claim = TRUE[id](**changes, gate=CLOSED)
@@ -764,3 +787,51 @@ def test_data_without_a_published_speciation_scale_say_so():
         below = sum(len(reads(node)) for node in asked)
         assert asked and below == len(reads(tree)) - 1, name  # the one left is where it is set
         assert "SPECIATION.get(" in ast.unparse(tree) and "SPECIATION[" not in ast.unparse(tree)
+
+
+# ------------------------------------------------------------------------------- beyond the paper
+
+
+@pytest.mark.parametrize("rate, verdict", [(0.0, HOLDS), (0.25, FAILS)])
+def test_b21_follows_samples(rate, verdict):
+    """200 outputs at each of 23 levels, of which a share ``rate`` are copies."""
+    draw = np.random.default_rng(0)
+    shares = [novelty.share_of(draw.random(200) < rate, 23) for _ in range(23)]
+    sigmas = {"held out": range(1, 15), "training": range(1, 10)}
+    rows = {"held out": shares[:14], "training": shares[14:]}
+    assert judged("B2.1", sigmas, rows, OPEN).verdict == verdict
+
+
+def test_the_criterion_for_copies_is_used_only_where_it_tells_them():
+    known, none = [at(0.99), at(1.0)], at(0.01)
+    assert claims.b2.copy_gate(known, none) == OPEN
+    assert "are recognised" in claims.b2.copy_gate([at(0.9), at(1.0)], none).closed
+    assert "taken for copies" in claims.b2.copy_gate(known, at(0.3)).closed
+
+
+@pytest.mark.parametrize("strength, verdict", [(1.0, HOLDS), (0.0, FAILS)])
+def test_b61_and_b62_follow_samples(strength, verdict):
+    """200 images: log T_m = strength x log distance + looks, with as much noise."""
+    draw = np.random.default_rng(0)
+    distance, norm, noise = draw.normal(size=(3, 200))
+    target = strength * distance + 0.5 * norm + 0.7 * noise
+    found = regression.attribute(
+        {"distance": distance, "norm": norm}, target, {"coverage": ["distance"], "looks": ["norm"]}
+    )
+    alone, slope = found.alone["distance"], regression.slope(distance, target)
+    assert judged("B6.1", alone, slope, 0.7).verdict == verdict
+    lost = found.lost["coverage"], found.lost["looks"]
+    assert judged("B6.2", *lost, found.more("coverage", "looks")).verdict == verdict
+
+
+@pytest.mark.parametrize("top, verdict", [(2.5, HOLDS), (0.8, FAILS), (8.0, FAILS)])
+def test_b82_follows_samples(top, verdict):
+    """Gaps of 20 images with their peak at a known level; T_m = 1.8, T_s = 3.4."""
+    sigmas, draw = np.geomspace(0.1, 80, 14), np.random.default_rng(0)
+    bell = np.exp(-((np.log(sigmas) - np.log(top)) ** 2))
+    gaps = bell[:, None] * draw.uniform(0.5, 1.5, 20) + draw.normal(0, 0.01, (14, 20))
+    levels = locality.log_peaks(sigmas, gaps)
+    place = Estimate(levels[0], *interval(levels[1:]))
+    after, before = (difference(place, at(math.log(t), 0.05)) for t in (1.8, 3.4))
+    peak = locality.peak(sigmas, levels)
+    assert judged("B8.2", peak, after, before, OPEN).verdict == verdict

@@ -23,6 +23,7 @@ from uturn_lib.experiments import (
     code,
     engine,
     exact,
+    locality,
     paths,
     retention,
     scores,
@@ -130,6 +131,18 @@ def small_chunks():
             sigmas=[1.0],
             count=3,
             seed=0,
+        ),
+        "traits_of": dict(
+            judge=classifier, images=torch.rand(3, 1, 32, 32), reference=torch.rand(30, 1, 32, 32)
+        ),
+        "locally_denoised": dict(
+            bench=Workbench(partial(locality.patch_score, data, 3, CPU), "patches"), images=x[:3]
+        )
+        | dict(sigma=1.0, seed=0),
+        "gaussian_gap": dict(gaussian=gaussian, sigma=1.0, patch=3),
+        "outputs_compared": dict(outputs=x[:3], starts=x[:3], reference=x, training=300),
+        "draws_compared": dict(
+            denoiser=gaussian, starts=x[:3], reference=x, training=300, sigma=1.0, seed=0
         ),
         "identity_of": dict(outputs=x[None, :3], starts=x[:3], reference=x),
         "flow": dict(

@@ -44,6 +44,9 @@ WRITTEN = (
     "b1",
     "b4",
     "b7",
+    "b2",
+    "b6",
+    "b8",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {

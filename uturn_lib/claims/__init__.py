@@ -1,12 +1,12 @@
 """Statements of the papers, the rules that judge them, and the ledger of verdicts.
 
 A page needs :class:`Ledger`. The statements and their rules in words are in statements.toml, the
-numbers in margins.toml. The rules as code: ``paper``, ``companions``,
-``class_entropy``, ``susceptibility``. The four verdicts and the
-gates: ``verdicts``. Markdown: ``pages``. Numbers of others: ``published``.
+numbers in margins.toml. The rules as code: ``paper``, ``companions``, and a file for each page
+beyond the paper. The four verdicts and the gates: ``verdicts``. Markdown: ``pages``. Numbers of
+others: ``published``.
 """
 
-from . import class_entropy, companions, paper, susceptibility  # register the rules
+from . import b2, b6, b8, class_entropy, companions, paper, susceptibility  # register the rules
 from .claim import RULES, Claim, Finding, judge, rule
 from .late_starts import LateStart, late_starts
 from .ledger import Ledger, record
@@ -24,6 +24,9 @@ __all__ = [
     "STATEMENTS",
     "Statement",
     "class_entropy",
+    "b2",
+    "b6",
+    "b8",
     "companions",
     "judge",
     "judged",

@@ -19,6 +19,9 @@ classes     class retention of the ideal U-Turn from below, by a classifier of n
 entropy     the entropy of the class given a noisy image: from denoising errors, from a classifier
 spaces      T_m in pixels and in features: whose image is an output?
 together    what changes together, in pixels or in features
+locality    how far a denoiser must look
+own_time    T_m of every image, and its traits
+memory      copies of training images among outputs, for four scores
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
 ==========  ======================================================================================
@@ -47,6 +50,15 @@ from .exact import (
     mixture_bench,
     mixture_retention,
 )
+from .locality import Locality, locality_gaps, outputs_alike
+from .memory import (
+    Memory,
+    memory_by_score,
+    memory_of_draws,
+    memory_of_sweep,
+    real_images_compared,
+)
+from .own_time import OwnTimes, own_times, repeats_around
 from .paths import (
     GenerationPath,
     generation_path,
@@ -88,6 +100,9 @@ __all__ = [
     "GenerationPath",
     "Kept",
     "KeptByScore",
+    "Locality",
+    "Memory",
+    "OwnTimes",
     "Repeats",
     "Study",
     "Sweep",
@@ -114,17 +129,25 @@ __all__ = [
     "kept_in",
     "late_levels",
     "local_sweep",
+    "locality_gaps",
+    "memory_by_score",
+    "memory_of_draws",
+    "memory_of_sweep",
     "mixture_bench",
     "mixture_entropy",
     "mixture_retention",
     "multi_class",
     "noise_judge",
+    "outputs_alike",
+    "own_times",
     "prepare",
     "profile_class_bound",
     "profile_class_entropy",
     "profile_generation",
     "profile_sweep",
+    "real_images_compared",
     "repeated",
+    "repeats_around",
     "return_paths",
     "reverse_trajectory",
     "second_bench",

@@ -8,10 +8,14 @@ from . import (
     exchangeability,
     gaussianity,
     individuals,
+    locality,
     norms,
+    novelty,
     quality,
+    regression,
     retention,
     theory,
+    traits,
 )
 
 __all__ = [
@@ -22,8 +26,12 @@ __all__ = [
     "exchangeability",
     "gaussianity",
     "individuals",
+    "locality",
     "norms",
+    "novelty",
     "quality",
+    "regression",
     "retention",
     "theory",
+    "traits",
 ]

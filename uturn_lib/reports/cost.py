@@ -235,6 +235,9 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "b1": instruments,
     "b4": transitions,
     "b7": class_entropy,
+    "b2": lambda s, t: [*transitions(s, t), ex.training_sweep.plan(s)],
+    "b6": lambda s, t: [*transitions(s, t), ex.repeats_around.plan(s, t.t_m)],
+    "b8": transitions,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

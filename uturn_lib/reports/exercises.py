@@ -389,3 +389,30 @@ def susceptibility_of_whole_changes(sites: int = 100, share: float = 0.5) -> tup
         ((1 - share) + sites * share * (1 - q)) / (1 - q * share) for q in (0.5, 1.0)
     )
     return at_half, at_all
+
+
+@exercise("b2")
+def copies_by_accident(ratio: float = 1 / 3, rate: float = 0.01) -> tuple[float, float]:
+    """In the plane ratio^2; the dimension d with ratio^d = rate.
+
+    (r_1 / r_2)^d is uniform on [0, 1] where the density is locally constant.
+    """
+    return ratio**2, math.log(rate) / math.log(ratio)
+
+
+@exercise("b6")
+def attenuated(spread: float = 0.3, error: float = 0.15) -> tuple[float, float]:
+    """Slope and R^2 of y = x on x + error: both are ``s^2 / (s^2 + e^2)``.
+
+    The slope is cov / var of what is measured; R^2 = cov^2 / (var var), with cov = var y = s^2.
+    """
+    kept = spread**2 / (spread**2 + error**2)
+    return kept, kept
+
+
+@exercise("b8")
+def gap_of_two_pixels(rho: float = 0.8, sigma: float = 1.0) -> float:
+    """``s^2 / (1 + s^2)`` minus the mean of ``l s^2 / (l + s^2)`` over ``l = 1 +- rho``."""
+    noise = sigma**2
+    alone = noise / (1 + noise)
+    return alone - sum(v * noise / (v + noise) for v in (1 + rho, 1 - rho)) / 2
