@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .profiles import check_profile
 from .support import checks
+from .support.cluster import Workers
 
 JOBS = 2  # notebooks at a time
 KEPT = "interrupted; what was computed is kept, and the same command continues from there"
@@ -23,7 +24,8 @@ def figures(options: argparse.Namespace) -> None:
     from .reports import run
 
     parameters = run.parse_parameters(options.parameter)
-    run.figures(options.names, options.profile, options.device, parameters, options.jobs)
+    workers = Workers.choose(options.workers, options.scheduler, options.cluster, options.device)
+    run.figures(options.names, options.profile, options.device, parameters, options.jobs, workers)
 
 
 def refresh(options: argparse.Namespace) -> None:
@@ -81,7 +83,9 @@ def cost(options: argparse.Namespace) -> None:
     checks.device_name(options.device)
     from .reports import cost
 
-    cost.show(options.profile, checks.pick_device(options.device), options.rate)
+    cost.show(
+        options.profile, checks.pick_device(options.device), options.rate, options.workers
+    )
 
 
 def train(options: argparse.Namespace) -> None:
@@ -132,11 +136,15 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
     )
+    one.add_argument("--workers", type=int, help="processes that compute the sweeps")
+    one.add_argument("--scheduler", help="a running Dask cluster computes them: tcp://host:8786")
+    one.add_argument("--cluster", help="jobs of SLURM compute them: slurm (reads slurm.toml)")
     one.set_defaults(failed=1, interrupted=KEPT)
     add_scale(command(quick, "the method in a minute: 40 digits, their U-Turns, T_m and T_s"))
     one = command(cost, "network calls and estimated hours of the figures of a profile")
     add_scale(one)
     one.add_argument("--rate", type=float, help="images per second, instead of measuring them")
+    one.add_argument("--workers", type=int, nargs="*", help="time with so many workers, each")
     one = command(train, "train the networks of a profile; resumes from the last saved state")
     add_scale(one)
     one.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
