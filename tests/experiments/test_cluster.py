@@ -106,7 +106,9 @@ def test_the_file_of_slurm_is_checked(tmp_path, monkeypatch):
 def test_slurm_is_asked_for_whole_nodes(tmp_path, monkeypatch):
     """Eight workers on nodes of four cards: jobs of four workers, each with a card and 6 cores."""
     pytest.importorskip("dask_jobqueue")
-    monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda self, **asked: jobs.update(asked))
+    monkeypatch.setattr(
+        "dask_jobqueue.SLURMCluster.adapt", lambda self, **asked: jobs.update(asked)
+    )
     jobs = {}
     slurm = Slurm(partition="gpu", gpus=4, cpus=6, walltime="02:00:00", prologue=["module load x"])
     made = slurm.start(8, tmp_path)
@@ -219,7 +221,7 @@ def refused(*_, **__):
     raise OSError("connection refused")
 
 
-# -------------------------------------------------------------------------------- what breaks on the way
+# ------------------------------------------------------------------------ what breaks on the way
 
 
 def until(condition, seconds=120):
@@ -257,7 +259,9 @@ def test_one_two_and_five_workers_and_killed_ones_agree(monkeypatch, tmp_path):
     started = Workers(count=1)
     clusters = []
     monkeypatch.setattr(
-        Workers, "_start", lambda *known, start=Workers._start: clusters.append(start(*known)) or clusters[0]
+        Workers,
+        "_start",
+        lambda *known, start=Workers._start: clusters.append(start(*known)) or clusters[0],
     )
     with started.start(1, tmp_path) as address:
         for count in (1, 2, 5):
@@ -276,7 +280,7 @@ def test_one_two_and_five_workers_and_killed_ones_agree(monkeypatch, tmp_path):
         finished = stored()
 
         killed = threading.Event()
-        killer = threading.Thread(target=kill_now_and_then, args=(clusters[0], killed, 6))
+        killer = threading.Thread(target=kill_now_and_then, args=(clusters[0], killed, 3))
         killer.start()
         try:
             found = sweep(0.05)

@@ -99,7 +99,7 @@ class Slurm:
             job_extra_directives=[*directives, *self.directives],
             job_script_prologue=[_threads_of_workers(self.cpus), *self.prologue],
             log_directory=str(folder),
-            scheduler_options={"dashboard": False},
+            scheduler_options={"dashboard_address": ":0"},
         )
         jobs = -(-workers // per_job)
         made.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
