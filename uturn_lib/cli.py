@@ -25,7 +25,8 @@ def figures(options: argparse.Namespace) -> None:
 
     parameters = run.parse_parameters(options.parameter)
     workers = Workers.choose(options.workers, options.scheduler, options.cluster, options.device)
-    run.figures(options.names, options.profile, options.device, parameters, options.jobs, workers)
+    jobs = workers.notebooks if options.jobs is None else options.jobs
+    run.figures(options.names, options.profile, options.device, parameters, jobs, workers)
 
 
 def refresh(options: argparse.Namespace) -> None:
@@ -83,9 +84,7 @@ def cost(options: argparse.Namespace) -> None:
     checks.device_name(options.device)
     from .reports import cost
 
-    cost.show(
-        options.profile, checks.pick_device(options.device), options.rate, options.workers
-    )
+    cost.show(options.profile, checks.pick_device(options.device), options.rate, options.workers)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -139,7 +138,7 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.add_argument("--workers", type=int, help="processes that compute the sweeps")
     one.add_argument("--scheduler", help="a running Dask cluster computes them: tcp://host:8786")
     one.add_argument("--cluster", help="jobs of SLURM compute them: slurm (reads slurm.toml)")
-    one.set_defaults(failed=1, interrupted=KEPT)
+    one.set_defaults(failed=1, interrupted=KEPT, jobs=None)
     add_scale(command(quick, "the method in a minute: 40 digits, their U-Turns, T_m and T_s"))
     one = command(cost, "network calls and estimated hours of the figures of a profile")
     add_scale(one)
@@ -186,7 +185,7 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
 def add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
     parser.add_argument(
-        "--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)"
+        "--jobs", type=int, default=JOBS, help=f"notebooks at a time (default {JOBS})"
     )
 
 

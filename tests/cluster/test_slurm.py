@@ -77,19 +77,19 @@ def numbers(folder):
 def test_a_figure_through_slurm_is_the_figure(slurm, tmp_path):
     by_slurm, alone = tmp_path / "by_slurm", tmp_path / "alone"
     run = figure("fig09", by_slurm, "--cluster", str(slurm))
-    end, cancelled = time.monotonic() + 300, []
+    end, cancelled = time.monotonic() + 900, []
     while run.poll() is None and time.monotonic() < end:
         finished = list((by_slurm / "cache" / "u_turns").glob("[!.]*.npz"))
         if not cancelled and len(finished) >= 2 and len(jobs()) == 2:
             cancelled = jobs()[:1]  # as a node that is lost; the cluster asks for another
             subprocess.run(["scancel", "--signal=KILL", *cancelled])
         time.sleep(0.2)
-    output = run.communicate(timeout=300)[0]
+    output = run.communicate(timeout=900)[0]
     assert run.returncode == 0, output
     assert cancelled and "sweeps: 2 workers of SLURM" in output
     assert not jobs(), "jobs are left"
 
     run = figure("fig09", alone)
-    output = run.communicate(timeout=300)[0]
+    output = run.communicate(timeout=900)[0]
     assert run.returncode == 0, output
     assert numbers(by_slurm) == numbers(alone)

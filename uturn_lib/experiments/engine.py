@@ -361,32 +361,45 @@ def _by_workers(chunks: Sequence[Chunk]) -> Iterator[tuple[int, Arrays]]:
             yield missing[position], found[0] if found else _arrived(chunk)
 
 
-LARGE = 2**16  # bytes of a tensor that is sent by itself, once for all chunks that share it
+LARGE = 2**16  # bytes of an argument that is sent by itself, once for all chunks that share it
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Stands for a tensor that travels beside its chunk; ``place`` in the list of these."""
+    """Stands for an argument that travels beside its chunk; ``place`` in the list of these."""
 
     place: int
 
 
 def _task(chunk: Chunk, folder: Path, mark: str) -> cluster.Task:
     """The task that computes ``chunk``; a level of a sweep does not send its images again."""
-    shared: dict[str, Tensor] = {}
+    shared: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
     for name, value in chunk.arguments.items():
-        large = isinstance(value, Tensor) and value.nbytes > LARGE
+        # a workbench is sent once as well: its denoiser is then made once in every worker
+        large = getattr(value, "fingerprint", None) or _bytes(value) > LARGE
         arguments[name] = Sent(len(shared)) if large else value
         if large:
-            shared[f"tensor {chunk.inputs[name]} {name}"] = value
+            known = json.dumps([name, chunk.inputs[name]], sort_keys=True)
+            shared[f"argument-{hashlib.sha256(known.encode()).hexdigest()}"] = value
     small = replace(chunk, arguments=arguments)
     key = f"{chunk.experiment.name}-{chunk.name}"
     return cluster.Task(key, (small, chunk.library_code, folder, mark), shared)
 
 
+def _bytes(value: Any) -> int:
+    """Of the tensors in an argument, however nested."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif is_dataclass(value) and not isinstance(value, (type, Chunk)):
+        value = [getattr(value, item.name) for item in fields(value)]
+    return sum(map(_bytes, value)) if isinstance(value, (list, tuple)) else 0
+
+
 def at_worker(
-    chunk: Chunk, library_code: str, folder: Path, mark: str, shared: Sequence[Tensor]
+    chunk: Chunk, library_code: str, folder: Path, mark: str, shared: Sequence[Any]
 ) -> tuple[Arrays, float] | None:
     """What a worker does with a chunk: store the result in ``folder``, or return it.
 

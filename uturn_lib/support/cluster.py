@@ -28,6 +28,7 @@ from .files import read_toml
 
 VARIABLE = "UTURN_SCHEDULER"
 DEATHS = 10  # workers that may die at a task before it is given up: SLURM ends jobs at any moment
+MANY = 16  # workers that the sweeps of two notebooks do not keep busy
 ONE_AT_A_TIME = threading.Lock()  # in a worker: networks are patched in place, a GPU is not shared
 
 
@@ -159,6 +160,11 @@ class Workers:
             return ""
         where = "of SLURM" if self.slurm else "of this machine"
         return f"{self.count} worker{'s' if self.count > 1 else ''} {where}"
+
+    @property
+    def notebooks(self) -> int:
+        """Notebooks at a time that keep the workers busy (benchmarks/workers.py)."""
+        return 8 if self.scheduler or (self.count or 1) >= MANY else 2
 
     @contextmanager
     def start(self, cores: int, folder: Path) -> Iterator[str | None]:
