@@ -35,19 +35,22 @@ RESULTS, FIGURE = (Path(__file__).with_name(name) for name in ("workers.json", "
 
 
 def overhead(address: str, count: int) -> dict[str, float]:
-    """Milliseconds per empty task and per empty chunk, of ``count``."""
+    """Milliseconds per empty task and per empty chunk, of ``count``: by the clock, and of processor
+    time in this process, where client and scheduler run (on a busy machine the clock says little).
+    """
     os.environ[cluster.VARIABLE] = address
     cluster.connected(address)
     tasks = [cluster.Task(f"nothing-{number}", (number,)) for number in range(count)]
     chunks = empty.chunks([{"number": number} for number in range(count)])
     times = {}
     for name, work in (
-        ("task_ms", lambda: list(cluster.spread(nothing, tasks))),
-        ("chunk_ms", lambda: engine.run_chunks(chunks, "empty chunks")),
+        ("task", lambda: list(cluster.spread(nothing, tasks))),
+        ("chunk", lambda: engine.run_chunks(chunks, "empty chunks")),
     ):
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         work()
-        times[name] = 1000 * (time.perf_counter() - begun) / count
+        times[f"{name}_ms"] = 1000 * (time.perf_counter() - begun[0]) / count
+        times[f"{name}_cpu_ms"] = 1000 * (time.process_time() - begun[1]) / count
     return times
 
 
@@ -76,7 +79,9 @@ def efficiency(one: str, two: str, rounds: int) -> dict[str, object]:
             walls[workers], share = seconds_of_sweep(address, workers, 2 * number + workers)
             busy[workers].append(share)
         ratios.append(walls[1] / walls[2] / 2)
-        print(f"round {number}: {walls[1]:.1f} s and {walls[2]:.1f} s, {ratios[-1]:.2f}")
+        print(
+            f"round {number}: {walls[1]:.1f} s and {walls[2]:.1f} s, {ratios[-1]:.2f}", flush=True
+        )
     return {
         "efficiency": statistics.median(ratios),
         "efficiency_rounds": ratios,
@@ -90,7 +95,9 @@ def measure(rounds: int, count: int) -> dict[str, object]:
     found: dict[str, object] = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with cluster.Workers(count=1).start(1, Path(".")) as one:
         with cluster.Workers(count=2).start(2, Path(".")) as two:
-            found |= overhead(two, count) | efficiency(one, two, rounds)
+            found |= overhead(two, count)
+            print(json.dumps(found), flush=True)
+            found |= efficiency(one, two, rounds)
     return found
 
 
@@ -266,7 +273,7 @@ def main() -> None:
             known["measured"] = measure(options.rounds, options.empty)
         print(json.dumps(known["measured"], indent=1))
     else:
-        overhead = known.get("measured", {}).get("chunk_ms", 5.0) / 1000
+        overhead = known.get("measured", {}).get("chunk_cpu_ms", 5.0) / 1000
         known["simulated"] = simulations(Assumed(overhead=overhead))
         draw(known["simulated"], FIGURE)
     write_json(RESULTS, known)

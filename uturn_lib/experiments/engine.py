@@ -382,9 +382,16 @@ def _task(chunk: Chunk, folder: Path, mark: str) -> cluster.Task:
         if large:
             known = json.dumps([name, chunk.inputs[name]], sort_keys=True)
             shared[f"argument-{hashlib.sha256(known.encode()).hexdigest()}"] = value
-    small = replace(chunk, arguments=arguments)
+    small = _with(chunk, arguments)
     key = f"{chunk.experiment.name}-{chunk.name}"
     return cluster.Task(key, (small, chunk.library_code, folder, mark), shared)
+
+
+def _with(chunk: Chunk, arguments: dict[str, Any]) -> Chunk:
+    """``chunk`` with arguments that are the same in another form: it keeps text and name."""
+    made = replace(chunk, arguments=arguments)
+    vars(made)["sent"] = chunk.text
+    return made
 
 
 def _bytes(value: Any) -> int:
@@ -411,8 +418,7 @@ def at_worker(
         name: shared[value.place] if isinstance(value, Sent) else value
         for name, value in chunk.arguments.items()
     }
-    text, chunk = chunk.text, replace(chunk, arguments=arguments)
-    vars(chunk)["sent"] = text
+    chunk = _with(chunk, arguments)
     if chunk.library_code != library_code:
         raise RuntimeError(
             f"{chunk.experiment.name}: a worker has another version of uturn_lib than the process "
@@ -440,6 +446,7 @@ def _arrived(chunk: Chunk, patience: float = 30.0) -> Arrays:
         if chunk.path.parent.is_dir():
             os.listdir(chunk.path.parent)  # makes NFS look again
         time.sleep(0.2)
+    warnings.warn(f"{chunk.path} was stored by a worker and is not seen here", stacklevel=2)
     return run_chunk(chunk)
 
 
