@@ -201,7 +201,7 @@ class Workers:
             n_workers=count,
             threads_per_worker=1,
             memory_limit=0,  # the machine's own limits hold, as without workers
-            dashboard_address=None,
+            dashboard_address=":0",
             env={"OMP_NUM_THREADS": str(threads)},
             silence_logs=logging.CRITICAL,
         )
