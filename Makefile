@@ -1,4 +1,5 @@
 # Everything a reader needs: `make quick`, `make figures`, `make test`. Variables: PROFILE=laptop, DEVICE= (cuda when present, else cpu), PYTHON=python3.
+# Figures also: WORKERS=4, SCHEDULER=tcp://host:8786 or CLUSTER=slurm compute the sweeps (docs/cluster.md); JOBS=2 notebooks at a time.
 
 PROFILE ?= laptop
 DEVICE ?= auto
@@ -13,6 +14,9 @@ BROWSER := $(VENV)/.ready-browser
 FIGURES := $(basename $(notdir $(wildcard notebooks/fig*.ipynb notebooks/companions/p*.ipynb notebooks/beyond/b*.ipynb)))
 GROUPS := paper companions beyond p2 p3 p4
 SHORT := $(foreach name,$(FIGURES),$(firstword $(subst _, ,$(name))))
+SPREAD := $(if $(WORKERS),--workers '$(WORKERS)') $(if $(SCHEDULER),--scheduler '$(SCHEDULER)') $(if $(CLUSTER),--cluster '$(CLUSTER)') $(if $(JOBS),--jobs '$(JOBS)')
+# What only a cluster needs is installed when it is first asked for.
+DASK := $(if $(WORKERS)$(SCHEDULER)$(CLUSTER),$(VENV)/.ready-cluster)
 SCALE := --profile '$(PROFILE)' --device '$(if $(DEVICE),$(DEVICE),auto)'
 
 # Waiting threads soon go to sleep (uturn_lib/__init__.py says why): here also for Jupyter, whose notebooks import torch first.
@@ -43,11 +47,15 @@ $(STAMP): pyproject.toml constraints.txt
 quick: $(STAMP)  ## the method in a minute: 40 digits, their U-Turns, T_m and T_s
 	@$(UTURN) quick $(SCALE)
 
-figures: $(STAMP)  ## run all notebooks and write figures/PROFILE/
-	@$(UTURN) figures $(SCALE)
+figures: $(STAMP) $(DASK)  ## run all notebooks and write figures/PROFILE/
+	@$(UTURN) figures $(SCALE) $(SPREAD)
 
-$(SHORT) $(GROUPS): $(STAMP)
-	@$(UTURN) figures $@ $(SCALE)
+$(SHORT) $(GROUPS): $(STAMP) $(DASK)
+	@$(UTURN) figures $@ $(SCALE) $(SPREAD)
+
+$(VENV)/.ready-cluster: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster]'
+	@touch $@
 
 test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@echo "1/2 pytest: closed forms, orders of convergence, other implementations, bad input"
@@ -100,8 +108,8 @@ gpu-hour: DEVICE = cuda
 gpu-hour: $(STAMP)  ## the first hour on a card: tests, bench, training, Figures 9 and 13; resumes (MINUTES=20 of training)
 	@$(UTURN) gpu-hour --profile '$(PROFILE)' --device '$(DEVICE)' $(if $(MINUTES),--minutes '$(MINUTES)') $(STEPS)
 
-cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, and hours at the speed measured here
-	@$(UTURN) cost $(SCALE)
+cost: $(STAMP)  ## what the figures of PROFILE will cost: network calls, chunks, and hours at the speed measured here (with WORKERS=8)
+	@$(UTURN) cost $(SCALE) $(if $(WORKERS),--workers $(WORKERS))
 
 notebooks: $(STAMP)  ## refresh the outputs of the committed notebooks (for maintainers)
 	@$(UTURN) refresh

@@ -51,6 +51,7 @@ PARTS = (
         (
             "docs/README.md",
             "docs/reproducing.md",
+            "docs/cluster.md",
             "docs/data.md",
             "docs/networks.md",
             "docs/house.md",

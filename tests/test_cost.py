@@ -53,3 +53,35 @@ def test_the_table_is_what_the_notebook_asks_for(figure, monkeypatch):
         assert 0.7 < total / guess < 1.4
     else:
         assert asked == expected
+
+
+def test_the_time_of_many_workers_is_that_of_list_scheduling():
+    """Equal tasks in closed form; any tasks within Graham's bounds."""
+    assert cost.makespan([3.0] * 10, 4) == 9.0
+    seconds = np.random.default_rng(0).lognormal(size=200).tolist()
+    assert cost.makespan(seconds, 1) == pytest.approx(sum(seconds))
+    assert cost.makespan(seconds, 200) == max(seconds)
+    for workers in (2, 7, 50):
+        lowest = max(sum(seconds) / workers, max(seconds))
+        found = cost.makespan(seconds, workers)
+        assert lowest <= found * (1 + 1e-12) and found <= lowest * (2 - 1 / workers)
+
+
+def test_most_sweeps_of_the_paper_are_in_chunks_of_5_to_60_seconds():
+    """On a GPU, at 800 images per second for ImageNet-64 and 5,000 for CIFAR-10 (assumed)."""
+    rates = {"paper/imagenet64": 800, "paper/cifar10-edm": 5000}
+    chunks = cost.chunks_per_figure("paper", "cuda").values()
+    seconds = np.array([calls / rates[part] for part, counts in chunks for calls in counts])
+    low, high = cost.CHUNK_SECONDS
+    inside = seconds[(low <= seconds) & (seconds <= high)]
+    assert inside.sum() > 0.7 * seconds.sum() and len(inside) > 0.7 * len(seconds)
+
+
+def test_workers_are_in_the_printed_table(capsys):
+    import torch
+
+    cost.show("laptop", torch.device("cpu"), rate=150.0, workers=[3])
+    printed = capsys.readouterr().out
+    assert "| 3 | " in printed and "A chunk takes" in printed
+    with pytest.raises(ValueError, match="workers = 0"):
+        cost.show("laptop", torch.device("cpu"), rate=150.0, workers=[0])

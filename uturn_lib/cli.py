@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .profiles import check_profile
 from .support import checks
+from .support.cluster import Workers
 
 JOBS = 2  # notebooks at a time
 KEPT = "interrupted; what was computed is kept, and the same command continues from there"
@@ -23,7 +24,9 @@ def figures(options: argparse.Namespace) -> None:
     from .reports import run
 
     parameters = run.parse_parameters(options.parameter)
-    run.figures(options.names, options.profile, options.device, parameters, options.jobs)
+    workers = Workers.choose(options.workers, options.scheduler, options.cluster, options.device)
+    jobs = workers.notebooks if options.jobs is None else options.jobs
+    run.figures(options.names, options.profile, options.device, parameters, jobs, workers)
 
 
 def refresh(options: argparse.Namespace) -> None:
@@ -81,7 +84,7 @@ def cost(options: argparse.Namespace) -> None:
     checks.device_name(options.device)
     from .reports import cost
 
-    cost.show(options.profile, checks.pick_device(options.device), options.rate)
+    cost.show(options.profile, checks.pick_device(options.device), options.rate, options.workers)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -147,11 +150,15 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
     )
-    one.set_defaults(failed=1, interrupted=KEPT)
+    one.add_argument("--workers", type=int, help="processes that compute the sweeps")
+    one.add_argument("--scheduler", help="a running Dask cluster computes them: tcp://host:8786")
+    one.add_argument("--cluster", help="jobs of SLURM compute them: slurm (reads slurm.toml)")
+    one.set_defaults(failed=1, interrupted=KEPT, jobs=None)
     add_scale(command(quick, "the method in a minute: 40 digits, their U-Turns, T_m and T_s"))
     one = command(cost, "network calls and estimated hours of the figures of a profile")
     add_scale(one)
     one.add_argument("--rate", type=float, help="images per second, instead of measuring them")
+    one.add_argument("--workers", type=int, nargs="*", help="time with so many workers, each")
     one = command(train, "train the networks of a profile; resumes from the last saved state")
     add_scale(one)
     one.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
@@ -201,7 +208,7 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
 def add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help="figures, for instance fig08; all by default")
     parser.add_argument(
-        "--jobs", type=int, default=JOBS, help="notebooks at a time (default %(default)s)"
+        "--jobs", type=int, default=JOBS, help=f"notebooks at a time (default {JOBS})"
     )
 
 

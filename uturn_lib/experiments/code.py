@@ -215,6 +215,11 @@ def closure(things: Iterable[Any]) -> Closure:
     return Closure(frozenset(files(start)), frozenset(parts))
 
 
+def of_library(thing: Callable) -> bool:
+    """Whether a function or class is the library's, not a reader's."""
+    return thing.__module__.partition(".")[0] == LIBRARY
+
+
 @cache
 def digest(*things: Callable) -> str:
     """SHA-256 of the code behind functions and classes.
@@ -228,7 +233,7 @@ def digest(*things: Callable) -> str:
         lines.append(
             f"{module} {name} {' '.join(ast.dump(statement) for statement in used.get(name, []))}"
         )
-    lines += [_foreign(thing) for thing in things if thing.__module__.partition(".")[0] != LIBRARY]
+    lines += [_foreign(thing) for thing in things if not of_library(thing)]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 

@@ -14,8 +14,9 @@ A cache file is an npz that holds the result arrays, the ``seconds`` and denoise
 took, and as the JSON text ``parameters`` all inputs and the digest of the code (:mod:`code`). Its
 name is the hash of that text: a changed input or formula can never meet an old result.
 
-Several processes may work on the same list of chunks (two notebooks that need the same sweep, or
-the tasks of a cluster): a chunk that another one is computing is left for last, and then read.
+Several processes may work on the same list of chunks (two notebooks that need the same sweep): a
+chunk that another one is computing is left for last, and then read. Where ``$UTURN_SCHEDULER``
+names a Dask scheduler, the chunks that are missing are computed by its workers (:mod:`cluster`).
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, overload
@@ -38,7 +40,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..support import checks
+from ..support import checks, cluster
 from ..support.files import atomic_path
 from ..support.hashes import content_hash
 from ..support.places import cache_folder
@@ -202,8 +204,20 @@ class Chunk:
     @property
     def text(self) -> str:
         """Canonical JSON of everything the result depends on."""
+        if "sent" in vars(self):
+            return vars(self)["sent"]
         known = {"experiment": self.experiment.name, "code": self.experiment.code(self.arguments)}
         return json.dumps(known | self.inputs, sort_keys=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With its text: code typed in a notebook cannot be read by the process it is sent to."""
+        return vars(self) | {"sent": self.text}
+
+    @property
+    def library_code(self) -> str:
+        """Digest of the library's part of the code, which every worker must have alike."""
+        behind = [self.experiment.function, *code_behind(self.arguments)]
+        return code.digest(*dict.fromkeys(filter(code.of_library, behind)))
 
     @property
     def name(self) -> str:
@@ -232,8 +246,9 @@ class Chunk:
             else count(*(self.arguments[name] for name in inspect.signature(count).parameters))
         )
 
-    def compute(self) -> Arrays:
-        """The arrays, computed now; ``ValueError`` unless they are the declared ones."""
+    def compute(self) -> tuple[Arrays, float]:
+        """The arrays, computed now, and the seconds; ``ValueError`` unless they are as declared."""
+        begun = time.monotonic()
         arguments = {
             k: run_chunk(value) if isinstance(value, Chunk) else value
             for k, value in self.arguments.items()
@@ -244,7 +259,7 @@ class Chunk:
                 f"{self.experiment.name} gave {', '.join(arrays)}; "
                 f"declared: {', '.join(self.experiment.results)}"
             )
-        return arrays
+        return arrays, time.monotonic() - begun
 
 
 def read_cached(chunk: Chunk) -> Arrays | None:
@@ -283,9 +298,8 @@ def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
         with chunk.lock.acquire(timeout=-1 if wait else 0):
             arrays = read_cached(chunk)  # it may have been stored while we waited
             if arrays is None:
-                begun = time.monotonic()
-                arrays = chunk.compute()
-                _store(chunk, arrays, time.monotonic() - begun)
+                arrays, seconds = chunk.compute()
+                _store(chunk, arrays, seconds)
             return arrays
     except Timeout:
         return None
@@ -303,13 +317,13 @@ def run_chunks(
 ) -> list[Arrays]:
     """All results in order.
 
-    ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers.
+    ``executor`` (concurrent.futures or anything with its ``map``) spreads them over workers;
+    without one, those of ``$UTURN_SCHEDULER`` if it is set, else this process computes them.
     """
     if executor is not None:
         return list(track(executor.map(run_chunk, chunks), description, total=len(chunks)))
-    results: dict[int, Arrays] = {}
-    for number, arrays in track(_in_any_order(chunks), description, total=len(chunks)):
-        results[number] = arrays
+    found = _by_workers(chunks) if os.environ.get(cluster.VARIABLE) else _in_any_order(chunks)
+    results = dict(track(found, description, total=len(chunks)))
     return [results[number] for number in range(len(chunks))]
 
 
@@ -324,6 +338,116 @@ def _in_any_order(chunks: Sequence[Chunk]) -> Iterator[tuple[int, Arrays]]:
             yield number, arrays
     for number in elsewhere:
         yield number, run_chunk(chunks[number])
+
+
+def _by_workers(chunks: Sequence[Chunk]) -> Iterator[tuple[int, Arrays]]:
+    """Number and result of every chunk; what is not in the cache is computed by the workers."""
+    missing = []
+    for number, chunk in enumerate(chunks):
+        arrays = read_cached(chunk)
+        if arrays is None:
+            missing.append(number)
+        else:
+            yield number, arrays
+    if not missing:
+        return
+    folder = cache_folder().resolve()
+    with cluster.mark(folder) as mark:
+        tasks = [_task(chunks[number], folder, mark) for number in missing]
+        for position, found in cluster.spread(at_worker, tasks):
+            chunk = chunks[missing[position]]
+            if found is not None and not chunk.path.is_file():
+                _store(chunk, *found)
+            yield missing[position], found[0] if found else _arrived(chunk)
+
+
+LARGE = 2**16  # bytes of an argument that is sent by itself, once for all chunks that share it
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Stands for an argument that travels beside its chunk; ``place`` in the list of these."""
+
+    place: int
+
+
+def _task(chunk: Chunk, folder: Path, mark: str) -> cluster.Task:
+    """The task that computes ``chunk``; a level of a sweep does not send its images again."""
+    shared: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    for name, value in chunk.arguments.items():
+        # a workbench is sent once as well: its denoiser is then made once in every worker
+        large = getattr(value, "fingerprint", None) or _bytes(value) > LARGE
+        arguments[name] = Sent(len(shared)) if large else value
+        if large:
+            known = json.dumps([name, chunk.inputs[name]], sort_keys=True)
+            shared[f"argument-{hashlib.sha256(known.encode()).hexdigest()}"] = value
+    small = _with(chunk, arguments)
+    key = f"{chunk.experiment.name}-{chunk.name}"
+    return cluster.Task(key, (small, chunk.library_code, folder, mark), shared)
+
+
+def _with(chunk: Chunk, arguments: dict[str, Any]) -> Chunk:
+    """``chunk`` with arguments that are the same in another form: it keeps text and name."""
+    made = replace(chunk, arguments=arguments)
+    vars(made)["sent"] = chunk.text
+    return made
+
+
+def _bytes(value: Any) -> int:
+    """Of the tensors in an argument, however nested."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif is_dataclass(value) and not isinstance(value, (type, Chunk)):
+        value = [getattr(value, item.name) for item in fields(value)]
+    return sum(map(_bytes, value)) if isinstance(value, (list, tuple)) else 0
+
+
+def at_worker(
+    chunk: Chunk, library_code: str, folder: Path, mark: str, shared: Sequence[Any]
+) -> tuple[Arrays, float] | None:
+    """What a worker does with a chunk: store the result in ``folder``, or return it.
+
+    ``folder`` is the cache of the process that sent the chunk. Where its ``mark`` is seen there,
+    the result is stored by this worker, and None is returned. Elsewhere the arrays and seconds are
+    returned. Raises ``RuntimeError`` where the library of this worker is another version.
+    """
+    arguments = {
+        name: shared[value.place] if isinstance(value, Sent) else value
+        for name, value in chunk.arguments.items()
+    }
+    chunk = _with(chunk, arguments)
+    if chunk.library_code != library_code:
+        raise RuntimeError(
+            f"{chunk.experiment.name}: a worker has another version of uturn_lib than the process "
+            "that asks; install the same one and start the workers again"
+        )
+    with cluster.ONE_AT_A_TIME:
+        cluster.take_gpu()
+        if not (folder / mark).is_file():
+            return chunk.compute()
+        with cluster.variable("UTURN_CACHE", str(folder)):
+            run_chunk(chunk)
+        return None
+
+
+def _arrived(chunk: Chunk, patience: float = 30.0) -> Arrays:
+    """The result that a worker has stored.
+
+    Network file systems show new files late; one that does not come is computed here.
+    """
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        arrays = read_cached(chunk)
+        if arrays is not None:
+            return arrays
+        if chunk.path.parent.is_dir():
+            os.listdir(chunk.path.parent)  # makes NFS look again
+        time.sleep(0.2)
+    warnings.warn(f"{chunk.path} was stored by a worker and is not seen here", stacklevel=2)
+    return run_chunk(chunk)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run will cost, before it is begun: `uturn cost --profile paper --device cuda`.
+"""What a run will cost, before it is begun: `uturn cost --profile paper --device cuda --workers 8`.
 
 Network calls are those of the chunks that the figures ask for; images per second are measured on
 the machine at hand, or given. The times are estimates. Sweeps that several figures share are
@@ -9,9 +9,10 @@ transitions.
 
 from __future__ import annotations
 
+import heapq
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ from ..experiments.study import network_maker
 from ..measures.estimate import Estimate
 from ..noise import proportional_steps
 from ..profiles import COMPOSITES, Profile, load_profile, profile_of
+from ..support import checks
 from ..uturn import INITIAL_LAWS
 from .run import figure_of, find_notebooks
 
@@ -278,8 +280,11 @@ def stand_in(profile: Profile, device: torch.device) -> ex.Study:
     return ex.Study(network, name, device, size, profile=profile, train=train, test=test)
 
 
-def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
-    """For every figure: the profile that computes it, and the network calls (images) it adds."""
+def chunks_per_figure(name: str, device: str) -> dict[str, tuple[str, list[int]]]:
+    """For every figure: the profile that computes it, and the chunks it adds.
+
+    A chunk is given by its network calls (images), those without any are left out.
+    """
     studies: dict[str, ex.Study] = {}
     found, done = {}, set()
     for path in find_notebooks([]):
@@ -294,8 +299,20 @@ def calls_per_figure(name: str, device: str) -> dict[str, tuple[str, int]]:
         calls = {chunk.name: chunk.calls for plan in plans for chunk in plan.chunks}
         new = {chunk: count for chunk, count in calls.items() if chunk not in done}
         done |= set(new)
-        found[figure] = study.profile.name, sum(new.values())
+        found[figure] = study.profile.name, [count for count in new.values() if count]
     return found
+
+
+WORKERS = (1, 2, 4, 8, 16, 64)  # for which times are printed when none are asked for
+CHUNK_SECONDS = (5.0, 60.0)  # shorter: overhead of the scheduler; longer: lost work, idle workers
+
+
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """Wall time of tasks that take ``seconds`` each: whoever is free takes the next, in order."""
+    free = [0.0] * workers
+    for one in seconds:
+        heapq.heappush(free, heapq.heappop(free) + one)
+    return max(free)
 
 
 @torch.no_grad()
@@ -316,22 +333,52 @@ def measured_rate(checkpoint: str, device: torch.device, batch: int, rounds: int
     return batch / statistics.median(once() for _ in range(rounds))
 
 
-def show(name: str, device: torch.device, rate: float | None = None) -> None:
-    """Print calls and hours per figure of profile ``name``.
+def show(
+    name: str,
+    device: torch.device,
+    rate: float | None = None,
+    workers: Iterable[int] | None = None,
+) -> None:
+    """Print calls, chunks and hours per figure of profile ``name``, and hours for ``workers``.
 
-    ``rate`` (images per second) is measured unless given.
+    ``rate`` (images per second of one worker) is measured unless given. Raises ``ValueError`` for a
+    number of workers that is not positive.
     """
-    calls = calls_per_figure(name, device.type)
-    rates = {}
-    for part in dict.fromkeys(part for part, _ in calls.values()):
+    counts = [checks.positive_int("workers", count) for count in workers or WORKERS]
+    chunks, rates = chunks_per_figure(name, device.type), {}
+    for part in dict.fromkeys(part for part, _ in chunks.values()):
         profile = load_profile(part).on(device.type)
         rates[part] = rate or measured_rate(profile.checkpoint, device, profile.batch_size)
         how = "" if rate else " (measured)"
         print(f"{part}: {profile.checkpoint}, {rates[part]:,.1f} images/s per call{how}")
-    print("| figure | network calls | estimated hours |\n|---|---|---|")
-    for figure, (part, count) in calls.items():
-        print(f"| {figure} | {count:,} | {count / rates[part] / 3600:.2f} |")
-    hours = sum(count / rates[part] for part, count in calls.values()) / 3600
-    print(f"| all | {sum(count for _, count in calls.values()):,} | {hours:.1f} |")
+    print("| figure | network calls | chunks | estimated hours |\n|---|---|---|---|")
+    times: list[float] = []
+    for figure, (part, calls) in chunks.items():
+        seconds = [count / rates[part] for count in calls]
+        times += seconds
+        print(f"| {figure} | {sum(calls):,} | {len(calls):,} | {sum(seconds) / 3600:.2f} |")
+    total = sum(count for _, calls in chunks.values() for count in calls)
+    print(f"| all | {total:,} | {len(times):,} | {sum(times) / 3600:.1f} |")
+    print(_chunks_in_words(times))
+    print("| workers | estimated hours | busy |\n|---|---|---|")
+    for count in counts:
+        hours = makespan(times, count) / 3600
+        print(f"| {count} | {hours:.2f} | {sum(times) / 3600 / hours / count:.0%} |")
     if name in COMPOSITES:
         print("Figure 16 is counted at the rate of its part's first network: its own is smaller.")
+
+
+def _chunks_in_words(seconds: list[float]) -> str:
+    low, high = CHUNK_SECONDS
+    short, middle, long = (
+        sum(map(is_such, seconds))
+        for is_such in (
+            lambda one: one < low,
+            lambda one: low <= one <= high,
+            lambda one: one > high,
+        )
+    )
+    return (
+        f"A chunk takes {statistics.median(seconds):.1f} s (median), at most {max(seconds):.0f} s: "
+        f"{middle:,} take {low:.0f} to {high:.0f} s, {short:,} less, {long:,} more."
+    )

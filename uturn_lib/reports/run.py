@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from ..profiles import Profile, load_profile, profile_of
 from ..support import checks
+from ..support.cluster import Workers
 from ..support.files import atomic_path, read_json, write_text
 from ..support.machine import machine
 from ..support.places import ROOT, figure_folder, needs_checkout, reference_folder
@@ -41,6 +42,7 @@ PAGES = ("fig*.ipynb", "companions/p*.ipynb", "beyond/b*.ipynb")
 LESSONS = sorted(NOTEBOOKS.glob("0*.ipynb"))  # pages that make no figure of the paper
 # name: how the figures of the group begin
 GROUPS = {"paper": "fig", "companions": "p", "beyond": "b", "p2": "p2", "p3": "p3", "p4": "p4"}
+HERE = Workers()  # none: every notebook computes its own sweeps
 # It shares no sweep with the others: begun last, it would keep one core waiting.
 FIRST = ("fig15",)
 
@@ -216,9 +218,17 @@ def _running(folder: Path) -> str:
 
 
 def figures(
-    names: list[str], profile: str, device: str, parameters: dict[str, Any], jobs: int
+    names: list[str],
+    profile: str,
+    device: str,
+    parameters: dict[str, Any],
+    jobs: int,
+    workers: Workers = HERE,
 ) -> None:
-    """Compute the figures; each notebook's own figure and claims appear as soon as it is done."""
+    """Compute the figures; each notebook's own figure and claims appear as soon as it is done.
+
+    ``workers`` compute the sweeps of all of them.
+    """
     needs_papermill()
     checks.device_name(device)
     jobs = checks.positive_int("jobs", jobs)
@@ -252,13 +262,16 @@ def figures(
     notebooks = sorted(notebooks, key=lambda path: figure_of(path) not in FIRST)
     given = {path: common | {"profile": profiles[path]} | parameters for path in notebooks}
     tasks = [(path, executed / path.name, given[path]) for path in notebooks]
-    times = {path.stem: seconds for path, seconds in execute_all(tasks, jobs)}
+    if workers.words:
+        print(f"sweeps: {workers.words}", flush=True)
+    with workers.start(cores(), ROOT / ".cache" / "workers"):
+        times = {path.stem: seconds for path, seconds in execute_all(tasks, jobs)}
     total = time.monotonic() - start
     print(f"done in {total:.0f} s", flush=True)
     if not parameters and (not names or names[0] in GROUPS and len(names) == 1):
         group = f"_{names[0].upper()}" if names else ""
         made = names[0] if names else "figures"
-        page = run_page(profile, scales, where, times, total, jobs, made)
+        page = run_page(profile, scales, where, times, total, jobs, made, workers.words)
         write_text(figure_folder(profile) / f"RUN{group}.md", page)
     if not names and not parameters:
         page = figures_page(profile, [output for _, output, _ in tasks])
@@ -291,6 +304,7 @@ def run_page(
     total: float,
     jobs: int,
     target: str = "figures",
+    workers: str = "",
 ) -> str:
     """RUN.md: on what machine, at what scale and in what time the figures beside it were made."""
     import torch
@@ -308,7 +322,7 @@ Written by `make {target} PROFILE={profile}`; do not edit.
 
 | | |
 |---|---|
-| machine | {machine(device)}, {jobs} notebooks at a time |
+| machine | {machine(device)}, {jobs} notebooks at a time{workers and ", " + workers} |
 | versions | Python {platform.python_version()}, torch {torch.__version__} |
 | scale | {"; ".join(texts)} |
 | quality | {"; ".join(dict.fromkeys(measures))} |
