@@ -1,11 +1,11 @@
 """Statements of the papers, the rules that judge them, and the ledger of verdicts.
 
 A page needs :class:`Ledger`. The statements and their rules in words are in statements.toml, the
-numbers in margins.toml. The rules as code: ``paper``, ``companions``. The four verdicts and the
-gates: ``verdicts``. Markdown: ``pages``. Numbers of others: ``published``.
+numbers in margins.toml. The rules as code: ``paper``, ``companions``, ``chains``, ``memory``. The
+four verdicts and the gates: ``verdicts``. Markdown: ``pages``. Numbers of others: ``published``.
 """
 
-from . import companions, paper  # register the rules
+from . import chains, companions, memory, paper  # register the rules
 from .claim import RULES, Claim, Finding, judge, rule
 from .late_starts import LateStart, late_starts
 from .ledger import Ledger, record
@@ -22,10 +22,12 @@ __all__ = [
     "RULES",
     "STATEMENTS",
     "Statement",
+    "chains",
     "companions",
     "judge",
     "judged",
     "late_starts",
+    "memory",
     "numbers",
     "overall_verdicts",
     "page",

@@ -15,6 +15,7 @@ starts      samples without a ground truth at every level: artificial start, G-T
 paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
+chains      outputs that are turned again: chains of U-Turns
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
 spaces      T_m in pixels and in features: whose image is an output?
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
@@ -23,6 +24,7 @@ exact       what is known of the data's own laws without any network
 """
 
 from .affine import Affinity, affinity
+from .chains import Chains, chains
 from .classes import (
     ClassBound,
     class_bound,
@@ -71,6 +73,7 @@ from .sweeps import (
 
 __all__ = [
     "Affinity",
+    "Chains",
     "ClassBound",
     "Deviation",
     "GenerationPath",
@@ -82,6 +85,7 @@ __all__ = [
     "Transitions",
     "Workbench",
     "affinity",
+    "chains",
     "class_bound",
     "class_gate",
     "class_mixture",
