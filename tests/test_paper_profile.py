@@ -344,8 +344,8 @@ def test_shared_sweeps_are_counted_once_and_the_table_adds_up(capsys):
     counts = {row[0].strip(): int(row[1].replace(",", "")) for row in rows}
     assert sum(value for key, value in counts.items() if key != "all") == counts["all"]
     assert (
-        counts["fig08"] == 0 and len(counts) == 16 + 5 + 1 + 1
-    )  # B1; P2 needs another kind of network
+        counts["fig08"] == 0 and len(counts) == 16 + 5 + 2 + 1
+    )  # B1, B5; P2 needs another kind of network
     assert set(cost.FIGURES) == {run.figure_of(path) for path in run.find_notebooks([])}
     assert cli.main(["cost", "--profile", "desktop"]) == 2
 

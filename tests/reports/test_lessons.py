@@ -42,6 +42,8 @@ WRITTEN = (
     "p4a",
     "p4b",
     "b1",
+    "b3",
+    "b5",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {

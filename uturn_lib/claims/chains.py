@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from ..measures.estimate import Estimate
 from .claim import Finding, rule
-from .verdicts import above, all_of, any_of, margin, within
-from .wording import signed, some, text
+from .verdicts import Gate, above, all_of, any_of, margin, within
+from .wording import signed, some, text, why_closed
 
 
 @rule("B5.1")
@@ -33,10 +33,12 @@ def steady(drifts: Mapping[str, Estimate]) -> Finding:
 
 
 @rule("B5.3")
-def samples(gains: Mapping[float, Estimate]) -> Finding:
+def samples(gains: Mapping[float, Estimate], gate: Gate) -> Finding:
     """From effective samples per call over those of free generation, by level (corrected)."""
     some(gains=gains)
     best = max(gains, key=lambda sigma: gains[sigma].value)
-    verdict = any_of(above(gain, margin("fewer calls")) for gain in gains.values())
-    said = f"at best {text(gains[best])} of free generation's, at sigma_u = {best:g}"
+    verdict = gate.judged(any_of(above(g, margin("fewer calls")) for g in gains.values()))
+    said = (
+        f"at best {text(gains[best])} of free generation's, at sigma_u = {best:g}{why_closed(gate)}"
+    )
     return Finding(verdict, said, {"best": gains[best]})

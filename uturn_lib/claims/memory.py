@@ -11,6 +11,8 @@ from .statements import STATEMENTS
 from .verdicts import UNSEEN, all_of, margin, within
 from .wording import text
 
+THRESHOLDS = {"loss": "loss gap", "T_m": "memory gap", "copies": "memorised"}
+
 
 @rule("B3.1")
 def onset(slopes: Mapping[str, Estimate], generalisation: Estimate) -> Finding:
@@ -24,7 +26,7 @@ def onset(slopes: Mapping[str, Estimate], generalisation: Estimate) -> Finding:
     level = within(generalisation, margin("scaling"))
     verdicts, said = {}, []
     for sense in senses:
-        slope, words = slopes[sense], senses[sense]
+        slope, words = slopes[sense], f"{senses[sense]}, at {margin(THRESHOLDS[sense]):g}"
         if math.isnan(slope.value) or math.isnan(generalisation.value):
             verdicts[sense] = UNSEEN
             said.append(f"({words}) {UNSEEN}: seen for fewer than three N")
@@ -32,7 +34,7 @@ def onset(slopes: Mapping[str, Estimate], generalisation: Estimate) -> Finding:
         shifted = Estimate(slope.value - 1, slope.low - 1, slope.high - 1)
         verdicts[sense] = all_of([within(shifted, margin("scaling")), level])
         said.append(f"({words}) {verdicts[sense]}: exponent {text(slope)}")
-    said.append(f"exponent of learning {text(generalisation)}")
+    said.append(f"exponent of learning (to {margin('learned'):g}) {text(generalisation)}")
     values: dict[str, object] = {f"exponent {sense}": slope for sense, slope in slopes.items()}
     values["exponent learning"] = generalisation
     return Finding(next(iter(verdicts.values())), "; ".join(said), values, verdicts)

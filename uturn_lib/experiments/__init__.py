@@ -24,7 +24,7 @@ exact       what is known of the data's own laws without any network
 """
 
 from .affine import Affinity, affinity
-from .chains import Chains, chains
+from .chains import Chains, band, band_variances, chains, sampling_gains
 from .classes import (
     ClassBound,
     class_bound,
@@ -85,6 +85,8 @@ __all__ = [
     "Transitions",
     "Workbench",
     "affinity",
+    "band",
+    "band_variances",
     "chains",
     "class_bound",
     "class_gate",
@@ -113,6 +115,7 @@ __all__ = [
     "repeated",
     "return_paths",
     "reverse_trajectory",
+    "sampling_gains",
     "second_bench",
     "shipped_class_bound",
     "shortened_runs",

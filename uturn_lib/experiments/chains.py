@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..measures import retention
+from ..measures.estimate import CONFIDENCE, Estimate, bootstrap_mean
+from ..measures.relaxation import excess_agreement, relaxation, sampling_gain
 from ..noise import proportional_steps
 from ..support import checks
 from ..uturn import u_turn
 from .engine import Arrays, Plan, block_ranges, experiment, planned
 from .study import Study, Workbench
+from .sweeps import Sweep
+
+# Principal components, from the strongest: smooth shapes with half of the variance of the digits,
+# and fine detail with a seventh of it.
+BANDS = {"low": (1, 10), "high": (41, 120)}
 
 
 @experiment("states", calls=lambda images, turns, steps: len(images) * turns * steps)
@@ -92,3 +100,47 @@ def chains(
         return Chains(levels, steps, torch.stack([torch.cat([begin, y]) for y in outputs]))
 
     return Plan(made, "chains of U-Turns", gather)
+
+
+def band(study: Study, images: Tensor, name: str) -> Tensor:
+    """Coordinates (..., F) of centred ``images`` (..., C, H, W) on the components of a band.
+
+    ``name``: one of :data:`BANDS`.
+    """
+    checks.one_of("band", name, BANDS)
+    first, last = BANDS[name]
+    vectors = study.gaussian.eigenvectors.flip(1)[:, first - 1 : last]
+    return (images.double() - study.gaussian.mean).flatten(-3) @ vectors
+
+
+def band_variances(study: Study, name: str) -> Tensor:
+    """Variances (F,) of the training images along the components of a band."""
+    checks.one_of("band", name, BANDS)
+    first, last = BANDS[name]
+    return study.gaussian.eigenvalues.flip(0)[first - 1 : last]
+
+
+def sampling_gains(study: Study, sweep: Sweep, seed: int = 0) -> dict[str, list[Estimate]]:
+    """Effective samples per call of a chain over those of free generation, at each level.
+
+    For the slow parts of an image: its "low" frequencies, and its "class". From one U-Turn
+    (``measures.relaxation.sampling_gain``); intervals corrected for the number of levels.
+    """
+    profile, sure = study.profile, 1 - (1 - CONFIDENCE) / len(sweep.sigmas)
+    classes = len(study.test.class_names)
+    calls = [proportional_steps(s, profile.steps, profile.sigma_max) for s in sweep.sigmas]
+    same = retention.class_retained(study.predict(sweep.y0), sweep.labels)
+    start, gains = band(study, sweep.x0, "low"), {}
+    rho = {
+        "low": [
+            relaxation(torch.stack([start, band(study, y0, "low")]), seed, sure)[1]
+            for y0 in sweep.y0
+        ],
+        "class": [
+            excess_agreement(bootstrap_mean(rows.double(), seed, sure), classes) for rows in same
+        ],
+    }
+    for name, values in rho.items():
+        pairs = zip(values, calls, strict=True)
+        gains[name] = [sampling_gain(value, number, profile.steps) for value, number in pairs]
+    return gains

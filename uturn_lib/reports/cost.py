@@ -201,6 +201,11 @@ def instruments(s: ex.Study, t: Times) -> list[Plan]:
     return [*transitions(s, t), *told]
 
 
+def repeated_turns(s: ex.Study, t: Times) -> list[Plan]:
+    """B5: chains from held-out images, beside the U-Turns of Figure 9."""
+    return [*transitions(s, t), ex.chains.plan(s, (1.0, 2.0, 4.0), count=40, turns=8)]
+
+
 # What every figure asks of the network.
 FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig01": scheme,
@@ -228,6 +233,8 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig15": lambda s, t: [ex.deterministic.plan(s), *refined(s), *transitions(s, t)],
     "fig16": second,
     "b1": instruments,
+    "b3": lambda s, t: [],  # its networks are trained beforehand, and small
+    "b5": repeated_turns,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

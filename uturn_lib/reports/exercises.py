@@ -367,3 +367,21 @@ def accuracy_that_proves_retention(classes: int = 10) -> tuple[float, float]:
     midpoint = (1 + 1 / classes) / 2
     spread = brentq(lambda a: a**2 + (1 - a) ** 2 / (classes - 1) - midpoint, 1 / classes, 1)
     return (1 + midpoint) / 2, float(spread)
+
+
+@exercise("b5")
+def turns_in_one(
+    variances: tuple[float, float] = (4.0, 0.25), sigma: float = 1.0, turns: int = 3
+) -> tuple[float, float]:
+    """lambda / (lambda + s^2) = K^n, so s^2 = lambda ((1 + sigma^2 / lambda)^n - 1)."""
+    strong, weak = (math.sqrt(v * ((1 + sigma**2 / v) ** turns - 1)) for v in variances)
+    return strong, weak
+
+
+@exercise("b3")
+def passes_until_memory(
+    images: float = 200.0, seen: float = 30_000.0, more: float = 800.0, learned: float = 8_000.0
+) -> tuple[float, float]:
+    """In proportion: the passes over the data, seen / images, are the same for all N."""
+    passes = seen / images
+    return passes * more, learned / passes

@@ -48,7 +48,8 @@ class MemoryPlan:
     """Training images of each network, and the images seen at which all are measured.
 
     ``turned`` training and as many held-out images are turned at ``sigmas``; ``free`` images are
-    generated; ``losses`` images enter the loss. ``steps`` are those of a full run.
+    generated; ``losses`` images enter the loss. ``steps`` are those of a full run. A network whose
+    loss gap has reached ``enough`` is not trained further.
     """
 
     counts: tuple[int, ...] = (100, 250, 640, 1600, 4500)
@@ -58,6 +59,7 @@ class MemoryPlan:
     free: int = 60
     losses: int = 500
     steps: int = 24
+    enough: float = 0.2
     seed: int = 0
 
 
@@ -174,7 +176,7 @@ def run_memory(
     rows = read_rows(curves) if curves.is_file() else []
     done = {(row["training_images"], row["images_seen"]) for row in rows}
     for images, count in ((t, n) for t in plan.times for n in plan.counts):
-        if (f"{count}", f"{images}") in done:
+        if (f"{count}", f"{images}") in done or last_gap(rows, count) >= plan.enough:
             continue
         if time.monotonic() > end:
             return
@@ -184,6 +186,13 @@ def run_memory(
         rows += [row_of(count, images, name, value) for name, value in found.items()]
         write_rows(curves, rows)
         print(count, images, *(f"{name} {value}" for name, value in found.items()), flush=True)
+
+
+def last_gap(rows: list[dict[str, str]], count: int) -> float:
+    """The last loss gap of the network of ``count`` training images; 0 before the first."""
+    own = (f"{count}", "loss_gap")
+    gaps = [r["value"] for r in rows if (r["training_images"], r["quantity"]) == own]
+    return float(gaps[-1]) if gaps else 0.0
 
 
 def row_of(count: int, images: int, quantity: str, found: Estimate) -> dict[str, str]:
@@ -222,3 +231,9 @@ def memory_curves(path: Path = CURVES) -> dict[int, dict[str, tuple[list[int], l
         times.append(int(row["images_seen"]))
         values.append(Estimate(*(float(row[name]) for name in ("value", "low", "high"))))
     return curves
+
+
+def negative(curve: tuple[list[int], list[Estimate]]) -> tuple[list[int], list[Estimate]]:
+    """The curve turned over: what falls, rises."""
+    times, values = curve
+    return times, [Estimate(-found.value, -found.high, -found.low) for found in values]
