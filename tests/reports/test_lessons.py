@@ -61,6 +61,7 @@ OF_COMPANIONS = {
     "solver_errors",
     "squared_distances",
     "auxiliary_starts",
+    "memorization_times",
 }  # and what else is computed there
 MOST_CODE, LONGEST = 60, 100
 

@@ -26,6 +26,8 @@ class FullyConnected(nn.Module):
 
     FREQUENCIES = 16  # of the embedding of the noise level, from 1 to e^3 in c_noise
 
+    frequencies: Tensor
+
     def __init__(self, sample_shape: tuple[int, ...], width: int = 512, layers: int = 3):
         super().__init__()
         width, layers = checks.positive_int("width", width), checks.positive_int("layers", layers)

@@ -83,6 +83,19 @@ class SubsetTrainer(Trainer):
         self.save()
 
 
+class Bounded:
+    """A denoiser whose failures (NaN, infinity) become 0: what diverges is no copy.
+
+    A fully connected network has no bound far from the data it was trained on.
+    """
+
+    def __init__(self, denoiser: Any):
+        self.denoiser, self.sample_shape = denoiser, denoiser.sample_shape
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, labels: Tensor | None = None) -> Tensor:
+        return torch.nan_to_num(self.denoiser(x, sigma), nan=0.0, posinf=0.0, neginf=0.0)
+
+
 @torch.no_grad()
 def image_losses(denoiser: EDMDenoiser, images: Tensor, recipe: Recipe, seed: int = 0) -> Tensor:
     """Training loss of each of ``images`` (N,), the mean over about 1000 / N noise levels."""
@@ -140,7 +153,8 @@ def memorised_fraction(denoiser: Any, training: Tensor, plan: MemoryPlan) -> Est
     arXiv 2505.17638), our reading.
     """
     free = artificial_start(denoiser, plan.free, SIGMA_RANGE[1], steps=plan.steps, seed=plan.seed)
-    return retention.retention_curve(retention.copied(free.y0, training)[None])[0]
+    outputs = free.y0.clamp(-9, 9)  # what has diverged stays far from all images
+    return retention.retention_curve(retention.copied(outputs, training)[None])[0]
 
 
 def measures(
@@ -151,12 +165,13 @@ def measures(
         image_losses(denoiser, part.images[: plan.losses], RECIPE) for part in (training, held_out)
     )
     seen, unseen = training.take(plan.turned).images, held_out.take(plan.turned).images
+    bounded = Bounded(denoiser)
     return {
         "training_loss": bootstrap_mean(a),
         "held_out_loss": bootstrap_mean(b),
         "loss_gap": relative_gap(a, b),
-        "memorised": memorised_fraction(denoiser, training.images, plan),
-    } | memorization_times(denoiser, seen, unseen, reference, plan)
+        "memorised": memorised_fraction(bounded, training.images, plan),
+    } | memorization_times(bounded, seen, unseen, reference, plan)
 
 
 def run_memory(
