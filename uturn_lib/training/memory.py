@@ -53,7 +53,7 @@ class MemoryPlan:
     """
 
     counts: tuple[int, ...] = (100, 250, 640, 1600, 4500)
-    times: tuple[int, ...] = tuple(1000 * 2**k for k in range(2, 10))
+    times: tuple[int, ...] = (*(1000 * 2**k for k in range(2, 9)), 384_000, 512_000)
     sigmas: tuple[float, ...] = (0.5, 0.8, 1.2, 1.8, 2.8, 4.2)
     turned: int = 40
     free: int = 60
