@@ -166,7 +166,7 @@ def make_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     one.add_argument("--output", type=Path, help="folder that receives the checkpoints")
     one.add_argument(
         "--part",
-        choices=("all", "noise-classifier"),
+        choices=("all", "noise-classifier", "memory"),
         default="all",
         help="train only this; --minutes is then its training time in all",
     )

@@ -96,12 +96,14 @@ class Profile:
         """What the profile's network lacks for ``figure``, in words; None if nothing.
 
         Class-conditional figures need classes, those of the single score and the companions a score
-        without labels, p2 a diffusers ``UNet2DModel``.
+        without labels, p2 a diffusers ``UNet2DModel``, b3 the digits (``training.memory``).
         """
         if self.labels == "never" and figure in CLASS_CONDITIONAL:
             return "no classes"
         if self.labels == "always" and (figure in SINGLE_SCORE or not figure.startswith("fig")):
             return "no score without labels"
+        if figure == "b3" and self.dataset != "mnist":
+            return "no siblings trained on parts of its images"
         if figure.startswith("p2") and self.checkpoint.endswith(".pkl"):
             return "no parts that could be switched off one by one (not a UNet2DModel)"
         return None
@@ -281,7 +283,7 @@ _PAPER = {
     f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
     for number in range(1, 17)
 }
-_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", "b1", "b2", "b4", "b6", "b7", "b8")}
+_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", *(f"b{n}" for n in range(1, 9)))}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,

@@ -300,8 +300,16 @@ def b21(held=0.01, training=0.01, gate=OPEN):
     return judged("B2.1", sigmas, shares, gate)
 
 
+def b31(loss=1.0, learning=0.0):
+    return judged("B3.1", {"loss": at(loss), "T_m": at(0.5), "copies": NAN}, at(learning))
+
+
 ALLOWED = margin("loss") * 2.0  # of a floor of 2
 TRUE = {
+    "B3.1": b31,
+    "B5.1": lambda gap=0.0: judged("B5.1", {"low, 1": [at(0.0), at(gap)], "high, 1": [at(0.0)]}),
+    "B5.2": lambda drift=0.0: judged("B5.2", {"low, 1": at(0.0), "high, 1": at(drift)}),
+    "B5.3": lambda gain=1.3, gate=OPEN: judged("B5.3", {1.0: at(0.1), 14.0: at(gain)}, gate),
     "C1": c1, "C2": c2, "C3": c3, "C4": c4, "C5": c5, "C6": c6,
     "C7a": lambda: judged("C7a", True),
     "C7b": lambda moved=0.01, changed=0.01: judged("C7b", (30.0, 80.0), at(moved), at(changed)),
@@ -334,6 +342,11 @@ TRUE = {
 
 # Each condition of each rule, missed by twice its margin (where the margin is 0: clearly).
 FALSE = {
+    "B3.1": [dict(loss=1 + 2 * margin("scaling")), dict(loss=1 - 2 * margin("scaling"))]
+    + [dict(learning=2 * margin("scaling"))],
+    "B5.1": [dict(gap=2 * margin("relaxation")), dict(gap=-2 * margin("relaxation"))],
+    "B5.2": [dict(drift=2 * margin("steady")), dict(drift=-2 * margin("steady"))],
+    "B5.3": [dict(gain=1.0)],
     "C1": [dict(first=1 - 2 * (1 - margin("returned"))), dict(last=2 * margin("lost"))]
     + [dict(t_m=0.05), dict(t_m=90.0)],
     "C2": [dict(gap=-0.3), dict(last=0.1 + 2 * margin("chance"))],
@@ -415,7 +428,7 @@ def test_what_misses_its_margin_clearly_does_not_hold():
     )
 
 
-CLOSED_OFF = ["C2", "C4", "C6", "C7c", "C8", "P3.5", "P4.3", "B2.1", "B4.2", "B7.3", "B8.2"]
+CLOSED_OFF = ["C2", "C4", "C6", "C7c", "C8", "P3.5", "P4.3", "B2.1", "B4.2", "B5.3", "B7.3", "B8.2"]
 
 
 @pytest.mark.parametrize("id", CLOSED_OFF)
@@ -684,6 +697,14 @@ def test_the_primary_pair_decides_and_the_others_are_named():
         OPEN,
     )
     assert without.verdict == FAILS  # no primary pair: the worst
+
+
+def test_onsets_that_were_not_seen_leave_their_sense_open():
+    one = b31()
+    assert one.finding.senses == {"loss": HOLDS, "T_m": FAILS, "copies": UNSEEN}
+    assert judged("B3.1", {"loss": NAN, "T_m": at(1.0), "copies": NAN}, at(0.0)).verdict == UNSEEN
+    with pytest.raises(ValueError, match="slopes has loss; needed: loss, T_m, copies"):
+        judged("B3.1", {"loss": at(1.0)}, at(0.0))
 
 
 def test_over_figures_the_deciding_one_counts_and_the_senses_are_said():

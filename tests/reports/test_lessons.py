@@ -47,6 +47,8 @@ WRITTEN = (
     "b2",
     "b6",
     "b8",
+    "b3",
+    "b5",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {
@@ -65,6 +67,7 @@ OF_COMPANIONS = {
     "squared_distances",
     "profile_class_entropy",
     "auxiliary_starts",
+    "memorization_times",
 }  # and what else is computed there
 MOST_CODE, LONGEST = 60, 100
 

@@ -6,7 +6,7 @@ beyond the paper. The four verdicts and the gates: ``verdicts``. Markdown: ``pag
 others: ``published``.
 """
 
-from . import b2, b6, b8, class_entropy, companions, paper, susceptibility  # register the rules
+from . import b2, b6, b8, chains, class_entropy, companions, memory, paper, susceptibility
 from .claim import RULES, Claim, Finding, judge, rule
 from .late_starts import LateStart, late_starts
 from .ledger import Ledger, record
@@ -27,10 +27,12 @@ __all__ = [
     "b2",
     "b6",
     "b8",
+    "chains",
     "companions",
     "judge",
     "judged",
     "late_starts",
+    "memory",
     "numbers",
     "overall_verdicts",
     "page",

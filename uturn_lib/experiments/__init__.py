@@ -15,6 +15,7 @@ starts      samples without a ground truth at every level: artificial start, G-T
 paths       what happens along a generation, and on the way back: KS statistics, norms, correlations
 affine      how affine a denoiser is at every level
 retention   T_m and T_s of the multi-class sweep; ``class_gate``: whether T_s may be read
+chains      outputs that are turned again: chains of U-Turns
 classes     class retention of the ideal U-Turn from below, by a classifier of noisy images
 entropy     the entropy of the class given a noisy image: from denoising errors, from a classifier
 spaces      T_m in pixels and in features: whose image is an output?
@@ -28,6 +29,7 @@ exact       what is known of the data's own laws without any network
 """
 
 from .affine import Affinity, affinity
+from .chains import Chains, band, band_variances, chains, sampling_gains
 from .classes import (
     ClassBound,
     class_bound,
@@ -94,6 +96,7 @@ from .together import changes_together
 
 __all__ = [
     "Affinity",
+    "Chains",
     "ClassBound",
     "ClassEntropy",
     "Deviation",
@@ -110,6 +113,9 @@ __all__ = [
     "Workbench",
     "affinity",
     "changes_together",
+    "band",
+    "band_variances",
+    "chains",
     "class_bound",
     "class_entropy",
     "class_gate",
@@ -150,6 +156,7 @@ __all__ = [
     "repeats_around",
     "return_paths",
     "reverse_trajectory",
+    "sampling_gains",
     "second_bench",
     "shipped_class_bound",
     "shortened_runs",

@@ -208,6 +208,11 @@ def class_entropy(s: ex.Study, t: Times) -> list[Plan]:
     return [ex.profile_class_entropy.plan(s), *transitions(s, t)]
 
 
+def repeated_turns(s: ex.Study, t: Times) -> list[Plan]:
+    """B5: chains from held-out images, beside the U-Turns of Figure 9."""
+    return [*transitions(s, t), ex.chains.plan(s, (1.0, 2.0, 4.0), count=40, turns=8)]
+
+
 # What every figure asks of the network.
 FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig01": scheme,
@@ -240,6 +245,8 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "b2": lambda s, t: [*transitions(s, t), ex.training_sweep.plan(s)],
     "b6": lambda s, t: [*transitions(s, t), ex.repeats_around.plan(s, t.t_m)],
     "b8": transitions,
+    "b3": lambda s, t: [],  # its networks are trained beforehand, and small
+    "b5": repeated_turns,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

@@ -416,3 +416,21 @@ def gap_of_two_pixels(rho: float = 0.8, sigma: float = 1.0) -> float:
     noise = sigma**2
     alone = noise / (1 + noise)
     return alone - sum(v * noise / (v + noise) for v in (1 + rho, 1 - rho)) / 2
+
+
+@exercise("b5")
+def turns_in_one(
+    variances: tuple[float, float] = (4.0, 0.25), sigma: float = 1.0, turns: int = 3
+) -> tuple[float, float]:
+    """lambda / (lambda + s^2) = K^n, so s^2 = lambda ((1 + sigma^2 / lambda)^n - 1)."""
+    strong, weak = (math.sqrt(v * ((1 + sigma**2 / v) ** turns - 1)) for v in variances)
+    return strong, weak
+
+
+@exercise("b3")
+def passes_until_memory(
+    images: float = 200.0, seen: float = 30_000.0, more: float = 800.0, learned: float = 8_000.0
+) -> tuple[float, float]:
+    """In proportion: the passes over the data, seen / images, are the same for all N."""
+    passes = seen / images
+    return passes * more, learned / passes

@@ -10,6 +10,7 @@ from .classifier import (
     shift_and_mirror,
     train_classifier,
 )
+from .memory import MemoryPlan, memory_curves, run_memory
 from .muon import Muon, matrices
 from .noise_trainer import (
     NOISE_CLASSIFIERS,
@@ -37,6 +38,7 @@ __all__ = [
     "DECAYS",
     "KNOTS",
     "LOSS_COLUMNS",
+    "MemoryPlan",
     "Muon",
     "NOISE_CLASSIFIERS",
     "NoiseRecipe",
@@ -56,7 +58,9 @@ __all__ = [
     "is_better_trained",
     "jitter",
     "matrices",
+    "memory_curves",
     "recipe_for",
+    "run_memory",
     "run_recipe",
     "shift_and_mirror",
     "ship_noise_classifier",

@@ -19,6 +19,8 @@ from ..support.files import read_json
 from ..support.places import RUNS, TRAINED
 from .calibration import calibrate
 from .classifier import CLASSIFIERS, train_classifier
+from .memory import CURVES, MemoryPlan, run_memory
+from .memory import RECIPE as MEMORY
 from .noise_trainer import NOISE_CLASSIFIERS, train_noise_classifier
 from .recipes import recipe_for
 from .trainer import Trainer
@@ -51,7 +53,7 @@ def training_record(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-PARTS = ("all", "noise-classifier")
+PARTS = ("all", "noise-classifier", "memory")
 
 
 def train_profile(
@@ -64,6 +66,7 @@ def train_profile(
     """Train or resume the network of ``profile`` and its classifiers; measure and write them.
 
     ``part`` "noise-classifier": only that one, for ``minutes`` in all (default: its recipe's).
+    "memory": the small networks of Figure B3, whose curves are written (digits only).
 
     After ``minutes`` the network is written as it is; the same command resumes. ``output`` defaults
     to the shipped checkpoints: there a network never replaces one of the same recipe that has seen
@@ -75,6 +78,11 @@ def train_profile(
     name, recipe = recipe_for(profile, device)
     if part == "noise-classifier":
         ship_noise_classifier(recipe.dataset, device, output, minutes)
+        return
+    if part == "memory":
+        checks.one_of("dataset of part 'memory'", recipe.dataset, (MEMORY.dataset,))
+        curves = (output or TRAINED) / CURVES.parent.name / CURVES.name
+        run_memory(MemoryPlan(), RUNS / CURVES.parent.name, curves, device, minutes)
         return
     asked, output = output, output or TRAINED
     output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
