@@ -15,6 +15,12 @@ def images_only(x0, sigma, eps):
     return x0 + (sigma[:, None, None, None] if sigma.ndim else sigma) * eps
 
 
+def variance_preserving(x0, sigma, eps):
+    """The other convention; a plain number becomes complex where sigma > 1, a tensor nan."""
+    sigma = sigma if isinstance(sigma, float) else columns(sigma, x0)
+    return x0 * (1 - sigma**2) ** 0.5 + sigma * eps
+
+
 def each_coordinate(x, sigma, weights, means, variance):
     offsets = x[:, None] - means
     width = variance + sigma**2
@@ -87,10 +93,7 @@ WRONG = {
             ),
             "x_0 is not shrunk",
         ),
-        (
-            lambda x0, sigma, eps: x0 * (1 - sigma**2) ** 0.5 + sigma * eps,
-            "one sigma for each image it stops with RuntimeError",
-        ),
+        (variance_preserving, "x_0 is not shrunk"),
         (images_only, "For one sigma for each point: the shape is"),
         (lambda x0, sigma, eps: x0.add_(columns(sigma, x0) * eps), "changes its input"),
         (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps).float(), "dtype is torch.float32"),

@@ -168,8 +168,8 @@ def _ask(answer: Function, arguments: tuple[Any, ...], name: str) -> Any:
         raise _Problem(f"A function is asked for, not {type(answer).__name__}.")
     copies = _copies(arguments)
     try:
-        value = answer(*copies)
-        again = answer(*_copies(arguments))
+        value = _real(answer(*copies))
+        again = _real(answer(*_copies(arguments)))
     except NotImplementedError:
         raise
     except Exception as error:  # whatever a student's code may do
@@ -184,7 +184,7 @@ def _ask(answer: Function, arguments: tuple[Any, ...], name: str) -> Any:
             raise _Problem(
                 "Two calls give two results: take all random numbers from what is given."
             )
-    return _real(value)
+    return value
 
 
 def _real(value: Any) -> Any:
