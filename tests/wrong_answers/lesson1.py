@@ -133,6 +133,7 @@ WRONG = {
         ((3.2, 5.8, 9), "Right so far, but rounded"),
         ((3.2, 4.0, 9), "Look again at number 1, 2"),
         ((3.24, 4.0, 9), "Look again at number 2"),
+        ((1.0, 2.0, 4.0), "Begin with number 1"),
         ((3.24, None, 9), "No answer yet"),
         ((3.24, "a lot", 9), "Numbers are asked for"),
     ],

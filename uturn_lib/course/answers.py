@@ -26,6 +26,7 @@ UNTOUCHED = (
     "that cell, then this one."
 )
 GENERAL = "Go back to the definition, and try the limits of small and of large noise."
+FROM_NUMBER_1 = "Begin with number 1: write down its formula before you put in values."
 NOT_FINITE = "there are values that are not finite. Is there 0/0, or the root of a negative number?"
 
 
@@ -111,7 +112,8 @@ def grade_numbers(
     if 0 < wrong.sum() < len(wrong):
         places = ", ".join(str(place + 1) for place in np.flatnonzero(wrong))
         return Checked(False, f"Not yet. Look again at number {places}; the others are right.")
-    return Checked(False, f"Not yet. {hint(given, right, tolerance)}")
+    text = hint(given, right, tolerance)
+    return Checked(False, f"Not yet. {FROM_NUMBER_1 if _is_vague(text) else text}")
 
 
 def _rounded(given: float, right: float) -> bool:
@@ -269,5 +271,10 @@ def _kind(given: np.ndarray, wanted: np.ndarray, tolerance: float, otherwise: st
         return otherwise or GENERAL
     text = hint(given, wanted, tolerance)
     alike = 0.2 < np.linalg.norm(given) / np.linalg.norm(wanted) < 5
-    vague = text == GENERAL or ("magnitude" in text and (alike or otherwise))
+    vague = _is_vague(text) and (alike or otherwise or text == GENERAL)
     return otherwise or GENERAL if vague else text
+
+
+def _is_vague(text: str) -> bool:
+    """Is ``text`` what a hint says that has recognised nothing?"""
+    return text == GENERAL or "magnitude" in text
