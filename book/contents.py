@@ -27,9 +27,9 @@ PARTS = (
         (
             "docs/teaching.md",
             "notebooks/course/*.ipynb",
-            "notebooks/course/solutions/*.ipynb",
         ),
     ),
+    Part("Solutions of the course", ("notebooks/course/solutions/*.ipynb",)),
     Part("Beyond the paper", ("notebooks/beyond/*.ipynb",)),
     Part(
         "Results",

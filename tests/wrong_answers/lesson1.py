@@ -9,6 +9,31 @@ def columns(sigma, x):
     return torch.as_tensor(sigma).reshape(-1, *[1] * (x.ndim - 1))
 
 
+def images_only(x0, sigma, eps):
+    """Right for images: sigma gets three axes, however many a sample has."""
+    sigma = torch.as_tensor(sigma)
+    return x0 + (sigma[:, None, None, None] if sigma.ndim else sigma) * eps
+
+
+def variance_preserving(x0, sigma, eps):
+    """The other convention; a plain number becomes complex where sigma > 1, a tensor nan."""
+    sigma = sigma if isinstance(sigma, float) else columns(sigma, x0)
+    return x0 * (1 - sigma**2) ** 0.5 + sigma * eps
+
+
+def each_coordinate(x, sigma, weights, means, variance):
+    offsets = x[:, None] - means
+    width = variance + sigma**2
+    r = torch.softmax(weights.log()[:, None] - offsets**2 / (2 * width), 1)  # no sum over the plane
+    return (r * (means + variance / width * offsets)).sum(1)
+
+
+def distance_not_squared(x, sigma, weights, means, variance):
+    width = variance + sigma**2
+    r = torch.softmax(weights.log() - torch.cdist(x, means) / (2 * width), 1)
+    return r @ means * sigma**2 / width + x * variance / width
+
+
 def mixture(x, sigma, weights, means, variance, width=None, kept=None):
     """The right denoiser without softmax, as students often write it, and its errors."""
     width = variance + sigma**2 if width is None else width
@@ -60,8 +85,16 @@ WRONG = {
         (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps).clamp(-1, 1), "nothing is clamped"),
         (
             lambda x0, sigma, eps: x0 + columns(sigma, x0) * torch.randn_like(x0),
-            "use the noise that is given",
+            "random numbers from what is given",
         ),
+        (
+            lambda x0, sigma, eps: (
+                x0 * (1 - columns(sigma, x0) ** 2).sqrt() + columns(sigma, x0) * eps
+            ),
+            "x_0 is not shrunk",
+        ),
+        (variance_preserving, "x_0 is not shrunk"),
+        (images_only, "For one sigma for each point: the shape is"),
         (lambda x0, sigma, eps: x0.add_(columns(sigma, x0) * eps), "changes its input"),
         (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps).float(), "dtype is torch.float32"),
         (lambda x0, sigma, eps: (x0 + columns(sigma, x0) * eps).mean(0), "An axis got lost"),
@@ -82,6 +115,10 @@ WRONG = {
         (lambda x, sigma, mu, lam: lam / (lam + sigma**2) * (x - mu), "the mean itself is missing"),
         (lambda x, sigma, mu, lam: x, "noisy sample itself"),
         (
+            lambda x, sigma, mu, lam: mu + (lam / (lam + sigma**2)) ** 0.5 * (x - mu),
+            "root too many",
+        ),
+        (
             lambda x, sigma, mu, lam: x / (1 + sigma**2),
             "Right for a standard Gaussian, but not for another variance",
         ),
@@ -93,7 +130,10 @@ WRONG = {
         ((3.24, 5.76, 25), "the noise is gone"),
         ((0.36**2 * 9, 5.76, 9), "not of the clean x_0"),
         ((1.8, 2.4, 3), "standard deviations"),
+        ((3.2, 5.8, 9), "Right so far, but rounded"),
+        ((3.2, 4.0, 9), "Look again at number 1, 2"),
         ((3.24, 4.0, 9), "Look again at number 2"),
+        ((1.0, 2.0, 4.0), "Begin with number 1"),
         ((3.24, None, 9), "No answer yet"),
         ((3.24, "a lot", 9), "Numbers are asked for"),
     ],
@@ -115,6 +155,8 @@ WRONG = {
             "exponent of a Gaussian",
         ),
         (lambda x, s, w, m, v: mixture(x, s, w, m, v, kept=0), "mixes the centres"),
+        (each_coordinate, "over which axis"),
+        (distance_not_squared, "holds the distance squared"),
         (underflow, "far from all clouds: there are values that are not finite"),
         (lambda x, s, w, m, v: mixture(x, s, w, m, v).T, "Two axes are swapped"),
         (lambda x, s, w, m, v: x - m, "stops with RuntimeError"),
@@ -122,7 +164,7 @@ WRONG = {
     "check_sde_sampler": [
         (
             sampler(lambda x, g, s, t, xi: x + s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * xi),
-            "Which line is that of the ODE",
+            "No answer yet: the code still does",
         ),
         (sampler(lambda x, g, s, t, xi: x + s * (s - t) * g), "Without noise this is the ODE"),
         (
@@ -144,8 +186,19 @@ WRONG = {
                     x + 2 * s * (s - t) * g + (2 * s * (s - t)) ** 0.5 * torch.randn_like(x)
                 )
             ),
-            "use the noise that is given",
+            "random numbers from what is given",
         ),
+        *[
+            (
+                sampler(
+                    lambda x, g, s, t, xi, k=k: (
+                        x + k * s * (s - t) * g + (2 * s) ** 0.5 * (s - t) * xi
+                    )
+                ),
+                "what is its standard deviation",
+            )
+            for k in (1, 2)
+        ],
         (lambda D, x, sigmas, noise: D(x, sigmas[0]), "One big step gives the mean"),
     ],
 }

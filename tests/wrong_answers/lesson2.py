@@ -46,6 +46,20 @@ def one_draw(D, x0, sigmas, noise):
     return x
 
 
+def draw_before_the_way_out(D, x0, sigmas, noise):
+    xi = noise(x0)
+    x = x0 + sigmas[0] * noise(x0)
+    for s, t in pairwise(sigmas):
+        r = (t / s) ** 2
+        x = r * x + (1 - r) * D(x, s) + t * (1 - r) ** 0.5 * xi
+    return x
+
+
+def units_mixed(x0, sigma_u, lam, eps, xi):
+    K = lam / (lam + sigma_u)
+    return K * (x0 + sigma_u * eps) + (lam * (1 - K)) ** 0.5 * xi
+
+
 def K(values, sigma):
     return values / (values + sigma**2)
 
@@ -59,18 +73,20 @@ WRONG = {
         (turn(spread=lambda lam, K, s: (1 - K) ** 0.5), "lost a factor"),
         (turn(mean=lambda K: K**0.5), "mean is that of the ODE"),
         (turn(mean=lambda K: 1), "not shrunk"),
+        (units_mixed, "what is added to lambda"),
         (
             lambda x0, sigma_u, lam, eps, xi: turn()(x0, sigma_u, lam, eps, eps),
             "must be independent",
         ),
         (
             lambda x0, sigma_u, lam, eps, xi: turn()(x0, sigma_u, lam, eps, torch.randn_like(x0)),
-            "use the noise that is given",
+            "random numbers from what is given",
         ),
     ],
     "check_turn_kernel": [
         (lambda p, Q: Q @ bayes(p, Q, 0, prior=False).T, "probabilities of the letters as well"),
-        (lambda p, Q: Q @ bayes(p, Q, 1).T, "other axis was normalised"),
+        (lambda p, Q: Q @ bayes(p, Q, 1).T, "sum over the symbols"),
+        (lambda p, Q: Q @ Q.T, "Either p was forgotten"),
         (lambda p, Q: bayes(p, Q, 0) @ Q.T, "Row and column are exchanged"),
         (lambda p, Q: Q @ (p[:, None] * Q).T, "rows do not add up to 1"),
         (lambda p, Q: Q @ bayes(p, Q, 0), "stops with RuntimeError"),
@@ -83,6 +99,9 @@ WRONG = {
         ((0.46, 0.226, 0.668), "not of x_0"),
         ((0.526, 0.526, 0.725), "each has a K of its own"),
         ((0.46, 0.46, 0.46), "once more"),
+        ((0.70, 0.70, 0.829), "what is added to lambda"),
+        ((0.70, 1.075, 0.829), "what is added to lambda"),
+        ((0.5, 0.46, 0.67), "Right so far, but rounded"),
         ((0.46, 0.46, 0.9), "Look again at number 3"),
         ((None, 0.46, 0.668), "No answer yet"),
     ],
@@ -101,16 +120,19 @@ WRONG = {
             "counts far too much",
         ),
         (lambda x0, D: (x0 * D).sum() / (x0 * x0).sum(), "other half of the proof"),
+        (lambda x0, D: D.var() / x0.var(), "A variance takes another mean away, that of all"),
+        (lambda x0, D: D.var(0).sum() / x0.var(0).sum(), "that of the batch"),
         (lambda x0, D: D.norm() / x0.norm(), "Lengths, not their squares"),
         (lambda x0, D: x0.square().sum() / D.square().sum(), "upside down"),
         (lambda x0, D: D.square().sum((1, 2, 3)) / x0.square().sum((1, 2, 3)), "Is a sum missing"),
         (lambda x0, D: D.square().mean(), "not divided"),
     ],
     "check_u_turn": [
-        (u_turn(lambda eps, noise, x: eps), "through which variable"),
+        (u_turn(lambda eps, noise, x: eps), "No answer yet: the code still does"),
+        (draw_before_the_way_out, "each needs its own"),
         (one_draw, "each needs its own"),
         (u_turn(lambda eps, noise, x: 0), "no noise any more"),
-        (u_turn(lambda eps, noise, x: torch.randn_like(x)), "use the noise that is given"),
-        (u_turn(lambda eps, noise, x: noise(x).mean() + 0 * x), "Go back"),
+        (u_turn(lambda eps, noise, x: torch.randn_like(x)), "random numbers from what is given"),
+        (u_turn(lambda eps, noise, x: noise(x).mean() + 0 * x), "For each random number"),
     ],
 }

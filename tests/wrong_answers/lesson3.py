@@ -50,6 +50,20 @@ WRONG = {
         ),
         (
             lambda y0, reference, own: (
+                (torch.cdist(y0.flatten(1), reference.flatten(1)).amin(1) == own).double().mean()
+            ),
+            "*Where* is it smallest",
+        ),
+        (
+            lambda y0, reference, own: (
+                (torch.cdist(y0.flatten(1), reference.flatten(1), p=1).argmin(1) == own)
+                .double()
+                .mean()
+            ),
+            "sum of absolute differences",
+        ),
+        (
+            lambda y0, reference, own: (
                 ((y0.flatten(1) @ reference.flatten(1).T).argmax(1) == own).double().mean()
             ),
             "inner product",
@@ -97,6 +111,7 @@ WRONG = {
         ((0.5, 6, 0.579), "only its own samples"),
         ((0.5, 6, 1.077), "factor 1/2"),
         ((0.5, SIGMA_C, 6), "exchanged"),
+        ((0.5, 6, 0.6), "Right so far, but rounded too much"),
         ((0.5, 6, 5.0), "Look again at number 3"),
         ((0.5, None, SIGMA_C), "No answer yet"),
     ],
@@ -111,7 +126,29 @@ WRONG = {
         (lambda x, s, y: y.mean(0).expand(len(x), -1), "mean of all stored"),
     ],
     "check_bootstrap_means": [
-        (outputs, "taken for independent"),
+        (outputs, "No answer yet: the code still does"),
+        (
+            lambda kept, resamples, pick: kept.flatten()[
+                pick(len(kept), (resamples, len(kept)))
+            ].mean(1),
+            "looked up in the flattened table",
+        ),
+        (
+            lambda kept, resamples, pick: kept[pick(kept.numel(), (resamples, kept.numel()))],
+            "stops with IndexError",
+        ),
+        (
+            lambda kept, resamples, pick: kept[pick(len(kept), (resamples, kept.numel()))].mean(
+                (1, 2)
+            ),
+            "As many ground truths are drawn as there are outputs",
+        ),
+        (
+            lambda kept, resamples, pick: torch.stack(
+                [kept[torch.randperm(len(kept))].mean() for _ in range(resamples)]
+            ),
+            "*with* replacement",
+        ),
         (repeats, "for these images only"),
         (
             lambda kept, resamples, pick: rows(kept, 1, pick).mean().expand(resamples),
@@ -126,11 +163,11 @@ WRONG = {
             lambda kept, resamples, pick: kept[
                 torch.randint(len(kept), (resamples, len(kept)))
             ].mean((1, 2)),
-            "use the noise that is given",
+            "random numbers from what is given",
         ),
         (
             lambda kept, resamples, pick: rows(kept, resamples, pick).mean(2),
-            "Broadcasting made more of it",
+            "a mean or a sum is missing",
         ),
     ],
 }

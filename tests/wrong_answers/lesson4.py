@@ -58,6 +58,12 @@ WRONG = {
         (lambda D, g: 1 - (D - g).square().sum() / spread(D).sum(), "explained share"),
         (lambda D, g: (D - g).square().sum() / (D - D.mean()).square().sum(), "each has its own"),
         (lambda D, g: (D - g).square().sum() / D.square().sum(), "reference is 0"),
+        (
+            lambda D, g: (D - g).square().sum() / (D - D.mean(1, keepdim=True)).square().sum(),
+            "runs over the samples, axis 0",
+        ),
+        (lambda D, g: (D - g).var(0).sum() / D.var(0).sum(), "residuals have lost their mean"),
+        (lambda D, g: (D - g).var() / D.var(), "variance of all entries"),
         (lambda D, g: (D - g).norm() / spread(D).sum().sqrt(), "squares are asked for"),
         (lambda D, g: (D - g).square().sum(0) / spread(D).sum(0), "Is a sum missing"),
         (lambda D, g: ((D - g).square().sum(0) / spread(D).sum(0)).mean(), "sum before you divide"),
@@ -66,6 +72,10 @@ WRONG = {
     ],
     "check_affine_guess": [
         (guess(lambda s, S: s**2), "all of its entries"),
+        (
+            lambda x, s, m, S: m + (x - m) @ S @ torch.linalg.inv(S + s**2),
+            "all of its entries",
+        ),
         (guess(lambda s, S: s * unit(S)), "variance sigma^2"),
         (lambda x, s, m, S: right_guess(x, s, 0 * m, S), "shrinks towards 0"),
         (lambda x, s, m, S: right_guess(x, s, m, S) - m, "mean itself is missing"),
@@ -84,6 +94,7 @@ WRONG = {
         ((0.5, 0.908, 2.0), "explained share"),
         ((0.5, 0.0916, 1.798), "error of D"),
         ((0.5, 0.0916, 0.5), "this is a share"),
+        ((0.5, 0.09, 2.0), "Right so far, but rounded"),
         ((0.5, 0.0916, None), "No answer yet"),
     ],
     "check_g_start": [
@@ -94,12 +105,13 @@ WRONG = {
         (start(root, mean=lambda m: 0 * m), "mean of the data is missing"),
         (lambda eps, s, m, v, V: s * eps, "artificial start"),
         (lambda eps, s, m, v, V: m + root(v, s) * eps, "still in components"),
+        (lambda eps, s, m, v, V: m + root(v, s) * (eps @ V.T), "Rotated before it is scaled"),
         (lambda eps, s, m, v, V: m + V @ (root(v, s) * eps), "stops with RuntimeError"),
     ],
     "check_heun": [
         (
             heun(lambda D, x, ahead, s, t: (ahead - D(ahead, s)) / t),
-            "where the step began, for a state",
+            "No answer yet: the code still does",
         ),
         (heun(lambda D, x, ahead, s, t: (ahead - D(ahead, t)) / s), "divided by the level"),
         (heun(lambda D, x, ahead, s, t: (ahead - D(ahead, s)) / s), "in both places"),
@@ -128,6 +140,23 @@ WRONG = {
             lambda low, high, margin: -1 if (low > margin).any() else int((high <= margin).all()),
             "may be negative",
         ),
+        (
+            lambda low, high, margin: (
+                -1 if (low > margin).any() else int(inside(low, high, margin))
+            ),
+            "may be negative",
+        ),
+        (
+            lambda low, high, margin: (
+                -1 if outside(low, high, margin).any() else int((high <= margin).all())
+            ),
+            "may be negative",
+        ),
+        (
+            lambda low, high, margin: -1 if outside(low, high, margin).any() else 1,
+            "Not refuted is not shown",
+        ),
+        (lambda low, high, margin: 0, "Take one interval at a time"),
         (lambda low, high, margin: "holds", "a number is asked for"),
         (lambda low, high, margin: -_sign(low, high, margin), "sign is wrong"),
     ],

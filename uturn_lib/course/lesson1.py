@@ -41,6 +41,7 @@ def check_add_noise(answer: Answer) -> Checked:
             "points": (points[0], 3.0, points[1]),
             "images": (images, 0.5, eps),
             "one sigma for each image": (images, each, eps),
+            "one sigma for each point": (points[0][:3], each, points[1][:3]),
         },
         [
             (
@@ -54,6 +55,11 @@ def check_add_noise(answer: Answer) -> Checked:
             (
                 "The image is not shrunk: that belongs to the variance-preserving convention.",
                 lambda x, s, e: _noisy(x, s, e) / (1 + _columns(s, x) ** 2).sqrt(),
+            ),
+            (
+                "x_0 is not shrunk: sqrt(1 - sigma^2) belongs to the variance-preserving "
+                "convention, where sigma stays below 1.",
+                lambda x, s, e: (1 - _columns(s, x) ** 2).sqrt() * x + _columns(s, x) * e,
             ),
             (
                 "A noisy image may leave [-1, 1]: nothing is clamped.",
@@ -110,7 +116,7 @@ def check_gaussian_denoiser(answer: Answer) -> Checked:
             ),
             ("The noisy sample itself is not the best guess.", lambda x, s, m, v: x),
             (
-                "This is where the ODE ends: its scale is not that of the conditional mean.",
+                "A root too many: the conditional mean is linear in covariance over variance.",
                 lambda x, s, m, v: m + kept(v, s) ** 0.5 * (x - m),
             ),
         ],
@@ -219,6 +225,11 @@ def _mixture(
     if slip.get("hard"):
         r = torch.nn.functional.one_hot(r.argmax(1), len(means)).to(x.dtype)
     kept = slip.get("kept", variance / (variance + sigma**2))
+    if slip.get("each_coordinate"):
+        single = weights.log()[:, None] - offsets.square() / (2 * width)  # (B, n, 2)
+        return (single.softmax(1) * (means + kept * offsets)).sum(1)
+    if slip.get("not_squared"):
+        r = torch.softmax(weights.log() - offsets.norm(dim=-1) / (2 * width), 1)
     return (r[..., None] * (means + kept * offsets)).sum(1)
 
 
@@ -271,6 +282,19 @@ def check_mixture_denoiser(answer: Answer) -> Checked:
                 lambda x, s, w, m, v: _mixture(x, s, w, m, v, kept=0.0),
             ),
             (
+                "Each coordinate has an r of its own here. A cloud is as likely as its distance in "
+                "the plane says: over which axis is that summed?",
+                lambda x, s, w, m, v: _mixture(x, s, w, m, v, each_coordinate=True),
+            ),
+            (
+                "The exponent of a Gaussian holds the distance squared.",
+                lambda x, s, w, m, v: _mixture(x, s, w, m, v, not_squared=True),
+            ),
+            (
+                "Sigma is a standard deviation, lambda a variance: what is added to lambda?",
+                lambda x, s, w, m, v: _mixture(x, s**0.5, w, m, v),
+            ),
+            (
                 "This chooses one cloud. A mean weighs all of them.",
                 lambda x, s, w, m, v: _mixture(x, s, w, m, v, hard=True),
             ),
@@ -293,6 +317,7 @@ def _euler_maruyama(drift: str, shake: str, last: bool = True) -> Callable[..., 
         "4 s (s - t)": lambda s, t: 4 * s * (s - t),
         "2 (s - t)": lambda s, t: 2 * (s - t),
         "s^2 - t^2": lambda s, t: s**2 - t**2,
+        "2 s (s - t)^2": lambda s, t: 2 * s * (s - t) ** 2,
         "[2 s (s - t)]^2": lambda s, t: (2 * s * (s - t)) ** 2,
         "-2 s (s - t)": lambda s, t: -2 * s * (s - t),
     }
@@ -331,11 +356,6 @@ def check_sde_sampler(answer: Answer) -> Checked:
         },
         [
             (
-                "The printed variance is too large: something holds the samples together less than "
-                "the noise drives them apart. Which line is that of the ODE?",
-                wrong("s (s - t)", "2 s (s - t)"),
-            ),
-            (
                 "Drift and noise fit each other now, but both are half of what the SDE asks for: "
                 "compare term by term.",
                 wrong("s (s - t)", "s (s - t)"),
@@ -354,6 +374,14 @@ def check_sde_sampler(answer: Answer) -> Checked:
                 "The noise is a standard deviation: a root is missing.",
                 wrong(both[0], "[2 s (s - t)]^2"),
             ),
+            *[
+                (
+                    "The noise of a step has the *variance* |d sigma|: what is its standard "
+                    "deviation?",
+                    wrong(drift, "2 s (s - t)^2"),
+                )
+                for drift in ("s (s - t)", *both)
+            ],
             ("The drift is too strong now.", wrong("4 s (s - t)", "2 s (s - t)")),
             (
                 "The drift leads away from the data: a sign is wrong.",
@@ -369,4 +397,7 @@ def check_sde_sampler(answer: Answer) -> Checked:
             ),
         ],
         also=rights[1:],
+        untouched=wrong("s (s - t)", "2 s (s - t)"),
+        otherwise="Compare the step term by term with the equation of the SDE: which factor "
+        "belongs to the score, and which to the noise?",
     )

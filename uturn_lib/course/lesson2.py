@@ -74,6 +74,12 @@ def check_exact_turn(answer: Answer) -> Checked:
                 lambda x, s, v, e, n: _turn(x, s, v, e, n, mean=1.0),
             ),
             (
+                "Sigma_u is a standard deviation, lambda a variance: what is added to lambda in K?",
+                lambda x, s, v, e, n: _turn(
+                    x, s, v, e, n, mean=v / (v + s), spread=(v * (1 - v / (v + s))) ** 0.5
+                ),
+            ),
+            (
                 "Way out and way back share their noise; they must be independent.",
                 lambda x, s, v, e, n: _turn(x, s, v, e, e),
             ),
@@ -108,8 +114,9 @@ def check_turn_kernel(answer: Answer) -> Checked:
                 lambda p, Q: Q @ (Q / Q.sum(0)).T,
             ),
             (
-                "The posterior adds up to 1 over the letters, for each symbol. Here the other axis "
-                "was normalised.",
+                "This is Q Q^T. Either p was forgotten, or the joint probability was divided by "
+                "its sum over the symbols; the posterior adds up to 1 over the letters, for each "
+                "symbol.",
                 lambda p, Q: Q @ Q.T,
             ),
             ("Row and column are exchanged: a row belongs to x_0.", lambda p, Q: _kernel(p, Q).T),
@@ -122,6 +129,7 @@ def check_turn_kernel(answer: Answer) -> Checked:
                 lambda p, Q: p[:, None] * _kernel(p, Q),
             ),
         ],
+        otherwise="Add up the rows: is each 1? Then do two letters and two symbols by hand.",
     )
 
 
@@ -136,6 +144,9 @@ def check_correlations(C_sde: Any, D_ratio: Any, C_ode: Any) -> Checked:
     plain, plain_root = float(kept.mean()), float(kept.sqrt().mean())
     shrunk = float((values * kept**2).sum() / values.sum())
     total = 10 / (10 + sigma**2)
+    mixed = values / (values + sigma)  # a variance and a standard deviation added
+    units, units_root = (float((values * k).sum() / 10) for k in (mixed, mixed.sqrt()))
+    units_ratio = float((mixed**2 * (values + sigma**2)).sum() / 10)
     return grade_numbers(
         [C_sde, D_ratio, C_ode],
         [sde, sde, ode],
@@ -153,6 +164,14 @@ def check_correlations(C_sde: Any, D_ratio: Any, C_ode: Any) -> Checked:
                 "The coordinates do not mix: each has a K of its own.",
                 [total, total, total**0.5],
             ),
+            *[
+                (
+                    "Sigma_u is a standard deviation, lambda a variance: what is added to lambda "
+                    "in K?",
+                    [units, second, units_root],
+                )
+                for second in (units, units_ratio)
+            ],
             ("The third is that of the SDE once more.", [sde, sde, sde]),
         ],
         tolerance=0.015,
@@ -264,9 +283,21 @@ def check_identity_ratio(answer: Answer) -> Checked:
                 "Squared sums, not sums of squares.",
                 lambda x, D: D.sum() ** 2 / x.sum() ** 2,
             ),
+            (
+                "A variance takes another mean away, that of all pixels. The mean image is taken "
+                "away already: squares are asked for.",
+                lambda x, D: D.var() / x.var(),
+            ),
+            (
+                "A variance takes another mean away, that of the batch. The mean image is taken "
+                "away already: squares are asked for.",
+                lambda x, D: D.var(0).sum() / x.var(0).sum(),
+            ),
             ("It is not divided by the size of x_0.", lambda x, D: norms(D).mean()),
             ("It is not divided by the size of x_0.", lambda x, D: D.square().mean()),
         ],
+        otherwise="Which number belongs above, which below the line, and over which axes is each "
+        "summed?",
     )
 
 
@@ -277,9 +308,11 @@ def _steps(which: str) -> Callable[..., Tensor]:
     """U-Turns by the ancestral step whose way back draws its noise in the way ``which``."""
 
     def u_turn(D: Any, x0: Tensor, sigmas: Sequence[float], noise: Any) -> Tensor:
+        early = noise(x0) if which == "early draw" else None
         eps = noise(x0)
         x = x0 + sigmas[0] * eps
-        once = noise(x0) if which == "one draw" else eps
+        late = noise(x0) if which == "one draw" else eps
+        once = late if early is None else early
         for s, t in zip(sigmas[:-1], sigmas[1:], strict=True):
             r = (t / s) ** 2
             xi = noise(x) if which == "fresh" else once
@@ -309,15 +342,16 @@ def check_u_turn(answer: Answer) -> Checked:
         _steps("fresh"),
         cases,
         [
-            (
-                "Given x_u, the output still knows something about how x_u was made: through "
-                "which variable?",
-                _steps("noise of the way out"),
-            ),
-            ("The steps share one draw: each needs its own.", _steps("one draw")),
+            *[
+                ("The steps share one draw: each needs its own.", _steps(which))
+                for which in ("one draw", "early draw")
+            ],
             (
                 "The way back has no noise any more: its outputs vary less than the data.",
                 _steps("none"),
             ),
         ],
+        untouched=_steps("noise of the way out"),
+        otherwise="For each random number: where is it drawn, how often, with which shape, and "
+        "where is it used?",
     )

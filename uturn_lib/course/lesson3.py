@@ -31,7 +31,7 @@ def check_identity_retention(answer: Answer) -> Checked:
     ``y0`` (N, *sample), ``reference`` (M, *sample), ``own`` (N,) places in the reference.
     """
     points, images = 2 * normal(9, 2), normal(8, 1, 3, 3)
-    far = torch.tensor([8, 1, 5, 0, 6, 2])
+    far = torch.tensor([8, 1, 2, 0, 6, 5])
     own = torch.tensor([7, 1, 4, 6, 2])
     moved = points[far] + 2 * normal(6, 2, seed=2)
     noisy = 0.6 * images[own] + 2 * normal(5, 1, 3, 3, seed=3)
@@ -44,6 +44,16 @@ def check_identity_retention(answer: Answer) -> Checked:
             "images": (noisy, images, own),
         },
         [
+            (
+                "This compares the smallest distance with a place. *Where* is it smallest?",
+                lambda y, ref, own: _share(_distances(y, ref).amin(1), own),
+            ),
+            (
+                "Nearest in the sum of absolute differences. The Euclidean distance is asked for.",
+                lambda y, ref, own: _share(
+                    torch.cdist(y.flatten(1), ref.flatten(1), p=1).argmin(1), own
+                ),
+            ),
             (
                 "The row of an output is not its ground truth's place in the reference: that is "
                 "what own is for.",
@@ -67,6 +77,8 @@ def check_identity_retention(answer: Answer) -> Checked:
                 lambda y, ref, own: (_distances(y, ref[own]).diagonal() < 1e-6).double().mean(),
             ),
         ],
+        otherwise="For one output, look at the row of its distances by hand: which is smallest, "
+        "and which place does own name?",
     )
 
 
@@ -110,6 +122,7 @@ def check_class_retention(answer: Answer) -> Checked:
                 lambda p: p.norm(dim=1).mean(),
             ),
         ],
+        otherwise="Work out one row by hand, such as (3/4, 1/4): when do two draws agree?",
     )
 
 
@@ -327,6 +340,15 @@ def check_bootstrap_means(answer: Answer) -> Checked:
     def single(kept: Tensor, resamples: int, pick: Callable[..., Tensor]) -> Tensor:
         return kept[pick(len(kept), (resamples, len(kept))), 0].mean(1)
 
+    def flattened(kept: Tensor, resamples: int, pick: Callable[..., Tensor]) -> Tensor:
+        return kept.flatten()[pick(len(kept), (resamples, len(kept)))].mean(1)
+
+    def too_many(kept: Tensor, resamples: int, pick: Callable[..., Tensor]) -> Tensor:
+        return kept[pick(len(kept), (resamples, kept.numel()))].mean((1, 2))
+
+    def all_of_them(kept: Tensor, resamples: int, pick: Callable[..., Tensor]) -> Tensor:
+        return kept.mean().expand(resamples)
+
     return grade(
         answer,
         _resampled,
@@ -336,9 +358,19 @@ def check_bootstrap_means(answer: Answer) -> Checked:
         },
         [
             (
-                "Outputs of the same ground truth are taken for independent ones: they all share "
-                "how easy it is.",
-                outputs,
+                "Ground truths are drawn now, but looked up in the flattened table: what does its "
+                "entry number 5 belong to?",
+                flattened,
+            ),
+            (
+                "As many ground truths are drawn as there are outputs. A resample has the size of "
+                "what was drawn at first.",
+                too_many,
+            ),
+            (
+                "Every resample has the mean of the table: each ground truth is in it once. It is "
+                "drawn *with* replacement.",
+                all_of_them,
             ),
             (
                 "The ground truths stay the same, and their repeats are drawn. Then the interval "
@@ -353,4 +385,7 @@ def check_bootstrap_means(answer: Answer) -> Checked:
             ),
             ("Only one of the repeats is used.", single),
         ],
+        untouched=outputs,
+        otherwise="Say it in words: what is drawn, how many of them, and which entries of the "
+        "table come with each draw?",
     )

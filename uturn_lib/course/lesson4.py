@@ -44,6 +44,21 @@ def check_unexplained(answer: Answer) -> Checked:
                 lambda D, g: (D - g).square().sum() / D.square().sum(),
             ),
             (
+                "This mean runs over the coordinates of a sample. The mean of D is a vector: it "
+                "runs over the samples, axis 0.",
+                lambda D, g: (D - g).square().sum() / (D - D.mean(1, keepdim=True)).square().sum(),
+            ),
+            (
+                "The residuals have lost their mean: a guess that is off by a constant would be "
+                "free of charge.",
+                lambda D, g: (D - g).var(0).sum() / D.var(0).sum(),
+            ),
+            (
+                "A variance of all entries takes one mean away, from the residuals as well. Take "
+                "it from D alone, coordinate by coordinate.",
+                lambda D, g: (D - g).var() / D.var(),
+            ),
+            (
                 "These are lengths; squares are asked for.",
                 lambda D, g: _left(D, g).sqrt(),
             ),
@@ -61,6 +76,8 @@ def check_unexplained(answer: Answer) -> Checked:
                 lambda D, g: (D - g).square().sum(),
             ),
         ],
+        otherwise="Two sums of squares, one above, one below the line: what is subtracted from D "
+        "in each?",
     )
 
 
@@ -99,11 +116,18 @@ def check_affine_guess(answer: Answer) -> Checked:
             "another mean": (x, 2.0, mean, covariance),
         },
         [
-            (
-                "A number added to a matrix goes into all of its entries. Noise of different "
-                "coordinates is independent.",
-                lambda x, s, m, S: _affine(x, s, m, S, s**2 + 0 * S),
-            ),
+            *[
+                (
+                    "A number added to a matrix goes into all of its entries. Noise of different "
+                    "coordinates is independent.",
+                    spread_out,
+                )
+                for spread_out in (
+                    lambda x, s, m, S: _affine(x, s, m, S, s**2 + 0 * S),
+                    lambda x, s, m, S: m + (x - m) @ S @ torch.linalg.inv(S + s**2),
+                    lambda x, s, m, S: m + (x - m) @ torch.linalg.inv(S + s**2) @ S,
+                )
+            ],
             (
                 "The noise has the variance sigma^2.",
                 lambda x, s, m, S: _affine(x, s, m, S, s * unit(S)),
@@ -233,6 +257,11 @@ def check_g_start(answer: Answer) -> Checked:
                 lambda e, s, m, v, V: _start(e, (v + s**2).sqrt(), m, V.T),
             ),
             (
+                "Rotated before it is scaled: an eigenvalue belongs to a component, not to a "
+                "coordinate.",
+                lambda e, s, m, v, V: m + (v + s**2).sqrt() * (e @ V.T),
+            ),
+            (
                 "The result is still in components; it has to be turned back into coordinates.",
                 lambda e, s, m, v, V: m + (v + s**2).sqrt() * e,
             ),
@@ -272,8 +301,6 @@ def check_heun(answer: Answer) -> Checked:
 
     x = 2 * normal(6, 2)
     hints = {
-        "level": "The denoiser is asked at the level where the step began, for a state that has "
-        "left it.",
         "s": "The slope at the trial point is divided by the level where the step began.",
         "both": "The slope at the trial point belongs to the level that it has reached, in both "
         "places.",
@@ -294,6 +321,9 @@ def check_heun(answer: Answer) -> Checked:
             "two points": (two_points, x, [3.0, 2.0, 1.2]),
         },
         [(text, _with(slip)) for slip, text in hints.items()],
+        untouched=_with("level"),
+        otherwise="Read the loop aloud: for each slope, at which state is it taken, at which "
+        "level, and how much of it enters the step?",
     )
 
 
@@ -340,6 +370,7 @@ def check_verdict(answer: Answer) -> Checked:
             "one below the negative margin": intervals((-0.01, 0.01), (-0.3, -0.2)),
             "wide intervals around 0": intervals((-0.3, 0.3), (-0.2, 0.3)),
             "an interval across the margin": intervals((-0.01, 0.01), (0.04, 0.09)),
+            "an interval across the negative margin": intervals((-0.01, 0.01), (-0.09, -0.04)),
             "one beyond and one wide": intervals((-0.3, 0.3), (0.06, 0.09)),
         },
         [
@@ -364,8 +395,18 @@ def check_verdict(answer: Answer) -> Checked:
                 lambda a, b, m: 0.0 if undecided(a, b, m) else _verdict(a, b, m),
             ),
             (
-                "The difference may be negative, too.",
-                lambda a, b, m: -1.0 if bool((a > m).any()) else float(bool((b <= m).all())),
+                "Not refuted is not shown: to hold, every interval has to lie inside the margin.",
+                lambda a, b, m: 1.0 if _verdict(a, b, m) >= 0 else -1.0,
             ),
+            *[
+                ("The difference may be negative, too.", one_sided)
+                for one_sided in (
+                    lambda a, b, m: -1.0 if bool((a > m).any()) else float(bool((b <= m).all())),
+                    lambda a, b, m: -1.0 if bool((a > m).any()) else float(all_inside(a, b, m)),
+                    lambda a, b, m: -1.0 if _verdict(a, b, m) < 0 else float(bool((b <= m).all())),
+                )
+            ],
         ],
+        otherwise="Take one interval at a time: wholly inside the margin, wholly outside, or "
+        "across it? Then: what do all of them say together?",
     )

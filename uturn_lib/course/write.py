@@ -9,9 +9,10 @@ In an instructor notebook a solution stands between two marks, as in nbgrader:
     ### END SOLUTION
 
 The student finds the commented lines below STUB instead, or a TODO where there are none. Cells
-tagged "instructor" are for the lecturer alone; outputs of cells tagged "exercise" or "check" are
-left out of the student version, those of "slider" cells (large) of the solutions. Both versions
-begin with a badge and an installing cell for Colab.
+tagged "instructor" are for the lecturer alone. The student version has no outputs of cells tagged
+"exercise", "check" or "measured" (what was to be predicted), the solutions none of "slider" cells
+(large). The solutions say so in their title. Both begin with a badge and an installing cell for
+Colab.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from ..support.places import ROOT, needs_checkout
 
 COURSE = ROOT / "notebooks" / "course"
 MARKED = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION$", re.DOTALL | re.MULTILINE)
+TITLE = re.compile(r"^# (?=Lesson \d)", re.MULTILINE)
+WITHOUT_OUTPUT = {"exercise", "check", "measured"}  # in the student version
 ASSIGNED = re.compile(r"^(\w+) = ", re.MULTILINE)
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 NO_BADGE = """\
@@ -79,11 +82,13 @@ def derived(source: Path, solved: bool, repository: str | None = None) -> Any:
     cells = [cell for cell in notebook.cells if "instructor" not in tags(cell)]
     for cell in cells:
         cell.source = with_solution(cell.source) if solved else with_stub(cell.source)
-        if solved and "slider" in tags(cell):
-            cell.outputs = []
+        if solved:
+            cell.source = TITLE.sub("# Solutions of ", cell.source)
+            if "slider" in tags(cell):
+                cell.outputs = []
         if not solved:
             cell.source = cell.source.replace("](../../", "](../")  # one folder less deep
-            if {"exercise", "check"} & set(tags(cell)):
+            if WITHOUT_OUTPUT & set(tags(cell)):
                 cell.outputs, cell.execution_count = [], None
     folder = "notebooks/course/solutions" if solved else "notebooks/course"
     first = colab_cells(f"{folder}/{source.name}", repository or cited("repository-code"))

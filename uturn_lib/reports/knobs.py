@@ -112,8 +112,11 @@ def level_axis(axes: Axes, low: float, high: float, label: str) -> None:
 
 
 def mark_level(axes: Axes, sigma: float, values: Mapping[str, float]) -> None:
-    """Where the slider stands: a line at ``sigma``, and a dot on the curve of each quantity."""
-    axes.axvline(sigma, color="black", linewidth=1.2, zorder=4)
+    """Where the slider stands: a line at ``sigma``, and a dot on the curve of each quantity.
+
+    The line ends below the names that stand at the top.
+    """
+    axes.axvline(sigma, ymax=0.84, color="black", linewidth=1.2, zorder=4)
     for quantity, value in values.items():
         (dot,) = axes.plot(sigma, value, "o", color=plotting.COLOURS[quantity], zorder=5)
         dot.set(markersize=8, markeredgecolor="black")
