@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,5 +50,6 @@ def _disabled() -> bool | None:
 
 def _to_file(items: Iterable[T], path: Path, description: str, total: int | None) -> Iterator[T]:
     for done, item in enumerate(items):
-        path.write_text(f"{done} {total or 0} {description}", encoding="utf-8")
+        with suppress(OSError):  # a full disk or a missing folder must not end the computation
+            path.write_text(f"{done} {total or 0} {description}", encoding="utf-8")
         yield item

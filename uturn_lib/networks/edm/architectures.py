@@ -11,6 +11,7 @@ Written from those papers, for inference only.
 from __future__ import annotations
 
 import math
+import reprlib  # short, whatever a file holds
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -452,8 +453,8 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
             low, high = WHOLE[key]
             if not number or not low <= value <= high or value != int(value):
                 raise ValueError(
-                    f"arguments: {key} = {str(value)[:80]} must be a whole number from {low} to "
-                    f"{high}"
+                    f"arguments: {key} = {reprlib.repr(value)} must be a whole number from {low} "
+                    f"to {high}"
                 )
         elif key in LISTS:
             most, largest = LISTS[key]
@@ -462,7 +463,8 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
                 isinstance(v, (int, float)) and 0 < v <= largest for v in value
             ):
                 raise ValueError(
-                    f"arguments: {key} = {str(value)[:80]} must be at most {most} positive numbers"
+                    f"arguments: {key} = {reprlib.repr(value)} must be at most {most} positive "
+                    "numbers"
                 )
         elif not number and not isinstance(value, (str, bool, type(None))):
             raise ValueError(
