@@ -142,15 +142,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="at most this long")
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds before a kill")
     parser.add_argument("--folder", type=Path, required=True, help="results, logs, summary.json")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     counts = Counter()
-    rounds = campaign(
-        command, options.folder, options.kills, np.random.default_rng(options.seed), options.seconds
-    )
+    whole, rng = options.folder / "whole", np.random.default_rng(options.seed)
+    if whole.is_dir():  # of an earlier campaign
+        known = results(whole), options.longest
+    else:
+        expected, took = undisturbed(command, whole)
+        known = expected, min(took, options.longest)
+    rounds = campaign(command, options.folder, options.kills, rng, options.seconds, known)
     for hit, status in rounds:
         counts["finished" if status == 0 else "ended early"] += 1
         counts["kills"] += hit is not None

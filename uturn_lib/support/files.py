@@ -34,6 +34,8 @@ DAMAGED = (
     ArithmeticError,
     MemoryError,
     SyntaxError,  # numpy and Pillow parse headers
+    NameError,  # diffusers, for some values of its configuration
+    AssertionError,
     struct.error,
     zlib.error,
     zipfile.BadZipFile,

@@ -24,6 +24,8 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     report = os.environ.get("UTURN_PROGRESS_FILE")
     if report:
         yield from _to_file(items, Path(report), description, total)
+    elif _disabled():
+        yield from items  # tqdm has a lock that forked processes share: a killed one may hold it
     else:
         yield from tqdm(
             items,

@@ -453,7 +453,7 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
             low, high = WHOLE[key]
             if not number or not low <= value <= high or value != int(value):
                 raise ValueError(
-                    f"arguments: {key} = {reprlib.repr(value)} must be a whole number from {low} "
+                    f"arguments: {key} = {reprlib.repr(value)[:80]} must be a whole number from {low} "
                     f"to {high}"
                 )
         elif key in LISTS:
@@ -463,7 +463,7 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
                 isinstance(v, (int, float)) and 0 < v <= largest for v in value
             ):
                 raise ValueError(
-                    f"arguments: {key} = {reprlib.repr(value)} must be at most {most} positive "
+                    f"arguments: {key} = {reprlib.repr(value)[:80]} must be at most {most} positive "
                     "numbers"
                 )
         elif not number and not isinstance(value, (str, bool, type(None))):
