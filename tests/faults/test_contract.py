@@ -88,7 +88,7 @@ def cases():
             "denoiser": one, "x": x, "sigmas": karras_sigmas(3, 2.0), "method": "sde",
             "seeds": list(range(6)), "labels": None}),
         "Sampler": (api.Sampler, {"method": "sde", "steps": 4, "batch_size": 8}),
-        "load_data": (api.load_data, {"name": "mnist", "split": "test"}),
+        "load_data": (api.load_data, {"name": "digits", "split": "test"}),
         "load_profile": (api.load_profile, {"name": "laptop"}),
         "load_denoiser": (api.load_denoiser, {"name_or_path": "mnist", "device": "cpu"}),
         "load_classifier": (api.load_classifier, {"name_or_path": "mnist-classifier",

@@ -34,7 +34,7 @@ def test_what_fails_is_named_and_the_rest_is_done(tmp_path):
     said = str(caught.value)
     assert sorted(done) == ["fig90_good", "fig93_good"]
     assert "2 of 4 notebooks are done" in said
-    assert "fig91_fails.ipynb, cell 1: ArithmeticError: no answer" in said
+    assert "fig91_fails.ipynb, cell 0: ArithmeticError: no answer" in said
     assert "fig92_dies.ipynb: its process has died" in said
     assert not run.KERNELS and not [
         one for one in psutil.Process().children(recursive=True) if "ipykernel" in one.cmdline()

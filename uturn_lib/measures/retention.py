@@ -140,7 +140,9 @@ def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tenso
     checks.tensors(y0=y0, reference=reference)
     if min(y0.ndim, reference.ndim) == 0:
         raise ValueError("y0 and reference must be batches of images, got a single number")
-    own_index = torch.as_tensor(own_index).to(y0.device)
+    if not isinstance(own_index, Tensor):
+        own_index = torch.as_tensor(np.asarray(own_index))
+    own_index = own_index.to(y0.device)
     if own_index.shape != (len(y0),) or (
         len(y0) and not 0 <= int(own_index.min()) <= int(own_index.max()) < len(reference)
     ):
