@@ -72,7 +72,9 @@ class Resumable(ABC):
     def _sound(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except DAMAGED as error:
+        except PermissionError:
+            raise
+        except (*DAMAGED, OSError) as error:  # torch makes "Invalid argument" of a cut file
             raise ValueError(
                 f"{path} is damaged ({type(error).__name__}: {error}); remove {self.folder} to "
                 "train anew"
