@@ -25,7 +25,7 @@ export GOMP_SPINCOUNT ?= 1000
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env quick figures $(SHORT) $(GROUPS) test lint lab course slides book test-book train bench gpu-hour cost notebooks reference clean distclean
+.PHONY: help env quick figures $(SHORT) $(GROUPS) test faults lint lab course slides book test-book train bench gpu-hour cost notebooks reference clean distclean
 
 help:  ## this list
 	@echo "U-Turn diffusion: the paper as notebooks. Targets:"
@@ -64,6 +64,12 @@ test: $(STAMP)  ## prove the code right: pytest, then nbval over the notebooks
 	@UTURN_PROGRESS=off UTURN_FIGURES=.cache/nbval/figures OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 -p no:cacheprovider notebooks \
 	  --ignore=notebooks/course/instructor --ignore-glob='notebooks/course/lesson*'
+
+KILLS ?= 100
+faults: $(STAMP)  ## the long form of the campaign against faults: an hour on two cores (KILLS=100, SECONDS=; docs/faults.md)
+	@UTURN_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults
+	@UTURN_SCALE=smoke OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills '$(KILLS)' --folder .cache/faults/figures \
+	  $(if $(SECONDS),--seconds '$(SECONDS)') -- $(UTURN) figures fig08 --device cpu
 
 lint: $(STAMP)  ## style and types: ruff check, ruff format, mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -298,6 +298,8 @@ def load_profile(name: str) -> Profile:
 
     Raises ``ValueError`` with the known names.
     """
+    if not isinstance(name, str):
+        checks.one_of("profile", name, PROFILES)  # no name is anything else
     group, _, part = name.rpartition("/")
     if group in COMPOSITES and part in COMPOSITES[group].parts.values():
         return replace(PROFILES[part], name=name)

@@ -99,6 +99,8 @@ def g_turn(
         _turn_level(denoiser, sigma_u),
         _check_indices(indices, checks.positive_int("count", count)),
     )
+    if not callable(getattr(gaussian, "sample", None)):
+        raise TypeError(f"gaussian must be a GaussianDenoiser, got {type(gaussian).__name__}")
     x_u = gaussian.sample(sample_seeds(seed, indices, "start"), sigma_u)
     denoised, y0 = _reverse_leg(
         denoiser, x_u, sigma_u, sampler, sample_seeds(seed, indices), labels

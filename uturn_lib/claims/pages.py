@@ -20,10 +20,24 @@ def read_ledger(profile: str, place: Place = figure_folder) -> list[dict]:
     """The entries of a profile's claims.json, one per claim and figure; none where it is missing.
 
     ``place``: :func:`places.figure_folder` for what was computed here,
-    :func:`places.reference_folder` for what is committed.
+    :func:`places.reference_folder` for what is committed. Raises ``ValueError`` for a damaged file.
     """
     path = place(profile) / "claims.json"
-    return read_json(path) if path.is_file() else []
+    entries = read_json(path) if path.is_file() else []
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise ValueError(
+            f"{path} is damaged: it is not a list of judged claims. Remove it and run the notebooks"
+        )
+    return entries
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(name), str) for name in ("id", "figure", "source", "measured"))
+        and entry.get("verdict") in VERDICTS
+        and isinstance(entry.get("senses", {}), dict)
+    )
 
 
 def judged(profile: str, place: Place = figure_folder) -> dict[str, list[dict]]:

@@ -17,10 +17,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..support.files import read_json
+from ..support.files import DAMAGED, check_unpacked, read_json
 from ..support.progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# whatever a name says: Pillow goes by the content, and would start Ghostscript for EPS
+FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_CLASSES = 100_000
 # archives without a validation set: every 26th image of a class is held out, 50 of 1,300
 HELD_OUT = 26
@@ -59,9 +61,15 @@ def list_split(folder: Path, name: str, split: str, remedy: str) -> Listing:
 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(path)
+    except DAMAGED as error:
         raise ValueError(f"{path} is damaged or no zip archive: {error}") from error
+    try:
+        check_unpacked(archive)
+    except ValueError as error:
+        archive.close()
+        raise ValueError(f"{path} is refused: {error}") from error
+    return archive
 
 
 def _images(names: list[str]) -> list[str]:
@@ -103,14 +111,7 @@ def _listed_classes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
             raise ValueError(
                 f"labels must be pairs of a name and a number from 0 to {MOST_CLASSES - 1}"
             )
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        RecursionError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
+    except (*DAMAGED, OSError) as error:
         raise ValueError(f"{path}: dataset.json is damaged: {error}") from error
     return dict(pairs)
 
@@ -166,26 +167,18 @@ def read_images(listing: Listing, indices: np.ndarray, size: int) -> np.ndarray:
 
     Raises ``ValueError`` for a damaged image or one of another size.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     pixels = np.empty((len(indices), size, size, 3), dtype=np.uint8)
     with _open(listing.path) as archive:
         for row, index in enumerate(track(indices.tolist(), f"reading {listing.path.name}")):
             name = listing.members[index]
             try:
-                with archive.open(name) as file, Image.open(file) as image:
+                with archive.open(name) as file, Image.open(file, formats=FORMATS) as image:
                     found = image.size
                     if found == (size, size):  # before anything is decoded
                         pixels[row] = np.asarray(image.convert("RGB"))
-            except (
-                UnidentifiedImageError,
-                Image.DecompressionBombError,
-                zipfile.BadZipFile,
-                OSError,
-                RuntimeError,
-                SyntaxError,
-                ValueError,
-            ) as error:
+            except (*DAMAGED, Image.DecompressionBombError, OSError) as error:
                 raise ValueError(
                     f"{listing.path}: {name} is damaged or cannot be read: {error}"
                 ) from error

@@ -6,6 +6,7 @@ pooch keeps the files and checks hashes; it cannot resume, so its downloader is 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,7 @@ class _Resuming:
         headers = {"Accept-Encoding": "identity"}
         done = self._kept()
         if done:
-            headers |= {
-                "Range": f"bytes={done}-",
-                "If-Range": self.version.read_text(encoding="utf-8"),
-            }
+            headers |= {"Range": f"bytes={done}-", "If-Range": self._version()}
         with requests.get(url, stream=True, timeout=30, headers=headers) as answer:
             if answer.status_code == 416 or (answer.status_code == 206 and _first(answer) != done):
                 self._forget()  # the part is not the beginning of this file
@@ -71,10 +69,18 @@ class _Resuming:
 
     def _kept(self) -> int:
         """Bytes of the part; 0 if its version is not known."""
-        if self.part.is_file() and self.version.is_file():
+        if self.part.is_file() and self._version():
             return self.part.stat().st_size
         self._forget()
         return 0
+
+    def _version(self) -> str:
+        """What the server called the part; "" where that is missing or damaged."""
+        if not self.version.is_file():
+            return ""
+        text = self.version.read_text(encoding="ascii", errors="replace").strip()
+        # anything else is no header, and the request would fail every time
+        return text if text.isascii() and text.isprintable() else ""
 
     def _forget(self) -> None:
         self.part.unlink(missing_ok=True)
@@ -138,8 +144,10 @@ def _fetch(url: str, known_hash: str | None, folder: Path, name: str, remedy: st
 
     target, note = folder / name, folder / f"{name}.sha256"
     if known_hash is None and note.is_file():
-        recorded = note.read_text(encoding="utf-8").split()
+        recorded = re.match(r"[0-9a-f]{64}\b", note.read_text(encoding="utf-8", errors="replace"))
         known_hash = f"sha256:{recorded[0]}" if recorded else None
+        if recorded is None:  # damaged: written again below
+            note.unlink()
     try:
         path = pooch.retrieve(
             url, known_hash, fname=name, path=folder, downloader=_Resuming(folder / f"{name}.part")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..support import checks
-from ..support.files import atomic_path
+from ..support.files import DAMAGED, atomic_path, check_unpacked
 from ..support.places import cache_folder
 from .archives import choose, digest, list_split, read_images
 from .downloads import fetch
@@ -274,8 +273,9 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise FileNotFoundError(f"UTURN_DATA lacks {path}: docs/data.md lists the files it needs")
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            check_unpacked(arrays.zip)
             return arrays["images"], arrays["labels"]
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+    except (*DAMAGED, OSError) as error:
         raise ValueError(
             f"{path} is damaged or not the expected npz with 'images' and 'labels': {error}"
         ) from error
@@ -295,10 +295,13 @@ def _cifar10_from_archive(archive: Path, split: str) -> tuple[np.ndarray, np.nda
         if split == "train"
         else ["test_batch.bin"]
     )
-    with tarfile.open(archive) as tar:
-        files = [tar.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
-        raw = b"".join(file.read() for file in files if file is not None)
-    records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3073)
+    try:
+        with tarfile.open(archive) as tar:
+            files = [tar.extractfile(f"cifar-10-batches-bin/{name}") for name in names]
+            raw = b"".join(file.read() for file in files if file is not None)
+        records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3073)
+    except (*DAMAGED, OSError) as error:
+        raise ValueError(f"{archive} is not the archive of CIFAR-10: {error}") from error
     return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
 
 

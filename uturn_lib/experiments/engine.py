@@ -27,9 +27,9 @@ import json
 import os
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import update_wrapper
 from pathlib import Path
@@ -41,7 +41,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..support import checks, cluster
-from ..support.files import atomic_path
+from ..support.files import DAMAGED, atomic_path, check_unpacked
 from ..support.hashes import content_hash
 from ..support.places import cache_folder
 from ..support.progress import track
@@ -263,18 +263,21 @@ class Chunk:
 
 
 def read_cached(chunk: Chunk) -> Arrays | None:
-    """The stored result, or None. A damaged file is removed and counts as missing."""
+    """The stored result, or None. A damaged file counts as missing, and is replaced.
+
+    It is not removed here: another process may just have put a whole one in its place.
+    """
     path, text = chunk.path, chunk.text
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
+            check_unpacked(stored.zip)
             if str(stored["parameters"]) != text:
                 raise ValueError("it was computed from other inputs")
             return {name: stored[name] for name in chunk.experiment.results}
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+    except (*DAMAGED, OSError) as error:
         warnings.warn(f"{path} is damaged and will be computed again: {error}", stacklevel=2)
-        path.unlink(missing_ok=True)
         return None
 
 
@@ -289,13 +292,16 @@ def run_chunk(chunk: Chunk, wait: bool) -> Arrays | None: ...
 def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
     """The result of a chunk, from the cache or computed and stored.
 
-    With ``wait=False`` a chunk that another process is computing gives None instead.
+    With ``wait=False`` a chunk that another process is computing gives None instead. Raises
+    ``OSError`` where the cache cannot be written.
     """
     arrays = read_cached(chunk)
     if arrays is not None:
         return arrays
     try:
-        with chunk.lock.acquire(timeout=-1 if wait else 0):
+        with _writable_cache():
+            held = chunk.lock.acquire(timeout=-1 if wait else 0)
+        with held:
             arrays = read_cached(chunk)  # it may have been stored while we waited
             if arrays is None:
                 arrays, seconds = chunk.compute()
@@ -305,8 +311,23 @@ def run_chunk(chunk: Chunk, wait: bool = True) -> Arrays | None:
         return None
 
 
+@contextmanager
+def _writable_cache() -> Iterator[None]:
+    """Say of an ``OSError`` which folder could not be written, and what to do."""
+    try:
+        yield
+    except Timeout:  # another process holds the lock; a TimeoutError is an OSError
+        raise
+    except OSError as error:
+        raise OSError(
+            f"results cannot be kept in {cache_folder()} ({error.strerror or error}): make room or "
+            "allow writing there, or set UTURN_CACHE to another folder"
+        ) from error
+
+
 def _store(chunk: Chunk, arrays: Arrays, seconds: float) -> None:
-    with atomic_path(chunk.path) as temporary:
+    # not durable: a checksum in the file tells whether it is whole when it is read
+    with _writable_cache(), atomic_path(chunk.path, durable=False) as temporary:
         about = zip(BESIDE, (chunk.text, seconds, chunk.calls), strict=True)
         stored: dict[str, Any] = {name: np.array(value) for name, value in about} | arrays
         np.savez(temporary, **stored)

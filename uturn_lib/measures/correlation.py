@@ -23,6 +23,7 @@ def uturn_correlation(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> flo
 
 def correlation_terms(x0: Tensor, y0: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Per sample <x_0, y_0> and |x_0|^2, each (B,), float64, ``mean`` subtracted."""
+    checks.tensors(x0=x0, y0=y0, **({} if mean is None else {"mean": mean}))
     if x0.shape != y0.shape:
         raise ValueError(f"x0 has shape {tuple(x0.shape)}, y0 {tuple(y0.shape)}; not equal")
     shift = 0.0 if mean is None else mean.double()

@@ -12,6 +12,7 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor
 
+from ..support import checks
 from .estimate import CONFIDENCE, RESAMPLES, Estimate, interval, resample_rows
 
 
@@ -214,6 +215,7 @@ def _square_root(matrix: Tensor) -> Tensor:
 
 
 def _features(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    checks.tensors(a=a, b=b)
     for name, value in (("a", a), ("b", b)):
         if value.ndim != 2 or len(value) < 2:
             raise ValueError(

@@ -27,6 +27,9 @@ def nearest_index(samples: Tensor, reference: Tensor, chunk: int = 4096) -> Tens
     not finite.
     """
     checks.positive_int("chunk", chunk)
+    checks.tensors(samples=samples, reference=reference)
+    if min(samples.ndim, reference.ndim) == 0:
+        raise ValueError("samples and reference must be batches of images, got a single number")
     if len(reference) == 0 or samples.shape[1:] != reference.shape[1:]:
         raise ValueError(
             f"reference has shape {tuple(reference.shape)}, samples {tuple(samples.shape)}; "
@@ -134,7 +137,12 @@ def identity_retained(y0: Tensor, reference: Tensor, own_index: Tensor) -> Tenso
     ``reference`` (M, *sample) must contain the ground truths, at ``own_index`` (N,). Definition:
     ours.
     """
-    own_index = torch.as_tensor(own_index).to(y0.device)
+    checks.tensors(y0=y0, reference=reference)
+    if min(y0.ndim, reference.ndim) == 0:
+        raise ValueError("y0 and reference must be batches of images, got a single number")
+    if not isinstance(own_index, Tensor):
+        own_index = torch.as_tensor(np.asarray(own_index))
+    own_index = own_index.to(y0.device)
     if own_index.shape != (len(y0),) or (
         len(y0) and not 0 <= int(own_index.min()) <= int(own_index.max()) < len(reference)
     ):
@@ -207,6 +215,7 @@ def bootstrap_centres(
     together. Parameters and errors as :func:`transition`.
     """
     sigmas, retained = np.asarray(sigmas, dtype=float), np.asarray(retained, dtype=float)
+    level = float(np.asarray(level, dtype=float).item())
     check_curve(sigmas, retained, level)
     curves = np.concatenate([retained.mean(1)[None], bootstrap_curves(retained, seed)])
     return fit_centres(np.log(sigmas), curves, floor=2 * level - 1)

@@ -10,22 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..data.downloads import fetch, kept_folder
-from ..support.files import read_json, sha256
+from ..support import checks
+from ..support.files import DAMAGED, read_json, sha256
 from ..support.places import CHECKPOINTS
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+MOST_BLOCKS = 1000  # of a network; the published ones have less than 100
+Module = TypeVar("Module", bound=nn.Module)
 
 # What is fetched of a hub repository: no code, and no other parts of a pipeline.
 HUB_FILES = (
@@ -134,8 +137,41 @@ def read_checkpoint(
         )
     try:
         return config, load_file(str(path))
-    except SafetensorError as error:
+    except Exception as error:  # SafetensorError, and what torch makes of a lying header
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
+
+
+def built(make: Callable[[], Module], blocks: int, weights: int) -> Module:
+    """``make()``, the network of a configuration; errors as :func:`check_outline`."""
+    check_outline(make, blocks, weights)
+    return make()
+
+
+def check_outline(make: Callable[[], Module], blocks: int, weights: int) -> None:
+    """``ValueError`` for a configuration of absurdly many ``blocks``, or of more weights than their
+    file can hold (``weights``): an outline without memory tells."""
+    if checks.positive_int("number of blocks", blocks) > MOST_BLOCKS:
+        raise ValueError(f"it asks for {blocks} blocks; at most {MOST_BLOCKS} are allowed")
+    with torch.device("meta"):
+        needed = sum(value.numel() for value in make().state_dict().values())
+    if needed > weights:
+        raise ValueError(
+            f"the weights do not fit its config.json: {needed:,} are needed, at most {weights:,} "
+            "are there"
+        )
+
+
+def weights_in(state: dict[str, Tensor]) -> int:
+    """How many numbers ``state`` holds."""
+    return sum(value.numel() for value in state.values())
+
+
+def image_shape(section: dict[str, Any]) -> tuple[int, ...]:
+    """(C, H, W) of our section of config.json; ``ValueError`` for anything else."""
+    shape = section["sample_shape"]
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise ValueError(f"sample_shape = {shape!r} must be three whole numbers")
+    return tuple(checks.positive_int("sample_shape", size) for size in shape)
 
 
 def load_weights(
@@ -160,20 +196,6 @@ def checkpoint_fingerprint(config: dict[str, Any]) -> str:
 
 class UnsafeFile(ValueError):
     """The file asks for something that a network's weights do not need."""
-
-
-# What a damaged or hostile file may provoke on the way; all of it means that the file is not what
-# it should be.
-DAMAGED = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    RuntimeError,
-    ArithmeticError,
-    MemoryError,
-)
 
 
 @contextmanager

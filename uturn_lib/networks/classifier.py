@@ -13,7 +13,16 @@ from torch.nn import functional as F
 from ..support import checks
 from ..support.files import atomic_path, sha256, write_json
 from .base import freeze
-from .checkpoints import checkpoint_fingerprint, find_checkpoint, load_weights, read_checkpoint
+from .checkpoints import (
+    built,
+    checkpoint_fingerprint,
+    find_checkpoint,
+    image_shape,
+    load_weights,
+    read_checkpoint,
+    sound,
+    weights_in,
+)
 
 
 class Classifier(nn.Module):
@@ -144,13 +153,18 @@ def load_classifier(
     folder = find_checkpoint(name_or_path)
     config, state = read_checkpoint(folder, "model.safetensors", "Classifier")
     section = config["uturn"]
-    classifier = Classifier(
-        tuple(section["sample_shape"]),
-        section["num_classes"],
+    with sound(folder):
+        classifier = built(lambda: _described(section), len(section["channels"]), weights_in(state))
+        load_weights(classifier, state, folder)
+        classifier.fingerprint = checkpoint_fingerprint(config)
+    return freeze(classifier, device)
+
+
+def _described(section: dict[str, Any]) -> Classifier:
+    return Classifier(
+        image_shape(section),
+        checks.positive_int("num_classes", section["num_classes"]),
         tuple(section["channels"]),
         section["width"],
         section.get("body", "separable"),
     )
-    load_weights(classifier, state, folder)
-    classifier.fingerprint = checkpoint_fingerprint(config)
-    return freeze(classifier, device)

@@ -19,7 +19,8 @@ from torch import Tensor
 from ..support import checks
 from ..support.files import read_json, sha256
 from .base import NetworkDenoiser, freeze
-from .checkpoints import WEIGHTS, sound
+from .checkpoints import WEIGHTS, check_outline, sound
+from .unet import described_unet
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -208,6 +209,8 @@ def load_diffusers(folder: Path, device: torch.device):
         raise ValueError(f"{folder} holds a {model['_class_name']}; a UNet2DModel is needed")
     alphas, prediction = alphas_cumprod(scheduler), scheduler.get("prediction_type", "epsilon")
     weights = _weights_file(unet_folder)
+    with sound(folder):  # before any memory is asked for; a weight takes a byte or more
+        check_outline(*described_unet(model), weights.stat().st_size)
     # diffusers renames the parameters of old files; torch opens .bin files as bare weights only
     try:
         unet = UNet2DModel.from_pretrained(

@@ -21,7 +21,16 @@ from ..seeding import NoiseStream, sample_seeds
 from ..support import checks
 from ..support.files import atomic_path, sha256, write_json
 from .base import freeze
-from .checkpoints import checkpoint_fingerprint, find_checkpoint, load_weights, read_checkpoint
+from .checkpoints import (
+    built,
+    checkpoint_fingerprint,
+    find_checkpoint,
+    image_shape,
+    load_weights,
+    read_checkpoint,
+    sound,
+    weights_in,
+)
 
 WEIGHTS = "model.safetensors"
 SIGMA_RANGE = (0.05, 80.0)  # noise levels of training
@@ -271,20 +280,25 @@ def load_noise_classifier(
     folder = find_checkpoint(name_or_path)
     config, state = read_checkpoint(folder, WEIGHTS, "NoiseClassifier")
     section = config["uturn"]
-    network = NoiseClassifier(
-        tuple(section["sample_shape"]),
-        section["num_classes"],
+    with sound(folder):
+        network = built(lambda: _described(section), sum(section["blocks"]), weights_in(state))
+        load_weights(network, state, folder)
+        classifier = CalibratedClassifier(
+            network,
+            section["knots"],
+            section["log_temperatures"],
+            section.get("mirrored", False),
+        )
+        classifier.fingerprint = checkpoint_fingerprint(config)
+    return freeze(classifier, device)
+
+
+def _described(section: dict[str, Any]) -> NoiseClassifier:
+    return NoiseClassifier(
+        image_shape(section),
+        checks.positive_int("num_classes", section["num_classes"]),
         section["channels"],
         section["blocks"],
-        section["sigma_data"],
+        checks.noise_level("sigma_data", section["sigma_data"], allow_zero=False),
         section["embedding"],
     )
-    load_weights(network, state, folder)
-    classifier = CalibratedClassifier(
-        network,
-        section["knots"],
-        section["log_temperatures"],
-        section.get("mirrored", False),
-    )
-    classifier.fingerprint = checkpoint_fingerprint(config)
-    return freeze(classifier, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..support import checks
 from ..support.files import atomic_path, sha256, write_json
 from .base import SIGMA_RANGE, NetworkDenoiser, freeze
-from .checkpoints import WEIGHTS, checkpoint_fingerprint, load_weights, read_checkpoint
+from .checkpoints import (
+    WEIGHTS,
+    built,
+    checkpoint_fingerprint,
+    image_shape,
+    load_weights,
+    read_checkpoint,
+    sound,
+    weights_in,
+)
 
 
 class EDMDenoiser(NetworkDenoiser):
@@ -138,25 +149,37 @@ def load_trained(folder: Path, device: torch.device) -> EDMDenoiser:
     """The network in a ``folder`` that :func:`save_denoiser` has written; errors as
     ``loader.load_denoiser``."""
     config, state = read_checkpoint(folder, WEIGHTS, "EDMDenoiser")
-    section = config["uturn"]
+    with sound(folder):
+        unet: Any = built(*described_unet(config), weights_in(state))
+        denoiser = _preconditioned(unet, config["uturn"])
+        load_weights(unet, state, folder)
+        denoiser.fingerprint = checkpoint_fingerprint(config)
+    return freeze(denoiser, device)
+
+
+def described_unet(config: dict[str, Any]) -> tuple[Callable[[], nn.Module], int]:
+    """What makes the ``UNet2DModel`` of a config.json, and the number of its blocks."""
     from diffusers import UNet2DModel
 
-    unet: Any = UNet2DModel(
-        **{
-            key: value
-            for key, value in config.items()
-            if not key.startswith("_") and key != "uturn"
-        }
-    )
-    denoiser = EDMDenoiser(
+    known = {k: v for k, v in config.items() if not k.startswith("_") and k != "uturn"}
+    depth = checks.positive_int("layers_per_block", known.get("layers_per_block", 2))
+    resolutions = len(known.get("block_out_channels", "four"))
+    return lambda: UNet2DModel(**known), depth * resolutions
+
+
+def _preconditioned(unet: Any, section: dict[str, Any]) -> EDMDenoiser:
+    shape, unshuffle = image_shape(section), checks.positive_int("unshuffle", section["unshuffle"])
+    if unet.config.in_channels != shape[0] * unshuffle**2:
+        raise ValueError(
+            f"its U-Net takes {unet.config.in_channels} channels, not {shape[0]} * {unshuffle}^2"
+        )
+    low, high = (checks.noise_level("sigma_range", level) for level in section["sigma_range"])
+    return EDMDenoiser(
         unet,
-        tuple(section["sample_shape"]),
-        section["num_classes"],
-        section["sigma_data"],
-        section["unshuffle"],
-        section["noise_scale"],
-        section["sigma_range"],
+        shape,
+        checks.positive_int("num_classes", section["num_classes"], minimum=0),
+        checks.noise_level("sigma_data", section["sigma_data"], allow_zero=False),
+        unshuffle,
+        checks.noise_level("noise_scale", section["noise_scale"]),
+        (low, high),
     )
-    load_weights(unet, state, folder)
-    denoiser.fingerprint = checkpoint_fingerprint(config)
-    return freeze(denoiser, device)

@@ -109,14 +109,15 @@ def execute(
 ) -> None:
     """Run one notebook with papermill, ``environment`` added to its process.
 
-    Raises ``RuntimeError`` with the failing cell's error.
+    Raises ``RuntimeError`` with the failing cell's error, or saying that the kernel has died.
     """
     import papermill
     from jupyter_client import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are raised, and said once
-    sockets = tempfile.TemporaryDirectory(prefix="uturn-")
+    sockets = tempfile.TemporaryDirectory(prefix="uturn-", dir=_short_folder())
 
     class LocalKernelManager(AsyncKernelManager):
         """Talks to the kernel through files of this user, not through open ports."""
@@ -128,6 +129,8 @@ def execute(
             # without the log level it reports its own shutdown
             arguments = [*options.pop("extra_arguments", []), "--log-level=CRITICAL"]
             options["env"] = os.environ | (environment or {})
+            # not in the home folder, which may be missing or read-only
+            self.connection_file = str(Path(sockets.name) / "connection.json")
             await super().start_kernel(**options, extra_arguments=arguments)
             KERNELS.add(self)
 
@@ -146,10 +149,21 @@ def execute(
     except PapermillExecutionError as error:
         where = f"{notebook.name}, cell {error.cell_index}"
         raise RuntimeError(f"{where}: {error.ename}: {error.evalue}") from error
+    except DeadKernelError as error:
+        why = "its process has died: killed, crashed, or out of memory"
+        raise RuntimeError(f"{notebook.name}: {why}") from error
     finally:
         sockets.cleanup()
 
 
+def _short_folder() -> str | None:
+    """Where sockets go: the usual temporary folder, unless its path is too long for one."""
+    usual = tempfile.gettempdir()
+    fits = len(os.fsencode(usual)) + len("/uturn-xxxxxxxx/kernel-99") < SOCKET_PATH
+    return None if fits or not Path("/tmp").is_dir() else "/tmp"
+
+
+SOCKET_PATH = 104  # bytes that the path of a socket may have (108 on Linux, 104 on macOS)
 # The notebooks' processes that are alive, so that an interruption can end them.
 KERNELS: set[Any] = set()
 
@@ -166,7 +180,8 @@ def execute_all(
 
     Yields each with its seconds as it is done. Two at a time keep the cores busy while one of them
     draws; they share sweeps through the cache, chunk by chunk. Each process gets its share of the
-    cores. The first failure stops the rest.
+    cores. A failure stops no other notebook: when all the rest are done, ``RuntimeError`` names
+    those that failed, with their errors.
     """
     jobs = min(checks.positive_int("jobs", jobs), len(tasks))
     threads = str(max(1, cores() // jobs))
@@ -184,13 +199,20 @@ def execute_all(
             return source, time.monotonic() - begun
 
         pool = ThreadPoolExecutor(jobs)
+        failures: list[str] = []
         try:
             waiting = {pool.submit(work, number) for number in range(len(tasks))}
             with tqdm(total=len(tasks), unit="figure", dynamic_ncols=True, disable=None) as bar:
                 while waiting:
                     done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                     for task in done:
-                        source, seconds = task.result()
+                        try:
+                            source, seconds = task.result()
+                        except (RuntimeError, OSError) as error:
+                            failures.append(str(error))
+                            bar.write(f"  failed: {error}")
+                            bar.update()
+                            continue
                         bar.write(f"  {source.stem}: {seconds:.0f} s")
                         bar.update()
                         yield source, seconds
@@ -203,6 +225,9 @@ def execute_all(
                 if process is not None and process.poll() is None:
                     process.kill()
             KERNELS.clear()
+    if failures:
+        kept = f"{len(tasks) - len(failures)} of {len(tasks)} notebooks are done; failed: "
+        raise RuntimeError((kept if len(tasks) > 1 else "") + "\n".join(failures))
 
 
 def _running(folder: Path) -> str:

@@ -82,6 +82,17 @@ def samples(name: str, x: Tensor, sample_shape: tuple[int, ...] | None = None) -
         )
 
 
+def tensors(**named: object) -> None:
+    """Raise ``TypeError`` unless all of ``named`` are tensors of real numbers."""
+    import torch
+
+    for name, value in named.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+        if value.is_complex():
+            raise TypeError(f"{name} has dtype {value.dtype}; real numbers are needed")
+
+
 def ground_truth(
     name: str, x0: Tensor, sample_shape: tuple[int, ...] | None, value_range: tuple[float, float]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     report = os.environ.get("UTURN_PROGRESS_FILE")
     if report:
         yield from _to_file(items, Path(report), description, total)
+    elif _disabled():
+        yield from items  # tqdm has a lock that forked processes share: a killed one may hold it
     else:
         yield from tqdm(
             items,
@@ -49,5 +52,6 @@ def _disabled() -> bool | None:
 
 def _to_file(items: Iterable[T], path: Path, description: str, total: int | None) -> Iterator[T]:
     for done, item in enumerate(items):
-        path.write_text(f"{done} {total or 0} {description}", encoding="utf-8")
+        with suppress(OSError):  # a full disk or a missing folder must not end the computation
+            path.write_text(f"{done} {total or 0} {description}", encoding="utf-8")
         yield item

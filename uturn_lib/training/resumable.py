@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..data.sets import load_data
-from ..support.files import atomic_path
+from ..support.files import DAMAGED, atomic_path
 from ..support.machine import machine
 
 STOPPED = 60.0  # seconds; a longer step means that the process was suspended: it is excluded
+SCRAP_AGE = 3600.0  # seconds; no state takes so long to write
 
 
 class Resumable(ABC):
@@ -46,20 +49,43 @@ class Resumable(ABC):
     def resume(self) -> bool:
         """Load the saved state; False if there is none.
 
-        Raises ``ValueError`` for the state of another recipe.
+        Raises ``ValueError`` for the state of another recipe and for a damaged one.
         """
         path = self.folder / "state.pt"
+        self._sweep()
         if not path.is_file():
             return False
         # On the CPU: optimisers keep their counters there, and the weights are copied anyway.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["recipe"] != self.identity:
+        with self._sound(path):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            recipe, seconds = state["recipe"], float(state["seconds"])
+        if recipe != self.identity:
             raise ValueError(
                 f"{path} belongs to another recipe; remove {self.folder} to train anew"
             )
-        self.seconds = state["seconds"]
-        self.load_state(state)
+        with self._sound(path):
+            self.load_state(state)
+        self.seconds = seconds
         return True
+
+    @contextmanager
+    def _sound(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError:
+            raise
+        except (*DAMAGED, OSError) as error:  # torch makes "Invalid argument" of a cut file
+            raise ValueError(
+                f"{path} is damaged ({type(error).__name__}: {error}); remove {self.folder} to "
+                "train anew"
+            ) from error
+
+    def _sweep(self) -> None:
+        """Remove what killed runs have left; a younger file may be that of a run at work."""
+        for scrap in self.folder.glob(".state.*.pt"):
+            with suppress(FileNotFoundError):  # another run may have renamed or removed it
+                if time.time() - scrap.stat().st_mtime > SCRAP_AGE:
+                    scrap.unlink()
 
     def start_clock(self) -> None:
         self._last = time.monotonic()

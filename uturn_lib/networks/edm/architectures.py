@@ -11,6 +11,7 @@ Written from those papers, for inference only.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -442,6 +443,11 @@ WHOLE = {
 LISTS = {"channel_mult": (8, 64), "attn_resolutions": (16, 4096), "resample_filter": (8, 1000)}
 
 
+def short(value: Any) -> str:
+    """A text of at most 80 characters, in no time: lists may hold one another a billion times."""
+    return reprlib.repr(value)[:80]
+
+
 def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     """A copy of a file's constructor arguments; ``ValueError`` names one out of bounds."""
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
@@ -452,8 +458,7 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
             low, high = WHOLE[key]
             if not number or not low <= value <= high or value != int(value):
                 raise ValueError(
-                    f"arguments: {key} = {str(value)[:80]} must be a whole number from {low} to "
-                    f"{high}"
+                    f"arguments: {key} = {short(value)} must be a whole number from {low} to {high}"
                 )
         elif key in LISTS:
             most, largest = LISTS[key]
@@ -462,7 +467,7 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
                 isinstance(v, (int, float)) and 0 < v <= largest for v in value
             ):
                 raise ValueError(
-                    f"arguments: {key} = {str(value)[:80]} must be at most {most} positive numbers"
+                    f"arguments: {key} = {short(value)} must be at most {most} positive numbers"
                 )
         elif not number and not isinstance(value, (str, bool, type(None))):
             raise ValueError(

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints import DAMAGED, UnsafeFile
+from ...support.files import DAMAGED
+from ..checkpoints import UnsafeFile
 
 
 @dataclass
