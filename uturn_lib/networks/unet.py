@@ -161,10 +161,11 @@ def described_unet(config: dict[str, Any]) -> tuple[Callable[[], nn.Module], int
     """What makes the ``UNet2DModel`` of a config.json, and the number of its blocks."""
     from diffusers import UNet2DModel
 
+    make: Callable[..., Any] = UNet2DModel
     known = {k: v for k, v in config.items() if not k.startswith("_") and k != "uturn"}
     depth = checks.positive_int("layers_per_block", known.get("layers_per_block", 2))
-    resolutions = len(known.get("block_out_channels", "four"))
-    return lambda: UNet2DModel(**known), depth * resolutions
+    resolutions = len(known.get("block_out_channels", (224, 448, 672, 896)))  # as in diffusers
+    return lambda: make(**known), depth * resolutions
 
 
 def _preconditioned(unet: Any, section: dict[str, Any]) -> EDMDenoiser:

@@ -89,7 +89,11 @@ class Slurm:
 
         per_job = max(1, self.gpus)
         directives = [f"--gres=gpu:{self.gpus}"] if self.gpus else []
-        options = {"queue": self.partition, "account": self.account, "interface": self.interface}
+        options: dict[str, Any] = {
+            "queue": self.partition,
+            "account": self.account,
+            "interface": self.interface,
+        }
         made = SLURMCluster(
             **{name: value for name, value in options.items() if value is not None},
             cores=per_job,  # threads of Dask: one per worker, a chunk at a time
