@@ -740,6 +740,14 @@ def test_c2_in_its_primary_pair_follows_samples(ratio, verdict):
     assert judged("C2", 10, {"features": Pair(t_m, t_s, gap, last)}, OPEN).verdict == verdict
 
 
+@pytest.mark.parametrize("from_below", [True, False])
+def test_a_space_that_never_finds_the_image_again_judges_nothing(from_below):
+    blind = Pair(at(0.0, 0.0), at(2.0), at(math.inf, 0.0), from_below=from_below)
+    claim = judged("C2", 10, {"features": blind}, OPEN)
+    assert claim.verdict == UNSEEN
+    assert "not found again even after the smallest turn" in claim.measured
+
+
 def test_unknown_senses_and_no_pair_are_refused():
     with pytest.raises(ValueError, match="sense of C2 = 'colours'"):
         judged("C2", 10, {"colours": pairs()["told"]}, OPEN)

@@ -512,7 +512,7 @@ def test_old_checkpoints_with_bare_torch_weights_open_without_running_code(tmp_p
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     trap = tmp_path / "trap"
     torch.save({"conv_in.weight": Writes(trap)}, tmp_path / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match="cannot be loaded"):
+    with pytest.raises(ValueError, match="cannot be loaded|do not fit"):
         load_denoiser(tmp_path, "cpu")
     assert not trap.exists()
 

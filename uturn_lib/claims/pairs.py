@@ -28,7 +28,12 @@ class Pair:
     from_below: bool = False
 
     def gate(self, gate: Gate) -> Gate:
-        """``gate``, where classes are read off U-Turns."""
+        """``gate``, where classes are read off U-Turns; closed where the space sees no image.
+
+        A T_m of 0 says that the image is not found again after the smallest turn.
+        """
+        if self.t_m.value <= 0:
+            return Gate("in this space the image is not found again even after the smallest turn")
         return OPEN if self.from_below else gate
 
     def judged(self, classes: int, gate: Gate) -> str:
@@ -55,8 +60,10 @@ class Pair:
 
     def measured(self, classes: int, gate: Gate) -> str:
         """What was measured, in words."""
-        said = [f"T_m = {text(self.t_m)}"]
-        if self.gate(gate).closed:
+        said = [f"T_m = {text(self.t_m)}" if self.t_m.value > 0 else f"T_m {UNSEEN}"]
+        if self.t_m.value <= 0:
+            said.append(str(self.gate(gate).closed))
+        elif self.gate(gate).closed:
             said.append(f"T_s {UNSEEN}")
         elif math.isinf(self.t_s.value):
             said.append("class kept at every level")
