@@ -69,8 +69,8 @@ from .paths import (
     return_paths,
     reverse_trajectory,
 )
-from .retention import Transitions, class_gate, transitions
 from .predicted import predicted_scales
+from .retention import Transitions, class_gate, transitions
 from .scores import (
     Deviation,
     KeptByScore,

@@ -10,7 +10,7 @@ from .study import Study
 
 
 def predicted_scales(study: Study, seed: int = 0) -> dict[str, Estimate]:
-    """"collapse", "spectrum" and "classes": the formulas of ``measures.theory`` on the training set.
+    """Scales "collapse", "spectrum", "classes" by the formulas of ``measures.theory``.
 
     Intervals: bootstrap over the training images, their number n in the collapse kept. Raises
     ``ValueError`` for data whose top eigenvalue is not above 1 (:func:`speciation_from_spectrum`).

@@ -89,8 +89,8 @@ def resampled_spectra(
 ) -> np.ndarray:
     """Eigenvalues (R, D) of the covariance of bootstrap resamples of ``images`` (N, *sample).
 
-    To first order: ``lambda_k = E (v_k . (x - mu))^2`` with the ``eigenvectors`` v_k (D, D; columns)
-    of all images kept fixed, since an eigenvalue does not move with its own eigenvector.
+    To first order: ``lambda_k = E (v_k . (x - mu))^2`` with the ``eigenvectors`` v_k of all images,
+    columns (D, D), kept fixed, since an eigenvalue does not move with its own eigenvector.
     """
     centred = (images.double() - mean.double()).flatten(1)
     squares = (centred @ eigenvectors.to(centred)).square()

@@ -440,7 +440,7 @@ def passes_until_memory(
 def scales_of_two_clouds(
     distance: float = 2.0, variance: float = 0.09, count: int = 50
 ) -> tuple[float, float, float]:
-    """Means at +- m: ``Lambda = m^2 + v``, between classes ``m^2``, ``I = log(1 + Lambda/s^2) / 2``.
+    """Means +- m: ``Lambda = m^2 + v``, between classes ``m^2``, ``I = log(1 + Lambda/s^2) / 2``.
 
     So m, ``sqrt(Lambda - 1)``, and ``sqrt(Lambda / (n^2 - 1))``, where I = log n.
     """
