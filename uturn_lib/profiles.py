@@ -283,7 +283,7 @@ _PAPER = {
     f"fig{number:02d}": "imagenet64" if number <= 8 or number == 16 else "cifar10-edm"
     for number in range(1, 17)
 }
-_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", *(f"b{n}" for n in range(1, 9)))}
+_PAPER |= {study: "cifar10-edm" for study in ("p2", "p3", "p4", *(f"b{n}" for n in range(1, 10)))}
 COMPOSITES = {
     "paper": Composite(
         _PAPER,

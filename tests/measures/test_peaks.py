@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from uturn_lib.measures import peaks
+from uturn_lib.measures.estimate import Estimate
 
 SIGMAS = np.geomspace(0.1, 80, 28)
 
@@ -57,3 +58,27 @@ def test_ends_are_parts_of_the_highest():
 def test_bad_input_is_refused(curve):
     with pytest.raises(ValueError, match="curve has shape"):
         peaks.peak_location(SIGMAS, curve)
+
+
+def test_the_best_level_holds_all_that_may_be_the_best():
+    """Levels whose upper end reaches the highest lower end, 0.9, and no others."""
+    ends = [(0.5, 0.8), (0.7, 1.0), (0.9, 1.3), (0.8, 0.95)]
+    found = peaks.best_level([1, 2, 4, 8], [Estimate((a + b) / 2, a, b) for a, b in ends])
+    assert (found.value, found.low, found.high) == (4.0, 2.0, 8.0)
+
+
+def test_the_best_level_covers_where_intervals_do_together():
+    """Bonferroni intervals of a bell with independent noise: covered in 95 % and more."""
+    rng, covered, truth = np.random.default_rng(0), 0, bell(3.0, 1.0)
+    for _ in range(200):
+        values = truth + 0.2 * rng.standard_normal(len(truth))
+        half = 0.2 * 3.2  # quantile of 1 - 0.05 / (2 * 28)
+        rows = [Estimate(v, v - half, v + half) for v in values]
+        covered += peaks.best_level(SIGMAS, rows).contains(SIGMAS[truth.argmax()])
+    assert covered >= 185
+
+
+@pytest.mark.parametrize("estimates", [[], [Estimate(1.0, 0.5, 1.5)]])
+def test_a_best_level_needs_an_estimate_for_each_level(estimates):
+    with pytest.raises(ValueError, match="estimates has"):
+        peaks.best_level([1.0, 2.0], estimates)

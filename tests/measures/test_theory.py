@@ -215,3 +215,33 @@ def test_the_empirical_score_of_gaussian_points_collapses_where_predicted():
     sigmas = np.linspace(0.6, 1.6, 11) * predicted
     found = np.interp(-0.5, -np.array([returned(s) for s in sigmas]), sigmas)
     assert abs(found / predicted - 1) < 0.1
+
+
+# ------------------------------------------------------------------- intervals of predicted scales
+
+
+def data_of(covariance, count=400, seed=0):
+    draws = torch.randn(count, len(covariance), generator=torch.Generator().manual_seed(seed))
+    return draws.double() @ torch.linalg.cholesky(covariance).T
+
+
+def test_resampled_spectra_are_those_of_full_resamples_to_first_order():
+    """Against the eigenvalues of every resample: spreads within 15 %, for well separated ones."""
+    x = data_of(torch.diag(torch.tensor([16.0, 4.0, 1.0]).double()))
+    values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
+    fast = theory.resampled_spectra(x, x.mean(0), vectors, resamples=1000)
+    rng = np.random.default_rng(1)
+    rows = [x[rng.integers(len(x), size=len(x))] for _ in range(1000)]
+    full = np.array([torch.linalg.eigvalsh(torch.cov(r.T, correction=0)).numpy() for r in rows])
+    np.testing.assert_allclose(fast.mean(0), values.numpy(), rtol=0.02)
+    np.testing.assert_allclose(fast.std(0), full.std(0), rtol=0.15)
+
+
+def test_the_scale_of_two_classes_has_the_interval_of_a_difference_of_means():
+    """Clouds at +-2, spread 1, N points: m_hat = (m_1 - m_2) / 2 has the standard error N^-1/2."""
+    labels, noise = torch.arange(2).repeat(800), data_of(torch.eye(3).double(), 1600)
+    images = noise + (2.0 * labels[:, None] - 1) * 2.0 * torch.tensor([0.6, 0.8, 0.0])
+    found = theory.class_scale(images, labels)
+    assert found.value == theory.speciation_from_classes(images, labels)
+    assert found.contains(2.0) or abs(found.value - 2.0) < 4 / 1600**0.5
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(1600**-0.5, rel=0.15)

@@ -49,6 +49,7 @@ WRITTEN = (
     "b8",
     "b3",
     "b5",
+    "b9",
 )
 FIGURES = [name for name in WRITTEN if name != "00"]
 U_TURNS = {

@@ -22,6 +22,7 @@ spaces      T_m in pixels and in features: whose image is an output?
 together    what changes together, in pixels or in features
 locality    how far a denoiser must look
 own_time    T_m of every image, and its traits
+predicted   noise scales from the training images alone, with intervals
 memory      copies of training images among outputs, for four scores
 scores      the network beside the score that memorises, that of a Gaussian, and a local one
 exact       what is known of the data's own laws without any network
@@ -68,6 +69,7 @@ from .paths import (
     return_paths,
     reverse_trajectory,
 )
+from .predicted import predicted_scales
 from .retention import Transitions, class_gate, transitions
 from .scores import (
     Deviation,
@@ -146,6 +148,7 @@ __all__ = [
     "noise_judge",
     "outputs_alike",
     "own_times",
+    "predicted_scales",
     "prepare",
     "profile_class_bound",
     "profile_class_entropy",

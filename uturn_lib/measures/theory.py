@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..noise import vp_time_to_sigma
 from ..support import checks
+from .estimate import Estimate, interval, resampled_sums
 
 
 def checked_eigenvalues(values: Tensor) -> Tensor:
@@ -81,3 +82,31 @@ def collapse_scale(eigenvalues: Tensor, count: int) -> float:
 
     top = 0.5 * np.log(values.sum())  # I <= trace / (2 sigma^2)
     return float(np.exp(brentq(excess, top - 40, top + 1)))
+
+
+def resampled_spectra(
+    images: Tensor, mean: Tensor, eigenvectors: Tensor, seed: int = 0, resamples: int = 200
+) -> np.ndarray:
+    """Eigenvalues (R, D) of the covariance of bootstrap resamples of ``images`` (N, *sample).
+
+    To first order: ``lambda_k = E (v_k . (x - mu))^2`` with the ``eigenvectors`` v_k of all images,
+    columns (D, D), kept fixed, since an eigenvalue does not move with its own eigenvector.
+    """
+    centred = (images.double() - mean.double()).flatten(1)
+    squares = (centred @ eigenvectors.to(centred)).square()
+    return resampled_sums(squares, seed, resamples) / len(images)
+
+
+def class_scale(images: Tensor, labels: Tensor, seed: int = 0) -> Estimate:
+    """:func:`speciation_from_classes` with its 95 % interval, by bootstrap over the images.
+
+    To first order: the direction that tells most classes apart is that of all images.
+    """
+    _, vectors = torch.linalg.eigh(between_class_covariance(images, labels))
+    own = torch.nn.functional.one_hot(torch.as_tensor(labels)).double()
+    along = own * (images.double().flatten(1) @ vectors[:, -1:])
+    sums = resampled_sums(torch.stack([own, along], 2), seed)  # (R, classes, 2)
+    counts, totals = sums[..., 0], sums[..., 1]
+    share, means = counts / len(images), totals / counts.clip(min=1)
+    spread = (share * (means - (share * means).sum(1, keepdims=True)) ** 2).sum(1)
+    return Estimate(speciation_from_classes(images, labels), *interval(np.sqrt(spread)))

@@ -213,6 +213,18 @@ def repeated_turns(s: ex.Study, t: Times) -> list[Plan]:
     return [*transitions(s, t), ex.chains.plan(s, (1.0, 2.0, 4.0), count=40, turns=8)]
 
 
+def one_axis(s: ex.Study, t: Times) -> list[Plan]:
+    """B9: what the pages of its time scales ask of the network, and nothing else."""
+    images, levels = s.train.take(5 * s.profile.paths // 2).images, duration.levels()
+    return [
+        *transitions(s, t),
+        ex.training_sweep.plan(s),
+        *([ex.profile_class_entropy.plan(s)] if s.profile.shows("b7") else []),
+        *([dynamics.effect_map.plan(s)] if s.profile.shows("p2a") else []),
+        duration.squared_distances.plan(s, {}, images, levels, target=duration.NoData()),
+    ]
+
+
 # What every figure asks of the network.
 FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "fig01": scheme,
@@ -247,6 +259,7 @@ FIGURES: dict[str, Callable[[ex.Study, Times], list[Plan]]] = {
     "b8": transitions,
     "b3": lambda s, t: [],  # its networks are trained beforehand, and small
     "b5": repeated_turns,
+    "b9": one_axis,
     "p2a": idle_parts,
     "p2b": shortcuts,
     "p3a": lambda s, t: [

@@ -434,3 +434,15 @@ def passes_until_memory(
     """In proportion: the passes over the data, seen / images, are the same for all N."""
     passes = seen / images
     return passes * more, learned / passes
+
+
+@exercise("b9")
+def scales_of_two_clouds(
+    distance: float = 2.0, variance: float = 0.09, count: int = 50
+) -> tuple[float, float, float]:
+    """Means +- m: ``Lambda = m^2 + v``, between classes ``m^2``, ``I = log(1 + Lambda/s^2) / 2``.
+
+    So m, ``sqrt(Lambda - 1)``, and ``sqrt(Lambda / (n^2 - 1))``, where I = log n.
+    """
+    top = distance**2 + variance
+    return distance, math.sqrt(top - 1), math.sqrt(top / (count**2 - 1))
