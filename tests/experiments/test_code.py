@@ -83,7 +83,7 @@ def small_chunks():
             bench=tiny, gaussian=gaussian, fit_images=x[:20], held_out=x[20:30]
         )
         | dict(sigma=1.0, seed=0, ridge_components=4),
-        "chain": dict(bench=tiny, images=x[:2], turns=2, total=2, **run),
+        "chain": dict(bench=Workbench.around(gaussian), images=x[:2], turns=2, total=2, **run),
         "spectra": dict(data=data),
         "mixture_agreement": dict(data=data, sigmas=[1.0], count=3, seed=0),
         "empirical_turns": dict(
