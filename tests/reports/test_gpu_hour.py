@@ -160,6 +160,10 @@ for wrong in (
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
 
 
+@pytest.mark.skipif(
+    "CI" not in os.environ and os.environ.get("UTURN_SLOW") is None,
+    reason="set UTURN_SLOW=1 to run the tests of a card on a stand-in as well (a minute)",
+)
 def test_all_that_needs_a_card_runs_on_a_stand_in(hour):
     """Samples, training, benchmark and the sweeps of Figures 9 and 13, with the paths of CUDA."""
     gpu_hour.write_json(hour.folder / "about.json", {})
