@@ -45,6 +45,16 @@ def mixture():
     )
 
 
+# The smallest U-Net that has every part: for tests that train or save one.
+TINY_UNET = dict(
+    block_out_channels=(8, 8),
+    layers_per_block=1,
+    norm_num_groups=4,
+    down_block_types=("DownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "UpBlock2D"),
+)
+
+
 def make_tiny_network(num_classes=3, seed=0):
     """A random network of the shipped kind, small enough for a test: images (1, 8, 8)."""
     torch.manual_seed(seed)
@@ -52,11 +62,7 @@ def make_tiny_network(num_classes=3, seed=0):
         (1, 8, 8),
         num_classes,
         unshuffle=2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
+        **TINY_UNET,
         attention_head_dim=8,
     )
     return EDMDenoiser(unet, (1, 8, 8), num_classes, unshuffle=2).eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_UNET
 from kills import results
 from scale import LONG
 
@@ -24,14 +25,7 @@ TINY = replace(
     RECIPES["laptop"],
     stages=(Stage(12 * 16, 2e-3, 0.3, warmup_images=64),),
     batch=16,
-    unet=dict(
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        dropout=0.1,
-    ),
+    unet=TINY_UNET | dict(dropout=0.1),
 )
 
 pytestmark = [

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import TINY_UNET
 
 from uturn_lib import (
     EmpiricalDenoiser,
@@ -135,10 +136,7 @@ def test_training_goes_on_where_it_was_stopped(card, tmp_path, optimizer):
     order."""
     if optimizer == "muon" and not hasattr(torch.optim, "Muon"):
         pytest.skip("needs torch 2.9")
-    unet = dict(
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
+    unet = TINY_UNET | dict(
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=4,

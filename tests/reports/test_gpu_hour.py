@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import TINY_UNET
 
 from uturn_lib import cli, load_denoiser
 from uturn_lib.reports import gpu_hour
@@ -110,15 +111,8 @@ def test_a_package_without_the_clone_leaves_out_what_needs_it(hour, monkeypatch)
 
 
 def test_what_is_kept_can_be_loaded(hour):
-    unet = dict(
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    )
     recipe = replace(
-        RECIPES["laptop"], dataset="digits", stages=(Stage(64, 1e-3, 0.3),), unet=unet, batch=8
+        RECIPES["laptop"], dataset="digits", stages=(Stage(64, 1e-3, 0.3),), unet=TINY_UNET, batch=8
     )
     trainer = Trainer(recipe, hour.folder / "training", torch.device("cpu"))
     trainer.update()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import TINY_UNET
 
 from uturn_lib import training
 from uturn_lib.training import RECIPES, Stage, Trainer
@@ -13,14 +14,7 @@ TINY = replace(
     RECIPES["laptop"],
     stages=(Stage(8 * 32, 2e-3, 0.3, warmup_images=64), Stage(4 * 32, 1e-3, 0.7, warmup_images=64)),
     batch=32,
-    unet=dict(
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        dropout=0.1,
-    ),
+    unet=TINY_UNET | dict(dropout=0.1),
 )
 
 

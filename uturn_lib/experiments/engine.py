@@ -214,7 +214,7 @@ class Chunk:
         return vars(self) | {"sent": self.text}
 
     @property
-    def library_code(self) -> str:
+    def code_digest(self) -> str:
         """Digest of the library's part of the code, which every worker must have alike."""
         behind = [self.experiment.function, *code_behind(self.arguments)]
         return code.digest(*dict.fromkeys(filter(code.of_library, behind)))
@@ -405,7 +405,7 @@ def _task(chunk: Chunk, folder: Path, mark: str) -> cluster.Task:
             shared[f"argument-{hashlib.sha256(known.encode()).hexdigest()}"] = value
     small = _with(chunk, arguments)
     key = f"{chunk.experiment.name}-{chunk.name}"
-    return cluster.Task(key, (small, chunk.library_code, folder, mark), shared)
+    return cluster.Task(key, (small, chunk.code_digest, folder, mark), shared)
 
 
 def _with(chunk: Chunk, arguments: dict[str, Any]) -> Chunk:
@@ -427,7 +427,7 @@ def _bytes(value: Any) -> int:
 
 
 def at_worker(
-    chunk: Chunk, library_code: str, folder: Path, mark: str, shared: Sequence[Any]
+    chunk: Chunk, code_digest: str, folder: Path, mark: str, shared: Sequence[Any]
 ) -> tuple[Arrays, float] | None:
     """What a worker does with a chunk: store the result in ``folder``, or return it.
 
@@ -440,7 +440,7 @@ def at_worker(
         for name, value in chunk.arguments.items()
     }
     chunk = _with(chunk, arguments)
-    if chunk.library_code != library_code:
+    if chunk.code_digest != code_digest:
         raise RuntimeError(
             f"{chunk.experiment.name}: a worker has another version of uturn_lib than the process "
             "that asks; install the same one and start the workers again"
